@@ -1,0 +1,126 @@
+"""The typed sections of a configuration that do not depend on the task: model, training, execution.
+
+Every field has a description and a default; the schema and the table in config/README.md are generated from here.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+PositiveInt = Annotated[int, Field(gt=0, strict=True)]
+Count = Annotated[int, Field(ge=0, strict=True)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelConfig(Section):
+    """A transformer: sizes, norms, dropout, and the details in which the published models differ."""
+
+    dim: PositiveInt = Field(64, description="Width d of the residual stream; a multiple of heads.")
+    layers: PositiveInt = Field(2, description="Transformer blocks (per side in an encoder-decoder).")
+    heads: PositiveInt = Field(4, description="Attention heads.")
+    mlp_ratio: Rate = Field(2.0, description="Hidden width of the MLP as a multiple of dim.")
+    activation: Literal["relu", "gelu"] = Field("relu", description="Non-linearity of the MLP.")
+    norm: Literal["pre", "post"] = Field("pre", description="LayerNorm before each sublayer, or after each residual sum.")
+    final_norm: bool = Field(False, description="A last LayerNorm after all blocks.")
+    scale: Literal["head", "model"] = Field(
+        "head", description="Logits are divided by the square root of the head width (head) or of dim (model)."
+    )
+    projection_bias: bool = Field(True, description="Biases on the query, key and value maps.")
+    output_bias: bool = Field(True, description="Bias on the attention's output map.")
+    position_channels: Annotated[int, Field(gt=1, strict=True)] = Field(
+        10, description="Channels m of the 2D positional encoding (kv_pos, k_pos and their controls)."
+    )
+    position_maps: Literal["layer", "head"] = Field(
+        "layer", description="One map from m channels to 1 per layer, or one per layer and head."
+    )
+    positions: Literal["sinusoidal", "sinusoidal_halves", "learned"] = Field(
+        "sinusoidal",
+        description="Input positions: fixed sinusoids (sine and cosine interleaved, or in two halves), or learned.",
+    )
+    embedding_scale: bool = Field(False, description="Multiply token embeddings by the square root of dim.")
+    tied_output: bool = Field(False, description="The output map uses the token embedding's matrix.")
+    init: Literal["default", "xavier", "xavier_attention", "xavier_fused"] = Field(
+        "default",
+        description="PyTorch's defaults; Xavier-uniform on all matrices; or on attention only, each projection by itself "
+        "or as one fused matrix, with zero biases.",
+    )
+    embedding_dropout: Probability = Field(0.0, description="Dropout on the embedded input.")
+    attention_dropout: Probability = Field(0.0, description="Dropout on the attention weights.")
+    attention_output_dropout: Probability = Field(0.0, description="Dropout on the attention sublayer's output.")
+    mlp_dropout: Probability = Field(0.0, description="Dropout on the MLP's hidden layer.")
+    mlp_output_dropout: Probability = Field(0.0, description="Dropout on the MLP sublayer's output.")
+    head_dropout: Probability = Field(0.0, description="Dropout in the classification head.")
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> "ModelConfig":
+        if self.dim % self.heads:
+            raise ValueError(f"dim must be a multiple of heads: dim is {self.dim}, heads is {self.heads}")
+        if self.positions != "learned" and self.dim % 2:
+            raise ValueError(f"dim must be even for sinusoidal positions: dim is {self.dim}")
+        return self
+
+    @property
+    def head_dim(self) -> int:
+        """Width h of one head."""
+        return self.dim // self.heads
+
+
+class TrainingConfig(Section):
+    """How a model is trained and measured."""
+
+    epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="Passes over the training data (or give steps).")
+    steps: PositiveInt | None = Field(None, description="Optimisation steps (or give epochs).")
+    batch_size: PositiveInt = Field(128, description="Examples a step.")
+    evaluation_batch_size: PositiveInt = Field(500, description="Examples a forward pass of an evaluation.")
+    drop_last: bool = Field(True, description="Leave out the last incomplete batch of an epoch.")
+    optimizer: Literal["adam", "adamw"] = Field("adam", description="Adam, or AdamW with decoupled weight decay.")
+    learning_rate: Rate = Field(1e-3, description="Peak learning rate; a factor on the formula for inverse_sqrt.")
+    betas: tuple[Probability, Probability] = Field((0.9, 0.999), description="Adam's decay rates.")
+    epsilon: Rate = Field(1e-8, description="Adam's epsilon.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay.")
+    schedule: Literal["constant", "cosine", "one_cycle", "inverse_sqrt"] = Field(
+        "constant", description="Learning-rate schedule over the steps."
+    )
+    warmup_steps: Count = Field(0, description="Steps of linear warm-up (cosine, inverse_sqrt, constant).")
+    clip_norm: Rate | None = Field(None, description="Clip the gradient to this global norm.")
+    label_smoothing: Probability = Field(0.0, description="Share of the target probability spread over all classes.")
+    evaluations: PositiveInt = Field(8, description="Evaluations on the validation split, evenly over the run.")
+    record_every: PositiveInt = Field(10, description="Training loss is averaged and recorded every so many steps.")
+    select: Literal["last", "best"] = Field(
+        "last", description="Weights that are tested: the last ones, or those with the best validation result."
+    )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the forward pass (bf16: autocast).")
+    threads: PositiveInt = Field(1, description="CPU threads of a training process; part of the result.")
+
+    @model_validator(mode="after")
+    def _one_duration(self) -> "TrainingConfig":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(f"give exactly one of epochs and steps: epochs is {self.epochs}, steps is {self.steps}")
+        return self
+
+
+class Resources(Section):
+    """What a scheduler must know of one training job; changes nothing in the result."""
+
+    mem_mb: PositiveInt = Field(2000, description="Memory in MB.")
+    runtime: PositiveInt = Field(60, description="Time limit in minutes.")
+    gpu: Count = Field(0, description="GPUs.")
+
+
+class Execution(Section):
+    """Where and how jobs run. Changing any of these plans no new training."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Detail of the job logs.")
+    data_folder: str = Field("data", description="Folder in which you may put data files of your own.")
+    results_folder: str = Field("results", description="Folder that receives everything the workflow writes.")
+    tracking_uri: str | None = Field(None, description="MLflow server; default is MLFLOW_TRACKING_URI or a local SQLite file.")
+    keep_weights: bool = Field(False, description="Keep the final weights of every run (model.safetensors).")
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = Field(60.0, description="Seconds between resume checkpoints.")

@@ -1,0 +1,102 @@
+"""What a task is: data, the name of a model and of an objective, and the published settings."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from kvformer.sections import ModelConfig, Section, TrainingConfig
+
+if TYPE_CHECKING:
+    from kvformer.data.manifest import Manifest
+
+Arrays = dict[str, np.ndarray]
+Overrides = Mapping[str, Mapping[str, Any]]
+IGNORED = -100
+"""Target value of positions that are not scored (PyTorch's ignore_index)."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes that fix a model's ends.
+
+    length: tokens of the longest sequence. inputs: input symbols, channels or features. outputs: classes or symbols.
+    image: (channels, height, width) for vision. target_inputs: symbols of the decoder's language in translation.
+    """
+
+    length: int
+    inputs: int
+    outputs: int
+    image: tuple[int, int, int] | None = None
+    target_inputs: int | None = None
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The arrays of one run.
+
+    splits: train, validation and test; each maps names (`inputs`, `targets`, …) to arrays with the examples along the first axis.
+        A `stream` task has one long array `tokens` per split instead, and examples are windows of it.
+    tables: arrays that examples point into (`features` of set anomaly detection).
+    redraw: makes the training arrays of an epoch from that epoch's generator, where each epoch has new examples.
+    normalisation: per-channel (mean, std) of images in [0, 1].
+    vocabulary: the symbols by index, for tasks that generate text (target side in translation).
+    references: per split, the sentences that generated ones are compared with.
+    """
+
+    splits: dict[str, Arrays]
+    shape: Shape
+    records: list[dict[str, str]]
+    stream: bool = False
+    tables: Arrays = field(default_factory=dict)
+    redraw: Callable[[np.random.Generator], Arrays] | None = None
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    vocabulary: list[str] | None = None
+    references: dict[str, list[str]] = field(default_factory=dict)
+
+
+class TaskRun(Protocol):
+    """The part of a RunConfig that data depend on (never the variant: pairs of runs see the same data)."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def data(self) -> Any: ...
+    @property
+    def model(self) -> ModelConfig: ...
+    @property
+    def training(self) -> TrainingConfig: ...
+
+
+@dataclass(frozen=True)
+class TaskDefinition:
+    """A task, as data.
+
+    name, label, summary: how it is called, printed, and explained in one sentence.
+    family: the table in which it is reported. model, objective: keys of `models.build` and `training.objectives`.
+    metric, goal: what it is judged by and whether more or less of it is better; chance: the metric of a guess, if known.
+    data_config: the typed `data` section. defaults: the published settings of the sections `data`, `model`, `training`.
+    protocols: what the named protocols change in these sections.
+    shape: sizes, from the data section and the manifests of prepared data sets (None before they are prepared).
+    load: the arrays of one run. datasets: names of the prepared data sets that a data section needs.
+    """
+
+    name: str
+    label: str
+    summary: str
+    family: Literal["synthetic", "vision", "language"]
+    model: Literal["encoder", "vit", "gpt", "seq2seq", "set_encoder"]
+    objective: Literal["classification", "translation"]
+    metric: str
+    goal: Literal["max", "min"]
+    data_config: type[Section]
+    defaults: Overrides
+    shape: Callable[[Any, "Mapping[str, Manifest] | None"], Shape]
+    load: "Callable[[TaskRun, Mapping[str, Manifest]], TaskData]"
+    protocols: Mapping[str, Overrides] = field(default_factory=dict)
+    datasets: Callable[[Any], tuple[str, ...]] = lambda data: ()
+    chance: float | None = None
+    generates: bool = False

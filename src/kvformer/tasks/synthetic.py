@@ -1,0 +1,177 @@
+"""Synthetic lists: an encoder reads n symbols and labels every position.
+
+Example with n = 6:   input    3 1 4 1 5 9
+                      reverse  9 5 1 4 1 3      sort  1 1 3 4 5 9      sub    6 8 5 8 4 0  (9 - x)
+                      swap     1 5 9 3 1 4      copy  3 1 4 1 5 9      shift  9 3 1 4 1 5  (each symbol moves one place right)
+
+`shift` is a control that the papers lack: it is not its own inverse, so no symmetric attention pattern expresses it.
+`recall` (associative recall in the manner of MQAR): pairs of a key and its value, then keys; each of these asks for its value.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from kvformer.files import sha256_bytes
+from kvformer.sections import PositiveInt, Section
+from kvformer.seeding import generator
+from kvformer.tasks.base import IGNORED, Arrays, Shape, TaskData, TaskDefinition, TaskRun
+
+if TYPE_CHECKING:
+    from kvformer.data.manifest import Manifest
+
+
+class SyntheticData(Section):
+    """Random lists of symbols."""
+
+    length: Annotated[int, Field(gt=1, strict=True)] = Field(16, description="Symbols n of a list.")
+    symbols: Annotated[int, Field(gt=1, le=256, strict=True)] = Field(10, description="Distinct symbols.")
+    train_examples: PositiveInt = Field(50_000, description="Training lists, drawn once per seed.")
+    validation_examples: PositiveInt = Field(1_000, description="Validation lists.")
+    test_examples: PositiveInt = Field(10_000, description="Test lists.")
+
+
+class SwapData(SyntheticData):
+    """Lists that have two halves."""
+
+    @model_validator(mode="after")
+    def _even(self) -> "SwapData":
+        if self.length % 2:
+            raise ValueError(f"length must be even for swap, not {self.length}")
+        return self
+
+
+class RecallData(SyntheticData):
+    """Lists of n/4 key-value pairs and n/2 questions."""
+
+    @model_validator(mode="after")
+    def _quarters(self) -> "RecallData":
+        if self.length % 4:
+            raise ValueError(f"length must be a multiple of 4 for recall, not {self.length}")
+        if self.symbols < self.length // 4:
+            raise ValueError(f"symbols must be at least length/4 = {self.length // 4} for recall, not {self.symbols}")
+        return self
+
+
+def _swap_halves(lists: np.ndarray) -> np.ndarray:
+    half = lists.shape[1] // 2
+    return np.concatenate([lists[:, half:], lists[:, :half]], axis=1)
+
+
+def _label(rule: Callable[[np.ndarray, int], np.ndarray]) -> Callable[[np.random.Generator, int, Any], Arrays]:
+    """Examples of a task whose targets are a rule applied to uniformly random lists."""
+
+    def draw(random: np.random.Generator, examples: int, data: SyntheticData) -> Arrays:
+        lists = random.integers(0, data.symbols, (examples, data.length), dtype=np.uint8)
+        return {"inputs": lists, "targets": rule(lists, data.symbols).astype(np.int16)}
+
+    return draw
+
+
+def _recall(random: np.random.Generator, examples: int, data: RecallData) -> Arrays:
+    """Keys are symbols 0 … s-1 at the input, values s … 2s-1; the targets of questions are 0 … s-1, others are not scored."""
+    pairs, questions = data.length // 4, data.length // 2
+    keys = random.permuted(np.tile(np.arange(data.symbols, dtype=np.int16), (examples, 1)), axis=1)[:, :pairs]
+    values = random.integers(0, data.symbols, (examples, pairs), dtype=np.int16)
+    asked = random.integers(0, pairs, (examples, questions))
+    context = np.stack([keys, values + data.symbols], axis=2).reshape(examples, 2 * pairs)
+    inputs = np.concatenate([context, np.take_along_axis(keys, asked, axis=1)], axis=1)
+    unscored = np.full((examples, 2 * pairs), IGNORED, dtype=np.int16)
+    targets = np.concatenate([unscored, np.take_along_axis(values, asked, axis=1)], axis=1)
+    return {"inputs": inputs, "targets": targets}
+
+
+def _loader(
+    draw: Callable[[np.random.Generator, int, Any], Arrays], shape: Callable[[Any, Any], Shape]
+) -> Callable[[TaskRun, "Mapping[str, Manifest]"], TaskData]:
+    def load(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData:
+        sizes = {split: getattr(run.data, f"{split}_examples") for split in ("train", "validation", "test")}
+        splits = {
+            split: draw(generator(run.task, split, run.data.length, run.data.symbols, run.seed), examples, run.data)
+            for split, examples in sizes.items()
+        }
+        content = b"".join(array.tobytes() for arrays in splits.values() for array in arrays.values())
+        record = {"dataset": "synthetic", "label": "generated", "source": "generated", "sha256": sha256_bytes(content)}
+        return TaskData(splits, shape(run.data, None), [record])
+
+    return load
+
+
+def _list_shape(data: SyntheticData, manifests: Any) -> Shape:
+    return Shape(length=data.length, inputs=data.symbols, outputs=data.symbols)
+
+
+def _recall_shape(data: RecallData, manifests: Any) -> Shape:
+    return Shape(length=data.length, inputs=2 * data.symbols, outputs=data.symbols)
+
+
+PUBLISHED = {
+    "model": {
+        "dim": 64,
+        "layers": 2,
+        "heads": 4,
+        "mlp_ratio": 2.0,
+        "activation": "relu",
+        "norm": "post",
+        "scale": "head",
+        "projection_bias": True,
+        "position_channels": 10,
+        "positions": "sinusoidal",
+        "init": "xavier_fused",
+        "attention_output_dropout": 0.1,
+        "mlp_dropout": 0.1,
+        "mlp_output_dropout": 0.1,
+        "head_dropout": 0.1,
+    },
+    "training": {
+        "epochs": 2.0,
+        "batch_size": 128,
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "schedule": "cosine",
+        "warmup_steps": 5,
+        "clip_norm": 5.0,
+        "evaluations": 8,
+    },
+}
+
+
+def _task(
+    name: str,
+    summary: str,
+    draw: Callable[[np.random.Generator, int, Any], Arrays],
+    data_config: type[SyntheticData] = SyntheticData,
+    shape: Callable[[Any, Any], Shape] = _list_shape,
+) -> TaskDefinition:
+    return TaskDefinition(
+        name=name,
+        label=name.capitalize(),
+        summary=summary,
+        family="synthetic",
+        model="encoder",
+        objective="classification",
+        metric="accuracy",
+        goal="max",
+        chance=0.1,
+        data_config=data_config,
+        defaults=PUBLISHED,
+        shape=shape,
+        load=_loader(draw, shape),
+    )
+
+
+DEFINITIONS = [
+    _task("reverse", "Write the list backwards.", _label(lambda lists, symbols: lists[:, ::-1])),
+    _task("sort", "Sort the list in ascending order.", _label(lambda lists, symbols: np.sort(lists, axis=1))),
+    _task("sub", "Replace each symbol x by the largest symbol minus x.", _label(lambda lists, symbols: symbols - 1 - lists)),
+    _task("swap", "Exchange the two halves of the list.", _label(lambda lists, symbols: _swap_halves(lists)), SwapData),
+    _task("copy", "Write the list as it is.", _label(lambda lists, symbols: lists)),
+    _task(
+        "shift",
+        "Move each symbol one place to the right, the last one to the front.",
+        _label(lambda lists, symbols: np.roll(lists, 1, axis=1)),
+    ),
+    _task("recall", "Given pairs of keys and values, name the value of each key asked.", _recall, RecallData, _recall_shape),
+]
