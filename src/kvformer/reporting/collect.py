@@ -1,0 +1,162 @@
+"""The run folders of a study as two tidy files, `runs.csv` and `curves.csv.gz`: all that tables and figures are made from."""
+
+import csv
+import gzip
+import io
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kvformer.errors import KvformerError
+from kvformer.files import atomic_writer, read_json, read_jsonl, write_text
+
+RUN_COLUMNS = (
+    "task,family,setting,variant,seed,protocol,status,metric,value,goal,primary,parameters,attention_parameters,steps,"
+    "selected_step,seconds,stepping_seconds,samples_per_second,data_label,data_source,data_sha256,git_commit,git_dirty,"
+    "config_hash,path"
+).split(",")
+CURVE_COLUMNS = ["task", "setting", "variant", "seed", "metric", "step", "epoch", "elapsed", "value"]
+POINTS_PER_CURVE = 500
+"""A longer curve keeps this many points, evenly spaced, its first and last among them: the same steps for every variant."""
+
+logger = logging.getLogger(__name__)
+
+
+def collect(results: Path) -> None:
+    """Write `runs.csv` and `curves.csv.gz` into `results` (a folder with `study.json`) from all runs that the study expects.
+
+    A run is `finished` or `diverged` by its summary, `stale` when its folder belongs to another configuration, `failed` when
+    it left `failure.json` or a damaged summary, `missing` when it left neither. The same folders give the same bytes.
+
+    Raises:
+        KvformerError: there is no readable `study.json`.
+    """
+    study = load_study(results)
+    tasks = {task["name"]: task for task in study["tasks"]}
+    rows: list[dict[str, Any]] = []
+    with atomic_writer(results / "curves.csv.gz") as raw:
+        # No name and no time in the gzip header: equal curves are equal files.
+        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed:
+            with io.TextIOWrapper(packed, encoding="utf-8", newline="") as text:
+                curves = csv.writer(text, lineterminator="\n")
+                curves.writerow(CURVE_COLUMNS)
+                for run in study["runs"]:
+                    folder = results / run["path"]
+                    status, summary = _outcome(folder, run["hash"])
+                    rows.extend(_run_rows(run, tasks[run["task"]], study["protocol"], status, summary, folder))
+                    if status in ("finished", "diverged"):
+                        identity = [run["task"], run["setting"], run["variant"], run["seed"]]
+                        curves.writerows(identity + point for point in _curve_points(folder / "metrics.jsonl"))
+    table = io.StringIO()
+    writer = csv.DictWriter(table, RUN_COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(results / "runs.csv", table.getvalue())
+
+
+def load_study(results: Path) -> dict[str, Any]:
+    """The content of `results/study.json`.
+
+    Raises:
+        KvformerError: the file is absent, is not JSON, or lacks a key.
+    """
+    path = results / "study.json"
+    try:
+        study = read_json(path)
+    except FileNotFoundError:
+        raise KvformerError(f"{path}: no such file; `{results}` is not the results folder of a study") from None
+    except (OSError, ValueError) as error:
+        raise KvformerError(f"{path}: not readable as JSON ({error})") from None
+    lacking = {"name", "protocol", "baseline", "variants", "tasks", "runs"} - set(
+        study if isinstance(study, dict) else ()
+    )
+    if lacking:
+        raise KvformerError(f"{path}: lacks {', '.join(sorted(lacking))}")
+    return study
+
+
+def _outcome(folder: Path, expected_hash: str) -> tuple[str, dict[str, Any]]:
+    """The status of a run folder and its summary (empty unless finished or diverged)."""
+    summary = _read_object(folder / "summary.json")
+    if summary is not None and isinstance(summary.get("metrics"), dict) and "status" in summary:
+        return (summary["status"], summary) if summary.get("config_hash") == expected_hash else ("stale", {})
+    config = _read_object(folder / "config.json")
+    if config and config.get("hash", expected_hash) != expected_hash:
+        return "stale", {}
+    if (folder / "summary.json").exists() or (folder / "failure.json").exists():
+        return "failed", {}
+    return "missing", {}
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None where the file is absent, damaged or something else."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _run_rows(
+    run: dict[str, Any], task: dict[str, Any], protocol: str, status: str, summary: dict[str, Any], folder: Path
+) -> Iterator[dict[str, Any]]:
+    """One row a metric; always one for the primary metric, empty where the run did not reach it."""
+    row = {key: run[key] for key in ("task", "setting", "variant", "seed", "path")}
+    row |= {"family": task["family"], "protocol": protocol, "status": status, "config_hash": run["hash"]}
+    if summary:
+        row |= _facts(summary, _read_object(folder / "provenance.json") or {})
+    goals = {task["metric"]: task["goal"]}
+    metrics = {task["metric"]: "", **summary.get("metrics", {})}
+    for metric, value in sorted(metrics.items()):
+        goal = goals.get(metric, "min" if metric.endswith(("loss", "perplexity")) else "max")
+        yield row | {"metric": metric, "value": value, "goal": goal, "primary": metric == task["metric"]}
+
+
+def _facts(summary: dict[str, Any], provenance: dict[str, Any]) -> dict[str, Any]:
+    parameters, seconds = summary.get("parameters", {}), summary.get("seconds", {})
+    data, git = summary.get("data", []), provenance.get("git", {})
+    return {
+        "protocol": summary.get("protocol", ""),
+        "parameters": parameters.get("total", ""),
+        "attention_parameters": parameters.get("attention", ""),
+        "steps": summary.get("steps", ""),
+        "selected_step": summary.get("selected_step", ""),
+        "seconds": seconds.get("total", ""),
+        "stepping_seconds": seconds.get("stepping", ""),
+        "samples_per_second": summary.get("samples_per_second", ""),
+        "data_label": "; ".join(str(item.get("label", "")) for item in data),
+        "data_source": "; ".join(str(item.get("source", "")) for item in data),
+        "data_sha256": "; ".join(str(item.get("sha256", "")) for item in data),
+        "git_commit": git.get("commit", ""),
+        "git_dirty": git.get("dirty", ""),
+    }
+
+
+def _curve_points(path: Path) -> Iterator[list[Any]]:
+    """The rows `metric, step, epoch, elapsed, value` of a metrics file: curve by curve, in the order of the steps."""
+    curves: dict[str, list[list[Any]]] = {}
+    for point in _readable(path):
+        curve = curves.setdefault(point["key"], [])
+        curve.append([point["key"], point["step"], point.get("epoch", ""), point.get("elapsed", ""), point["value"]])
+    for key in sorted(curves):
+        yield from _thin(curves[key])
+
+
+def _readable(path: Path) -> Iterator[dict[str, Any]]:
+    """The points before the first damaged line, if there is one."""
+    try:
+        for point in read_jsonl(path):
+            if not {"key", "step", "value"} <= point.keys():
+                raise ValueError(f"a point without key, step or value: {point}")
+            yield point
+    except (OSError, ValueError, AttributeError) as error:
+        logger.warning("%s: the rest of the file is not readable (%s)", path, error)
+
+
+def _thin(points: list[list[Any]]) -> list[list[Any]]:
+    if len(points) <= POINTS_PER_CURVE:
+        return points
+    stride = (len(points) - 1) / (POINTS_PER_CURVE - 1)
+    return [points[math.floor(index * stride + 0.5)] for index in range(POINTS_PER_CURVE)]
