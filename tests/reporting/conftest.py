@@ -1,16 +1,20 @@
-"""The fake study on disk, once a session and read-only, or a fresh one for tests that write."""
+"""The fake study on disk, once a session and read-only, and `fake_study` importable by the tests of this folder."""
 
+import sys
 from pathlib import Path
 
 import pytest
-from fake_study import write_fake_study
 
 from kvformer.reporting.collect import collect
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a collected fake study; tests must not write below its `runs/`."""
+    from fake_study import write_fake_study
+
     results = write_fake_study(tmp_path_factory.mktemp("results"))
     collect(results)
     return results

@@ -1,8 +1,8 @@
 """A small study on disk in the format of docs/architecture.md, with made-up numbers: what the reporting tests read.
 
-Five tasks of three families, three variants, six seeds. Beside healthy runs it holds one diverged run, one failed run, one
-run that left nothing behind, a grid (`copy`), a nuisance grid (`sort`, learning rate) and a task that is better when lower
-(`characters`). The same arguments give the same bytes.
+Five tasks of three families, three variants, six seeds. Beside healthy runs it holds one diverged run, one failed run,
+one run that left nothing behind, a grid (`copy`), a nuisance grid (`sort`, learning rate) and a task that is better
+when lower (`characters`). The same arguments give the same bytes.
 """
 
 import json
@@ -98,7 +98,7 @@ BEST_RATE = {"qkv": 0.001, "kv": 0.01, "kv_pos": 0.001}
 
 
 def write_fake_study(root: Path, seeds: int = 6, points: int = 12, name: str = "fake", shift: float = 0.0) -> Path:
-    """Write `root/<name>` and return it. `points`: validation points a run; `shift` is added to every final accuracy."""
+    """Write `root/<name>` and return it. `points`: validation points a run; `shift` moves every final accuracy."""
     results = root / name
     runs: list[dict[str, Any]] = []
     for task in TASKS:
@@ -145,7 +145,7 @@ def _write_run(folder: Path, task: FakeTask, run: dict[str, Any], points: int, s
         }
         write_json(folder / "failure.json", failure)
         return
-    # A term shared by all variants of a seed (data, order, initial weights) and one of the run's own: differences are paired.
+    # A term shared by all variants of a seed (data, order, initial weights) and one of the run's own: pairs.
     shared = np.random.default_rng([7, run["seed"], len(run["task"])]).normal()
     rng = np.random.default_rng(list(canonical_json(config).encode()))
     final = task.means[run["variant"]] + task.spread * (0.8 * shared + 0.4 * rng.normal())
@@ -255,7 +255,7 @@ def _provenance(task: FakeTask, run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_attention(path: Path, variant: str, rng: np.random.Generator, n: int = 16) -> None:
-    """Two items, two layers, four heads; a symmetric kernel for the variants without a query, causal in the second layer."""
+    """Two items, two layers, four heads; symmetric logits without a query, causal in the second layer."""
     features = rng.normal(size=(2, 2, 4, n, 8))
     other = rng.normal(size=features.shape) if variant == "qkv" else features
     logits = (features @ np.swapaxes(other, -1, -2) / np.sqrt(8)).astype(np.float32)

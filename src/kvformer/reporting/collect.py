@@ -1,4 +1,4 @@
-"""The run folders of a study as two tidy files, `runs.csv` and `curves.csv.gz`: all that tables and figures are made from."""
+"""The run folders of a study as two tidy files, `runs.csv` and `curves.csv.gz`: what tables and figures come from."""
 
 import csv
 import gzip
@@ -12,23 +12,31 @@ from typing import Any
 from kvformer.errors import KvformerError
 from kvformer.files import atomic_writer, read_json, read_jsonl, write_text
 
-RUN_COLUMNS = (
-    "task,family,setting,variant,seed,protocol,status,metric,value,goal,primary,parameters,attention_parameters,steps,"
-    "selected_step,seconds,stepping_seconds,samples_per_second,data_label,data_source,data_sha256,git_commit,git_dirty,"
-    "config_hash,path"
-).split(",")
+RUN_COLUMNS = [
+    *("task", "family", "setting", "variant", "seed", "protocol", "status", "metric", "value", "goal", "primary"),
+    *(
+        "parameters",
+        "attention_parameters",
+        "steps",
+        "selected_step",
+        "seconds",
+        "stepping_seconds",
+        "samples_per_second",
+    ),
+    *("data_label", "data_source", "data_sha256", "git_commit", "git_dirty", "config_hash", "path"),
+]
 CURVE_COLUMNS = ["task", "setting", "variant", "seed", "metric", "step", "epoch", "elapsed", "value"]
 POINTS_PER_CURVE = 500
-"""A longer curve keeps this many points, evenly spaced, its first and last among them: the same steps for every variant."""
+"""A longer curve keeps this many points, evenly spaced, first and last among them: the same steps for every variant."""
 
 logger = logging.getLogger(__name__)
 
 
 def collect(results: Path) -> None:
-    """Write `runs.csv` and `curves.csv.gz` into `results` (a folder with `study.json`) from all runs that the study expects.
+    """Write `runs.csv` and `curves.csv.gz` into `results` (a folder with `study.json`) from all runs the study expects.
 
-    A run is `finished` or `diverged` by its summary, `stale` when its folder belongs to another configuration, `failed` when
-    it left `failure.json` or a damaged summary, `missing` when it left neither. The same folders give the same bytes.
+    A run is `finished` or `diverged` by its summary, `stale` when its folder belongs to another configuration, `failed`
+    when it left `failure.json` or a damaged summary, `missing` when it left neither. Same folders, same bytes.
 
     Raises:
         KvformerError: there is no readable `study.json`.
@@ -36,19 +44,21 @@ def collect(results: Path) -> None:
     study = load_study(results)
     tasks = {task["name"]: task for task in study["tasks"]}
     rows: list[dict[str, Any]] = []
-    with atomic_writer(results / "curves.csv.gz") as raw:
+    with (
+        atomic_writer(results / "curves.csv.gz") as raw,
         # No name and no time in the gzip header: equal curves are equal files.
-        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed:
-            with io.TextIOWrapper(packed, encoding="utf-8", newline="") as text:
-                curves = csv.writer(text, lineterminator="\n")
-                curves.writerow(CURVE_COLUMNS)
-                for run in study["runs"]:
-                    folder = results / run["path"]
-                    status, summary = _outcome(folder, run["hash"])
-                    rows.extend(_run_rows(run, tasks[run["task"]], study["protocol"], status, summary, folder))
-                    if status in ("finished", "diverged"):
-                        identity = [run["task"], run["setting"], run["variant"], run["seed"]]
-                        curves.writerows(identity + point for point in _curve_points(folder / "metrics.jsonl"))
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
+    ):
+        curves = csv.writer(text, lineterminator="\n")
+        curves.writerow(CURVE_COLUMNS)
+        for run in study["runs"]:
+            folder = results / run["path"]
+            status, summary = _outcome(folder, run["hash"])
+            rows.extend(_run_rows(run, tasks[run["task"]], study["protocol"], status, summary, folder))
+            if status in ("finished", "diverged"):
+                identity = [run["task"], run["setting"], run["variant"], run["seed"]]
+                curves.writerows(identity + point for point in _curve_points(folder / "metrics.jsonl"))
     table = io.StringIO()
     writer = csv.DictWriter(table, RUN_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -64,7 +74,7 @@ def load_study(results: Path) -> dict[str, Any]:
     """
     path = results / "study.json"
     try:
-        study = read_json(path)
+        study: dict[str, Any] = read_json(path)
     except FileNotFoundError:
         raise KvformerError(f"{path}: no such file; `{results}` is not the results folder of a study") from None
     except (OSError, ValueError) as error:
