@@ -1,0 +1,75 @@
+"""Prepare a data set: go through its sources, verify, and leave memory-mappable arrays with a manifest."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from kvformer.data.datasets import Candidate, Dataset, find_dataset
+from kvformer.data.manifest import MANIFEST, Manifest, ManifestWriter, load_manifest
+from kvformer.errors import DataError
+
+
+def prepare(dataset: str, out: Path, user_folder: Path) -> Manifest:
+    """Make sure that `out` holds the prepared data set, and return its manifest.
+
+    An intact copy is kept as it is; a damaged one is made again. Sources are tried in the order of the table, a line is
+    printed for each that fails. Sets that `dataset` is derived from are prepared beside `out`. Two processes may call
+    this at once: the second waits, then finds the copy of the first. Raises DataError when no source works, or for an
+    unknown name.
+    """
+    entry = find_dataset(dataset)
+    prepared = {name: prepare(name, out.parent / name, user_folder) for name in entry.requires}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(out.parent / f".{out.name}.lock"):
+        try:
+            manifest = load_manifest(out, verify=True)
+            print(f"{dataset}: already prepared in {out} ({manifest.label}, {manifest.source})", flush=True)
+            return manifest
+        except DataError as error:
+            if (out / MANIFEST).exists():
+                print(f"{dataset}: {error}", flush=True)
+        return _from_sources(entry, out, user_folder, prepared)
+
+
+def _from_sources(entry: Dataset, out: Path, user_folder: Path, prepared: dict[str, Manifest]) -> Manifest:
+    partial = out.parent / f".{out.name}.partial"  # one process at a time, so a left-over is always stale
+    failures = []
+    for candidate in entry.candidates:
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            arrays = _build(entry, candidate, partial, user_folder, prepared)
+        except (DataError, OSError) as error:
+            failures.append(f"{candidate.source}: {error}")
+            print(f"{entry.name}: {failures[-1]}", flush=True)
+            continue
+        finally:
+            shutil.rmtree(partial / "scratch", ignore_errors=True)
+        if out.exists():
+            os.replace(out, partial / "old")
+        os.replace(arrays, out)
+        shutil.rmtree(partial)
+        manifest = load_manifest(out)
+        print(f"{entry.name}: prepared in {out} ({manifest.label}, {manifest.source})", flush=True)
+        return manifest
+    shutil.rmtree(partial, ignore_errors=True)
+    advice = entry.where_to_put(user_folder)
+    raise DataError(
+        f"{entry.name} ({entry.label}) could not be had: {'; '.join(failures)}"
+        + (f". To go on, {advice}" * bool(advice))
+    )
+
+
+def _build(
+    entry: Dataset, candidate: Candidate, partial: Path, user_folder: Path, prepared: dict[str, Manifest]
+) -> Path:
+    arrays, scratch = partial / "arrays", partial / "scratch"
+    arrays.mkdir(parents=True)
+    scratch.mkdir()
+    raw = replace(candidate.source.obtain(user_folder, scratch), prepared=prepared)
+    writer = ManifestWriter(arrays)
+    facts = candidate.build(raw, writer)
+    writer.finish(entry.name, candidate.label or entry.label, raw.source, candidate.license or entry.license, facts)
+    return arrays

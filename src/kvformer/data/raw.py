@@ -1,0 +1,97 @@
+"""Raw files of a data set: find them, check their digests, unpack archives."""
+
+import gzip
+import hashlib
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kvformer.data.manifest import Manifest
+from kvformer.errors import DataError
+
+ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip", ".whl")
+
+
+@dataclass(frozen=True)
+class RawFiles:
+    """What a source delivered.
+
+    `location` is a folder or an archive, `scratch` a folder for what is unpacked on the way (deleted afterwards),
+    `source` the name that goes into the manifest, `prepared` the sets that a derived set is made from.
+    """
+
+    location: Path
+    scratch: Path
+    source: str
+    prepared: Mapping[str, Manifest] = field(default_factory=dict)
+
+    def find(self, *names: str) -> Path:
+        """The first file called one of `names`, plain or as NAME.gz, at any depth, in archives too.
+
+        Raises DataError when there is none.
+        """
+        found = self._search(self.location, names)
+        unpacked = self.scratch / "unpacked"
+        if found is None:
+            for archive in archives_in(self.location):
+                unpack(archive, unpacked / archive.name)
+            found = self._search(unpacked, names)
+        if found is None:
+            raise DataError(f"{self.location}: no file {' or '.join(names)} in it")
+        return found
+
+    def read(self, *names: str, digest: str | None = None) -> bytes:
+        """The content of the file `find` returns, decompressed, and checked against an MD5 or SHA-256 `digest`.
+
+        Raises DataError when the file is missing, damaged, or not the expected one.
+        """
+        path = self.find(*names)
+        try:
+            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path}: cannot be read ({error})") from None
+        if digest is not None:
+            check_digest(path, content, digest)
+        return content
+
+    @staticmethod
+    def _search(folder: Path, names: tuple[str, ...]) -> Path | None:
+        wanted = {candidate for name in names for candidate in (name, f"{name}.gz")}
+        return min((path for path in folder.rglob("*") if path.name in wanted and path.is_file()), default=None)
+
+
+def check_digest(path: Path, content: bytes, digest: str) -> None:
+    """Raise DataError unless `content` (of the file `path`) has this MD5 (32 digits) or SHA-256 (64 digits)."""
+    algorithm = "md5" if len(digest) == 32 else "sha256"
+    actual = hashlib.new(algorithm, content).hexdigest()
+    if actual != digest:
+        raise DataError(f"{path}: {algorithm} {actual} instead of {digest}: damaged, or another version of the file")
+
+
+def archives_in(location: Path) -> list[Path]:
+    """The archives at `location`: itself, or those directly inside the folder."""
+    candidates = [location] if location.is_file() else sorted(location.glob("*"))
+    return [path for path in candidates if path.name.endswith(ARCHIVES) and path.is_file()]
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar or zip archive into `folder`. Raises DataError when it is damaged or would write outside `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if archive.name.endswith((".zip", ".whl")):
+            with zipfile.ZipFile(archive) as zipped:
+                inside = folder.resolve()
+                for name in zipped.namelist():
+                    if not (folder / name).resolve().is_relative_to(inside):
+                        raise DataError(f"{archive}: member {name!r} would be written outside the folder; not unpacked")
+                zipped.extractall(folder)
+        else:
+            with tarfile.open(archive) as tarred:
+                tarred.extractall(folder, filter="data")
+    except tarfile.FilterError as error:
+        raise DataError(f"{archive}: not unpacked: {error}") from None
+    except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise DataError(f"{archive}: cannot be unpacked ({error})") from None

