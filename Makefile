@@ -1,0 +1,54 @@
+# Everything goes through a Python environment: the active one if kvformer is installed in it from this folder, else .venv.
+CONFIG ?=
+ARGS ?=
+
+ours := import importlib.util as u, os, sys; s = u.find_spec("kvformer"); \
+  sys.exit(not (s and os.path.samefile(s.origin, "src/kvformer/__init__.py") and all(map(u.find_spec, ["snakemake", "mlflow", "torch"]))))
+active := $(shell python -c '$(ours)' 2>/dev/null && echo yes)
+python := $(if $(active),python,.venv/bin/python)
+ready := $(if $(active),,.venv/.installed)
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench lock upgrade unlock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+run: $(ready) ## Run the study: all of it, or what is missing (CONFIG=file for another one, ARGS=... for snakemake)
+	$(python) -m snakemake --cores all $(if $(CONFIG),--configfile "$(CONFIG)") $(ARGS)
+
+test: $(ready) ## Run the tests (ARGS=... for pytest)
+	$(python) -m pytest $(ARGS)
+
+lint: $(ready) ## Check style, workflow and types
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m snakefmt --check Snakefile workflow
+	$(python) -m snakemake --lint
+	$(python) -m mypy
+
+bench: $(ready) ## Measure speed (ARGS=... for the benchmarks)
+	$(python) -m benchmarks $(ARGS)
+
+lock: $(ready) ## Write requirements.lock and environment.yml anew from pyproject.toml, keeping versions where possible
+	$(python) tools/lock.py
+
+upgrade: $(ready) ## As lock, but take the newest versions allowed
+	$(python) tools/lock.py --upgrade
+
+unlock: $(ready) ## Remove the lock that a killed snakemake left behind
+	$(python) -m snakemake --unlock $(if $(CONFIG),--configfile "$(CONFIG)")
+
+clean: ## Delete .venv and caches (results stay)
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
+
+.venv/.installed: requirements.lock pyproject.toml
+	@set -e; for candidate in python3 python3.11 python3.12 python3.13 python3.14; do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$candidate; break; fi; done; \
+	test -n "$$found" || { echo "kvformer needs Python 3.11 or newer as python3 or python3.x" >&2; exit 1; }; \
+	echo "Installing into .venv (once, a few minutes)"; \
+	test -x .venv/bin/python || "$$found" -m venv .venv
+	.venv/bin/python -m pip install -r requirements.lock
+	.venv/bin/python -m pip install --no-deps --no-build-isolation --editable .
+	@touch .venv/.installed

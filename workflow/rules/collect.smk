@@ -1,0 +1,40 @@
+rule study:
+    output:
+        study=f"{STUDY_FOLDER}/study.json",
+    log:
+        f"{STUDY_FOLDER}/logs/study.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        digest=sha256_bytes(canonical_json(MANIFEST).encode()),
+    message:
+        "Write down the study"
+    run:
+        write_json(Path(output.study), MANIFEST)
+        Path(log[0]).write_text(f"{len(RUNS)} runs, digest {params.digest}\n")
+
+
+rule collect:
+    input:
+        study=f"{STUDY_FOLDER}/study.json",
+        summaries=[f"{STUDY_FOLDER}/{path}/summary.json" for path in RUNS],
+        code=package_code("reporting"),
+    output:
+        runs=f"{STUDY_FOLDER}/runs.csv",
+        curves=f"{STUDY_FOLDER}/curves.csv.gz",
+    log:
+        f"{STUDY_FOLDER}/logs/collect.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    message:
+        "Collect the runs into one table"
+    shell:
+        'python -m kvformer collect "$(dirname {input.study:q})" > {log:q} 2>&1'

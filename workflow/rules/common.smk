@@ -1,0 +1,178 @@
+"""The study as Python objects, and the helpers of the rules."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+# Jobs use this checkout's package and this interpreter, whether or not anything is installed or activated.
+# A rule's conda environment or container, where one is used, comes before both.
+SOURCE = Path(workflow.basedir) / "src"
+sys.path.insert(0, str(SOURCE))
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])),
+)
+
+from kvformer.errors import ConfigError
+from kvformer.files import canonical_json, sha256_bytes, write_json
+from kvformer.loading import load_study
+from kvformer.tasks import TASKS
+from kvformer.variants import VARIANTS
+
+try:
+    STUDY = load_study(config)
+    RUNS = {run.path: run for run in STUDY.runs()}
+    MANIFEST = STUDY.manifest()
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = STUDY.execution.results_folder
+STUDY_FOLDER = f"{RESULTS}/{STUDY.name}"
+PREPARED = f"{RESULTS}/data"
+TRACKED = f"{RESULTS}/mlflow/{STUDY.name}.tracked"
+RUN_PATH = "runs/{task}/{setting}/{variant}/seed{seed}"
+ENVIRONMENT = "../envs/kvformer.yaml"
+
+# What never changes a result travels to the jobs by the environment, so that a change of it reruns nothing.
+os.environ.update(
+    KVFORMER_DEVICE=STUDY.execution.device,
+    KVFORMER_LOG_LEVEL=STUDY.execution.log_level,
+    KVFORMER_DATA_FOLDER=STUDY.execution.data_folder,
+    KVFORMER_PREPARED=PREPARED,
+    KVFORMER_KEEP_WEIGHTS=str(int(STUDY.execution.keep_weights)),
+    KVFORMER_CHECKPOINT_SECONDS=str(STUDY.execution.checkpoint_seconds),
+    KVFORMER_TRACKING_URI=STUDY.execution.tracking_uri or "",
+)
+
+# Parts of the package that no training result depends on. The tables of variants and data sets and the configuration are
+# among them because training takes a resolved run and its variant's definition from `params`, and its data from prepared files.
+NOT_TRAINING = (
+    "cli/",
+    "data/datasets",
+    "data/prepare",
+    "data/sources",
+    "reporting/",
+    "tasks/__init__.py",
+    "config.py",
+    "efficiency.py",
+    "loading.py",
+    "sections.py",
+    "tracking",
+    "variants.py",
+)
+
+
+def alternatives(values):
+    """A regular expression for exactly these names."""
+    return "|".join(sorted(map(re.escape, set(values)))) or "(?!)"
+
+
+@cache
+def training_code(task):
+    """Source files that influence the training of a task, relative to the working directory."""
+    package = SOURCE / "kvformer"
+    modules = {name: f"{definition.data_config.__module__.rpartition('.')[2]}.py" for name, definition in TASKS.items()}
+    others = {f"tasks/{module}" for module in modules.values()} - {f"tasks/{modules[task]}"}
+    files = {path: path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+    return sorted(
+        os.path.relpath(path)
+        for path, name in files.items()
+        if not name.startswith(NOT_TRAINING) and name not in others
+    )
+
+
+def package_code(folder):
+    """Source files of a part of the package, relative to the working directory."""
+    return sorted(os.path.relpath(path) for path in (SOURCE / "kvformer" / folder).rglob("*.py"))
+
+
+def run_of(wildcards):
+    """The run that a training job's wildcards name."""
+    return RUNS[RUN_PATH.format(**wildcards)]
+
+
+def run_json(wildcards):
+    """The run as one line of JSON: all that its result depends on, but for its variant's definition."""
+    return run_of(wildcards).to_json()
+
+
+def variant_definition(wildcards):
+    """The variant's definition, so that a change of it reruns its trainings and no others."""
+    variant = VARIANTS[wildcards.variant]
+    return canonical_json({"attention": asdict(variant.attention), "widen_mlp": variant.widen_mlp})
+
+
+def run_code(wildcards):
+    """Source files that the run's result depends on."""
+    return training_code(wildcards.task)
+
+
+def run_data(wildcards):
+    """Manifests of the prepared data sets that the run reads."""
+    return [f"{PREPARED}/{dataset}/manifest.json" for dataset in run_of(wildcards).datasets]
+
+
+def run_threads(wildcards):
+    """Threads of the run; they are part of the result and come from its configuration alone."""
+    return run_of(wildcards).threads
+
+
+def task_resources(wildcards):
+    """What the configuration says that one job of the task needs."""
+    return STUDY.sections()[wildcards.task].resources
+
+
+def run_mem_mb(wildcards, attempt):
+    """Memory of the run; a retry asks for more, for it may have run out."""
+    return task_resources(wildcards).mem_mb * attempt
+
+
+def run_runtime(wildcards):
+    """Time limit of the run in minutes; a retry goes on where the run was stopped."""
+    return task_resources(wildcards).runtime
+
+
+def run_gpu(wildcards):
+    """GPUs of the run."""
+    return task_resources(wildcards).gpu
+
+
+def next_steps():
+    """What has been made and what to do with it."""
+    return f"""
+Study '{STUDY.name}' is complete: {len(RUNS)} runs.
+  tables   {STUDY_FOLDER}/tables
+  figures  {STUDY_FOLDER}/figures
+  report   {STUDY_FOLDER}/report.html
+  runs     {STUDY_FOLDER}/runs.csv
+  MLflow   {tracking_store()}
+Look at the runs with `kvformer ui`, or with `mlflow ui --backend-store-uri {tracking_store()}`."""
+
+
+def tracking_store():
+    """The MLflow store that runs are copied to."""
+    given = STUDY.execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    return given or f"sqlite:///{RESULTS}/mlflow/mlflow.db"
+
+
+def partial_report():
+    """After a failure: report the runs that there are, with the failed and missing ones shown, and say so."""
+    if not Path(STUDY_FOLDER, "study.json").exists():
+        return "The study stopped before its first run."
+    log = Path(STUDY_FOLDER, "logs", "partial.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as stream:
+        for step in ("collect", "tables", "figures", "report"):
+            command = [sys.executable, "-m", "kvformer", step, STUDY_FOLDER]
+            if subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT).returncode:
+                return f"The study is incomplete, and no report could be made of what there is: see {log}."
+    return (
+        f"The study is incomplete. {STUDY_FOLDER}/report.html shows what there is, and which runs failed or are missing.\n"
+        "Start the same command again to go on: finished runs are kept and interrupted ones resume."
+    )

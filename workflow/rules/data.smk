@@ -1,0 +1,18 @@
+rule prepare:
+    output:
+        manifest=f"{PREPARED}/{{dataset}}/manifest.json",
+    log:
+        f"{RESULTS}/logs/prepare/{{dataset}}.log",
+    wildcard_constraints:
+        dataset=alternatives(STUDY.datasets()),
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    message:
+        "Prepare the data set {wildcards.dataset}"
+    shell:
+        'python -m kvformer prepare {wildcards.dataset:q} --out "$KVFORMER_PREPARED"'
+        ' --user-folder "$KVFORMER_DATA_FOLDER" > {log:q} 2>&1'

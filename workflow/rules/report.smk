@@ -1,0 +1,79 @@
+rule tables:
+    input:
+        study=f"{STUDY_FOLDER}/study.json",
+        runs=f"{STUDY_FOLDER}/runs.csv",
+        code=package_code("reporting"),
+    output:
+        tables=report(
+            directory(f"{STUDY_FOLDER}/tables"),
+            patterns=["{table}.csv"],
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+    log:
+        f"{STUDY_FOLDER}/logs/tables.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    message:
+        "Make the tables"
+    shell:
+        'python -m kvformer tables "$(dirname {input.study:q})" > {log:q} 2>&1'
+
+
+rule figures:
+    input:
+        study=f"{STUDY_FOLDER}/study.json",
+        runs=f"{STUDY_FOLDER}/runs.csv",
+        curves=f"{STUDY_FOLDER}/curves.csv.gz",
+        code=package_code("reporting"),
+    output:
+        figures=report(
+            directory(f"{STUDY_FOLDER}/figures"),
+            patterns=["{figure}.svg"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+    log:
+        f"{STUDY_FOLDER}/logs/figures.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    message:
+        "Draw the figures"
+    shell:
+        'python -m kvformer figures "$(dirname {input.study:q})" > {log:q} 2>&1'
+
+
+rule report:
+    input:
+        study=f"{STUDY_FOLDER}/study.json",
+        runs=f"{STUDY_FOLDER}/runs.csv",
+        tables=f"{STUDY_FOLDER}/tables",
+        figures=f"{STUDY_FOLDER}/figures",
+    output:
+        report=report(
+            f"{STUDY_FOLDER}/report.html",
+            caption="../report/report.rst",
+            category="Report",
+        ),
+    log:
+        f"{STUDY_FOLDER}/logs/report.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    message:
+        "Write the report"
+    shell:
+        'python -m kvformer report "$(dirname {input.study:q})" > {log:q} 2>&1'
