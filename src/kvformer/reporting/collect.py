@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kvformer.errors import KvformerError
 from kvformer.files import atomic_writer, read_json, read_jsonl, write_text
+from kvformer.reporting.study import load_study
 
 RUN_COLUMNS = [
     *("task", "family", "setting", "variant", "seed", "protocol", "status", "metric", "value", "goal", "primary"),
@@ -42,7 +42,6 @@ def collect(results: Path) -> None:
         KvformerError: there is no readable `study.json`.
     """
     study = load_study(results)
-    tasks = {task["name"]: task for task in study["tasks"]}
     rows: list[dict[str, Any]] = []
     with (
         atomic_writer(results / "curves.csv.gz") as raw,
@@ -52,10 +51,10 @@ def collect(results: Path) -> None:
     ):
         curves = csv.writer(text, lineterminator="\n")
         curves.writerow(CURVE_COLUMNS)
-        for run in study["runs"]:
+        for run in study.runs:
             folder = results / run["path"]
             status, summary = _outcome(folder, run["hash"])
-            rows.extend(_run_rows(run, tasks[run["task"]], study["protocol"], status, summary, folder))
+            rows.extend(_run_rows(run, study.tasks[run["task"]], study.content["protocol"], status, summary, folder))
             if status in ("finished", "diverged"):
                 identity = [run["task"], run["setting"], run["variant"], run["seed"]]
                 curves.writerows(identity + point for point in _curve_points(folder / "metrics.jsonl"))
@@ -64,27 +63,6 @@ def collect(results: Path) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(results / "runs.csv", table.getvalue())
-
-
-def load_study(results: Path) -> dict[str, Any]:
-    """The content of `results/study.json`.
-
-    Raises:
-        KvformerError: the file is absent, is not JSON, or lacks a key.
-    """
-    path = results / "study.json"
-    try:
-        study: dict[str, Any] = read_json(path)
-    except FileNotFoundError:
-        raise KvformerError(f"{path}: no such file; `{results}` is not the results folder of a study") from None
-    except (OSError, ValueError) as error:
-        raise KvformerError(f"{path}: not readable as JSON ({error})") from None
-    lacking = {"name", "protocol", "baseline", "variants", "tasks", "runs"} - set(
-        study if isinstance(study, dict) else ()
-    )
-    if lacking:
-        raise KvformerError(f"{path}: lacks {', '.join(sorted(lacking))}")
-    return study
 
 
 def _outcome(folder: Path, expected_hash: str) -> tuple[str, dict[str, Any]]:
