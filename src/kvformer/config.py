@@ -98,7 +98,9 @@ class TaskSection(Section):
     settings: dict[str, dict[str, Scalar]] = Field(
         {}, description="Named settings that are no full grid: {small: {model.dim: 64}}; crossed with the grid."
     )
-    nuisance: list[str] = Field([], description="Keys of the grid whose best value is chosen for each variant by validation.")
+    nuisance: list[str] = Field(
+        [], description="Keys of the grid whose best value is chosen for each variant by validation."
+    )
     resources: Resources = Field(Resources(), description="What a scheduler must know of one training job.")
 
 
@@ -150,7 +152,8 @@ class StudyConfig(Section):
     tasks: Tasks = Field(Tasks(), description="The tasks to run.")  # type: ignore[valid-type]
     execution: Execution = Field(Execution(), description="Where and how jobs run; never changes a result.")
     on_missing: Literal["fail", "skip"] = Field(
-        "fail", description="What to do with tasks whose data cannot be had: stop before any job starts, or leave them out."
+        "fail",
+        description="What to do with tasks whose data cannot be had: stop before any job starts, or leave them out.",
     )
 
     @model_validator(mode="before")
@@ -242,7 +245,11 @@ class StudyConfig(Section):
                 for name, section in self.sections().items()
             ],
             "runs": [
-                {**run.model_dump(include={"task", "setting", "variant", "seed", "overrides"}), "hash": run.hash, "path": run.path}
+                {
+                    **run.model_dump(include={"task", "setting", "variant", "seed", "overrides"}),
+                    "hash": run.hash,
+                    "path": run.path,
+                }
                 for run in runs
             ],
         }
@@ -269,7 +276,9 @@ def _with_defaults(name: str, section: Any, protocol: Any) -> Any:
 def _cells(name: str, section: Any) -> Iterator[Cell]:
     for key in section.nuisance:
         if key not in section.grid:
-            raise ConfigError(f"tasks.{name}.nuisance: '{key}' is not in the grid; allowed: {', '.join(section.grid) or 'none'}")
+            raise ConfigError(
+                f"tasks.{name}.nuisance: '{key}' is not in the grid; allowed: {', '.join(section.grid) or 'none'}"
+            )
     keys = sorted(section.grid)
     for label, fixed in (section.settings or {"": {}}).items():
         if label and not NAME.fullmatch(label):
@@ -278,7 +287,12 @@ def _cells(name: str, section: Any) -> Iterator[Cell]:
             grid = dict(zip(keys, values, strict=True))
             parts = [label] if label else []
             parts += [f"{key.split('.')[-1]}{_short(value)}" for key, value in grid.items()]
-            yield Cell("-".join(parts) or "default", {**fixed, **grid}, *_resolve(name, section, {**fixed, **grid}))
+            cell = Cell("-".join(parts) or "default", {**fixed, **grid}, *_resolve(name, section, {**fixed, **grid}))
+            try:
+                TASKS[name].shape(cell.data, None)
+            except ValueError as error:
+                raise ConfigError(f"tasks.{name} (setting {cell.setting}): {error}") from None
+            yield cell
 
 
 def _short(value: Scalar) -> str:

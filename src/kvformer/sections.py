@@ -27,7 +27,9 @@ class ModelConfig(Section):
     heads: PositiveInt = Field(4, description="Attention heads.")
     mlp_ratio: Rate = Field(2.0, description="Hidden width of the MLP as a multiple of dim.")
     activation: Literal["relu", "gelu"] = Field("relu", description="Non-linearity of the MLP.")
-    norm: Literal["pre", "post"] = Field("pre", description="LayerNorm before each sublayer, or after each residual sum.")
+    norm: Literal["pre", "post"] = Field(
+        "pre", description="LayerNorm before each sublayer, or after each residual sum."
+    )
     final_norm: bool = Field(False, description="A last LayerNorm after all blocks.")
     scale: Literal["head", "model"] = Field(
         "head", description="Logits are divided by the square root of the head width (head) or of dim (model)."
@@ -75,7 +77,9 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """How a model is trained and measured."""
 
-    epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="Passes over the training data (or give steps).")
+    epochs: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Passes over the training data (or give steps)."
+    )
     steps: PositiveInt | None = Field(None, description="Optimisation steps (or give epochs).")
     batch_size: PositiveInt = Field(128, description="Examples a step.")
     evaluation_batch_size: PositiveInt = Field(500, description="Examples a forward pass of an evaluation.")
@@ -121,6 +125,8 @@ class Execution(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Detail of the job logs.")
     data_folder: str = Field("data", description="Folder in which you may put data files of your own.")
     results_folder: str = Field("results", description="Folder that receives everything the workflow writes.")
-    tracking_uri: str | None = Field(None, description="MLflow server; default is MLFLOW_TRACKING_URI or a local SQLite file.")
+    tracking_uri: str | None = Field(
+        None, description="MLflow server; default is MLFLOW_TRACKING_URI or a local SQLite file."
+    )
     keep_weights: bool = Field(False, description="Keep the final weights of every run (model.safetensors).")
     checkpoint_seconds: Annotated[float, Field(ge=0)] = Field(60.0, description="Seconds between resume checkpoints.")

@@ -165,7 +165,11 @@ def _task(
 DEFINITIONS = [
     _task("reverse", "Write the list backwards.", _label(lambda lists, symbols: lists[:, ::-1])),
     _task("sort", "Sort the list in ascending order.", _label(lambda lists, symbols: np.sort(lists, axis=1))),
-    _task("sub", "Replace each symbol x by the largest symbol minus x.", _label(lambda lists, symbols: symbols - 1 - lists)),
+    _task(
+        "sub",
+        "Replace each symbol x by the largest symbol minus x.",
+        _label(lambda lists, symbols: symbols - 1 - lists),
+    ),
     _task("swap", "Exchange the two halves of the list.", _label(lambda lists, symbols: _swap_halves(lists)), SwapData),
     _task("copy", "Write the list as it is.", _label(lambda lists, symbols: lists)),
     _task(
@@ -173,5 +177,11 @@ DEFINITIONS = [
         "Move each symbol one place to the right, the last one to the front.",
         _label(lambda lists, symbols: np.roll(lists, 1, axis=1)),
     ),
-    _task("recall", "Given pairs of keys and values, name the value of each key asked.", _recall, RecallData, _recall_shape),
+    _task(
+        "recall",
+        "Given pairs of keys and values, name the value of each key asked.",
+        _recall,
+        RecallData,
+        _recall_shape,
+    ),
 ]

@@ -1,0 +1,1 @@
+"""kvformer: reproducible comparisons of attention variants."""

@@ -1,0 +1,324 @@
+"""The one attention module. What it computes is said by an `AttentionSpec`; sizes and details come from a `ModelConfig`.
+
+Shapes: B batch, H heads, G key/value heads, N queries, M keys, D model width, h = D/H head width, m position channels.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kvformer.models.dropout import dropout
+from kvformer.positions import column_code, row_channels
+from kvformer.sections import ModelConfig
+from kvformer.variants import AttentionSpec
+
+FUSED_FROM = 96
+"""Sequences at least this long use the fused kernel; below it, explicit matrix products are faster (on CPUs, both measured).
+All variants switch at the same length, so that timings compare variants and not kernels."""
+
+Stream = Callable[[str], torch.Generator]
+"""Gives the random generator of a named purpose, so that variants draw equal values for the maps that they share."""
+
+
+class KeysValues(NamedTuple):
+    """Keys and values of one attention layer, (B, G, M, h) each; `values is keys` where one map makes both."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class KeyValueCache:
+    """Keys and values of the tokens that a decoder has already seen, for one attention layer that owns them."""
+
+    def __init__(self) -> None:
+        self.content: KeysValues | None = None
+
+    def append(self, new: KeysValues) -> KeysValues:
+        """Add the new tokens' keys and values and return all of them."""
+        if self.content is None:
+            self.content = new
+        else:
+            keys = torch.cat([self.content.keys, new.keys], dim=2)
+            shared = new.values is new.keys
+            self.content = KeysValues(keys, keys if shared else torch.cat([self.content.values, new.values], dim=2))
+        return self.content
+
+    @property
+    def length(self) -> int:
+        """Tokens in the cache."""
+        return 0 if self.content is None else self.content.keys.shape[2]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the cache holds; a tensor that serves as keys and values counts once."""
+        if self.content is None:
+            return 0
+        keys, values = self.content
+        return keys.nbytes if values is keys else keys.nbytes + values.nbytes
+
+
+class PositionTerm(nn.Module):
+    """The learned term on the logits: gain s and key bias γ_j, or a bias of i - j.
+
+    `pos2d` is the 2D positional term of arXiv 2305.19129: logits S are broadcast to m channels, a fixed code P (n x n x m) is added and a
+    linear map with weight w ∈ R^m and bias b leads back to one channel, L_ij = Σ_k w_k (S_ij + P_ijk) + b. P holds row channels (a function
+    of i) and column channels (of j). The row part and b add the same to all logits of a row, which the softmax ignores, so exactly the same
+    attention is softmax_j(s·S_ij + γ_j) with s = Σ_k w_k and γ_j = Σ_{k column} w_k P_jk. w and b stay the parameters, so training
+    behaves as published; b receives a gradient of exactly zero.
+    """
+
+    def __init__(self, spec: AttentionSpec, model: ModelConfig, max_length: int) -> None:
+        super().__init__()
+        self.kind = spec.position
+        self.small_init = spec.small_position_init
+        self.channels = model.position_channels
+        maps = model.heads if model.position_maps == "head" else 1
+        code = column_code(max_length, self.channels)
+        if self.kind == "relative":
+            self.offsets = nn.Parameter(torch.empty(maps, 2 * max_length - 1))
+        else:
+            width = code.shape[1] if self.kind == "key_bias" else self.channels
+            self.weight = nn.Parameter(torch.empty(maps, width))
+        if self.kind == "pos2d":
+            self.bias = nn.Parameter(torch.empty(maps))
+        if self.kind in ("pos2d", "key_bias"):
+            self.register_buffer("code", torch.from_numpy(code), persistent=False)  # (max_length, column channels)
+
+    def initialise(self, scheme: str, stream: Stream) -> None:
+        """Draw the map as a linear layer from m channels to one: Xavier-uniform or PyTorch's default, or 0.02·N(0,1)."""
+        with torch.no_grad():
+            if self.kind == "relative":
+                self.offsets.zero_()
+                return
+            bound = 1 / math.sqrt(self.channels) if scheme == "default" else math.sqrt(6 / (self.channels + 1))
+            full = torch.empty(self.weight.shape[0], self.channels)
+            if self.small_init:
+                full.normal_(0, 0.02, generator=stream("weight"))
+            else:
+                full.uniform_(-bound, bound, generator=stream("weight"))
+            self.weight.copy_(full[:, -self.weight.shape[1] :])
+            if self.kind == "pos2d":
+                self.bias.zero_()
+
+    def gain(self) -> Tensor | None:
+        """Factor s on the logits, (maps,); None where the logits are not scaled."""
+        return self.weight.sum(dim=1) if self.kind in ("pos2d", "gain") else None
+
+    def key_bias(self, keys: int) -> Tensor | None:
+        """γ, (maps, keys); None where there is none."""
+        if self.kind not in ("pos2d", "key_bias"):
+            return None
+        weight = self.weight[:, row_channels(self.channels) :] if self.kind == "pos2d" else self.weight
+        gamma = weight @ self.code[:keys].T
+        return gamma + 0.0 * self.bias[:, None] if self.kind == "pos2d" else gamma
+
+    def relative_bias(self, queries: int, keys: int, offset: int) -> Tensor | None:
+        """r_{i-j}, (maps, queries, keys), with the first query at position `offset`; None where there is none."""
+        if self.kind != "relative":
+            return None
+        rows = torch.arange(offset, offset + queries, device=self.offsets.device)[:, None]
+        columns = torch.arange(keys, device=self.offsets.device)[None, :]
+        return self.offsets[:, rows - columns + self.offsets.shape[1] // 2]
+
+
+class Attention(nn.Module):
+    """Multi-head attention, self or cross, causal or not, for every variant.
+
+    spec: the variant. model: sizes and details. max_length: longest key sequence. cross: keys and values come from a memory.
+    owns_keys_values: False for a layer that reads keys and values of a layer below it.
+    """
+
+    def __init__(
+        self,
+        spec: AttentionSpec,
+        model: ModelConfig,
+        max_length: int,
+        cross: bool = False,
+        owns_keys_values: bool = True,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.heads, self.head_dim = model.heads, model.head_dim
+        self.kv_heads = spec.kv_heads or model.heads
+        self.scale = 1 / math.sqrt(model.head_dim if model.scale == "head" else model.dim)
+        self.dropout = model.attention_dropout
+        self.cross = cross
+        self.owns_keys_values = owns_keys_values
+        widths = {"query": model.dim if spec.has_query_map else 0}
+        if owns_keys_values:
+            kv_dim = self.kv_heads * self.head_dim
+            widths |= {"key": kv_dim, "value": kv_dim if spec.has_value_map else 0}
+        self.widths = {role: width for role, width in widths.items() if width}
+        # One fused matrix for all projections: rows of the query map, then of the key map, then of the value map.
+        total = sum(self.widths.values())
+        self.projection = nn.Parameter(torch.empty(total, model.dim)) if total else None
+        self.projection_bias = nn.Parameter(torch.empty(total)) if total and model.projection_bias else None
+        self.pair = (
+            nn.Parameter(torch.empty(self.heads, self.head_dim, self.head_dim)) if spec.sharing == "pairwise" else None
+        )
+        self.position = PositionTerm(spec, model, max_length) if spec.position != "none" else None
+        self.output = nn.Linear(model.dim, model.dim, bias=model.output_bias)
+        self.recording: list[tuple[Tensor, Tensor]] | None = None
+
+    def initialise(self, scheme: str, stream: Stream) -> None:
+        """Draw the projections; the same role gets the same draws in every variant, up to the scheme's bound."""
+        if self.projection is None:
+            return
+        total, width = self.projection.shape
+        with torch.no_grad():
+            start = 0
+            for role, rows in self.widths.items():
+                fan_out = total if scheme == "xavier_fused" else rows
+                bound = 1 / math.sqrt(width) if scheme == "default" else math.sqrt(6 / (width + fan_out))
+                self.projection[start : start + rows].uniform_(-bound, bound, generator=stream(role))
+                if self.projection_bias is not None:
+                    bias = self.projection_bias[start : start + rows]
+                    if scheme in ("xavier_attention", "xavier_fused"):
+                        bias.zero_()
+                    else:
+                        bias.uniform_(-1 / math.sqrt(width), 1 / math.sqrt(width), generator=stream(f"{role} bias"))
+                start += rows
+            if self.pair is not None:
+                self.pair.normal_(0, 1 / math.sqrt(self.head_dim), generator=stream("pair"))
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        causal: bool = False,
+        padding: Tensor | None = None,
+        shared: KeysValues | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> tuple[Tensor, KeysValues]:
+        """Attend from x (B, N, D) to itself, or to `memory` (B, M, D).
+
+        causal: query i sees keys up to i. padding: (B, M), True where a key is padding. shared: keys and values of the owning layer below,
+        for layers without their own. cache: earlier tokens of an incremental decoder; x then holds only the new ones (in cross-attention the
+        memory is projected once). Returns the output (B, N, D) and the keys and values attended to.
+        """
+        offset = cache.length if cache is not None and not self.cross else 0
+        queries, new = self._project(x, memory, cache)
+        if shared is not None:
+            offset = shared.keys.shape[2] - x.shape[1]
+            attended = shared
+        elif new is None:
+            assert cache is not None and cache.content is not None
+            attended = cache.content
+        else:
+            attended = cache.append(new) if cache is not None else new
+        if self.pair is not None:
+            queries = queries @ self.pair
+        mixed = self._attend(queries, attended, causal, offset, padding)
+        merged = mixed.transpose(1, 2).flatten(2)  # (B, N, D)
+        return self.output(merged), attended
+
+    def _project(
+        self, x: Tensor, memory: Tensor | None, cache: KeyValueCache | None
+    ) -> tuple[Tensor, KeysValues | None]:
+        """Queries (B, H, N, h), and new keys and values (None where a layer below or a filled cache has them)."""
+        if not self.cross:
+            parts = self._maps(x, tuple(self.widths))
+        else:
+            query_role = "query" if self.spec.has_query_map else "key"
+            parts = self._maps(x, (query_role,)) if self.spec.sharing != "q=I" else {}
+            queries = parts.get(query_role)
+            parts = {} if cache is not None and cache.length else self._maps(memory, ("key", "value"))  # type: ignore[arg-type]
+            if queries is not None:
+                parts["query"] = queries
+        keys = parts.get("key")
+        new = None
+        if keys is not None and self.owns_keys_values:
+            new = KeysValues(F.normalize(keys, dim=-1) if self.spec.normalise_keys else keys, parts.get("value", keys))
+        queries = parts.get("query", keys)
+        if self.spec.sharing == "q=I":
+            queries = self._split(x)
+        assert queries is not None
+        return queries, new
+
+    def _maps(self, x: Tensor, roles: tuple[str, ...]) -> dict[str, Tensor]:
+        """The projections of x with these (neighbouring) roles, each (B, heads, N, h)."""
+        roles = tuple(role for role in roles if role in self.widths)
+        if not roles:
+            return {}
+        assert self.projection is not None
+        names = list(self.widths)
+        start = sum(self.widths[name] for name in names[: names.index(roles[0])])
+        rows = slice(start, start + sum(self.widths[role] for role in roles))
+        bias = self.projection_bias[rows] if self.projection_bias is not None else None
+        fused = F.linear(x, self.projection[rows], bias)
+        split = fused.split([self.widths[role] for role in roles], dim=-1)
+        return {role: self._split(part) for role, part in zip(roles, split, strict=True)}
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, N, h)
+
+    def _attend(
+        self, queries: Tensor, attended: KeysValues, causal: bool, offset: int, padding: Tensor | None
+    ) -> Tensor:
+        """softmax(logits + terms)·values, (B, H, N, h)."""
+        length, size = queries.shape[2], attended.keys.shape[2]
+        gain = self.position.gain() if self.position is not None else None
+        queries = queries * (self.scale if gain is None else self.scale * gain[:, None, None])
+        key_bias = self.position.key_bias(size) if self.position is not None else None
+        relative = self.position.relative_bias(length, size, offset) if self.position is not None else None
+        mask = self._mask(length, size, causal, offset, padding, queries)
+        dropping = self.dropout if self.training else 0.0
+        if max(length, size) >= FUSED_FROM and not dropping and relative is None and self.recording is None:
+            return _fused(queries, attended, key_bias, mask)
+        terms = [
+            term for term in (None if key_bias is None else key_bias[:, None, :], relative, mask) if term is not None
+        ]
+        return self._explicit(queries, attended, sum(terms[1:], terms[0]) if terms else None, dropping)
+
+    def _explicit(self, queries: Tensor, attended: KeysValues, term: Tensor | None, dropping: float) -> Tensor:
+        batch, heads, length, width = queries.shape
+        # Query heads that share a key head are stacked along the rows, so that keys are never copied.
+        stacked = queries.reshape(batch, self.kv_heads, -1, width)
+        logits = torch.matmul(stacked, attended.keys.transpose(-1, -2)).view(batch, heads, length, -1)
+        if term is not None:
+            logits = logits.add_(term)
+        weights = torch.softmax(logits, dim=-1)
+        if self.recording is not None:
+            self.recording.append((logits.detach(), weights.detach()))
+        weights = dropout(weights, dropping)
+        mixed = torch.matmul(weights.view(batch, self.kv_heads, heads // self.kv_heads * length, -1), attended.values)
+        return mixed.view(batch, heads, length, width)
+
+    def _mask(
+        self, length: int, size: int, causal: bool, offset: int, padding: Tensor | None, like: Tensor
+    ) -> Tensor | None:
+        """Additive mask of 0 and -inf, broadcastable to (B, H, N, M); None where everything is visible."""
+        hidden = None
+        mask_self = self.spec.mask_self and not self.cross
+        if causal or mask_self:
+            rows = torch.arange(offset, offset + length, device=like.device)[:, None]
+            columns = torch.arange(size, device=like.device)[None, :]
+            hidden = columns > rows if causal else torch.zeros(length, size, dtype=torch.bool, device=like.device)
+            if mask_self and size > 1:
+                # Under a causal mask the first token sees nothing but itself, and keeps doing so.
+                lonely = (rows == 0) if causal else torch.zeros_like(rows, dtype=torch.bool)
+                hidden = hidden | ((columns == rows) & ~lonely)
+        if padding is not None:
+            padded = padding[:, None, None, :]
+            hidden = padded if hidden is None else hidden | padded
+        if hidden is None:
+            return None
+        return torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, -math.inf)
+
+
+def _fused(queries: Tensor, attended: KeysValues, key_bias: Tensor | None, mask: Tensor | None) -> Tensor:
+    """The same by PyTorch's fused kernel. A key bias rides in one more feature: [s·c·q, 1]·[k, γ] = s·c·q·k + γ."""
+    keys, values = attended
+    grouped = queries.shape[1] != keys.shape[1]
+    width = queries.shape[-1]
+    if key_bias is not None:
+        ones = queries.new_ones(*queries.shape[:-1], 1)
+        bias = key_bias[None, :, :, None].expand(keys.shape[0], keys.shape[1], -1, 1)
+        queries, keys = torch.cat([queries, ones], dim=-1), torch.cat([keys, bias.to(keys.dtype)], dim=-1)
+        values = F.pad(values, (0, 1))
+    mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=1.0, enable_gqa=grouped)
+    return mixed[..., :width]

@@ -1,0 +1,80 @@
+"""`kvformer describe | variants | tasks | explain`: look at what would be run, without training."""
+
+import argparse
+import json
+
+from kvformer.cli.options import Commands, add_run_options
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands of this module."""
+    parser = commands.add_parser(
+        "describe",
+        help="show one run's configuration, parameters and shapes without training",
+        epilog="example: kvformer describe reverse kv --set model.dim=32 --json",
+    )
+    add_run_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(handler=describe)
+    commands.add_parser("tasks", help="list the tasks").set_defaults(handler=tasks)
+    commands.add_parser("variants", help="list the attention variants").set_defaults(handler=variants)
+
+
+def describe(options: argparse.Namespace) -> None:
+    """Print the resolved configuration, parameter counts and the shape of every parameter."""
+    from kvformer.formulas import cache_elements, parameters
+    from kvformer.loading import single_run
+    from kvformer.models.build import build_model
+    from kvformer.variants import VARIANTS
+
+    run, _ = single_run(options.task, options.variant, options.seed, options.config, options.overrides, options.setting)
+    shape = run.definition.shape(run.data, None)
+    model = build_model(run, shape)
+    variant = VARIANTS[run.variant]
+    content = {
+        "config": {**run.model_dump(mode="json"), "hash": run.hash},
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters_by_formula": parameters(run.definition.model, variant, run.model, shape),
+        "shapes": {name: list(parameter.shape) for name, parameter in model.named_parameters()},
+        "cache_elements_per_token": cache_elements(variant, run.model) if run.definition.model == "gpt" else None,
+    }
+    if options.json:
+        print(json.dumps(content, indent=1))
+        return
+    print(f"{run.task} with {run.variant}: {run.definition.summary}")
+    print(f"attention: {variant.formula}  ({variant.reference})")
+    for part in ("data", "model", "training"):
+        print(f"{part}:", ", ".join(f"{key} {value}" for key, value in content["config"][part].items()))  # type: ignore[index]
+    print(f"parameters: {content['parameters']:,}")
+    for name, sizes in content["shapes"].items():  # type: ignore[union-attr]
+        print(f"  {name} {' x '.join(map(str, sizes))}")
+
+
+def tasks(options: argparse.Namespace) -> None:
+    """Print the tasks."""
+    from kvformer.tasks import TASKS
+
+    for task in TASKS.values():
+        print(f"{task.name:14} {task.family:10} {task.summary} Judged by {task.metric} ({task.goal}).")
+
+
+def variants(options: argparse.Namespace) -> None:
+    """Print the table of variants, with parameters and cache relative to qkv for d 256, 8 heads, 6 layers, 64 tokens."""
+    from kvformer.formulas import attention_parameters, cache_elements
+    from kvformer.sections import ModelConfig
+    from kvformer.variants import VARIANTS
+
+    model, length = ModelConfig(dim=256, layers=6, heads=8, projection_bias=False, output_bias=False), 64
+    full = attention_parameters(VARIANTS["qkv"].attention, model, length) * model.layers
+    full_cache = cache_elements(VARIANTS["qkv"], model)
+    print(f"{'name':13} {'attention':38} {'parameters':>10} {'cache':>6}  reference")
+    for variant in VARIANTS.values():
+        group = variant.attention.layers_per_kv
+        counts = (
+            attention_parameters(variant.attention, model, length, layer % group == 0) for layer in range(model.layers)
+        )
+        share, cache = sum(counts) / full, cache_elements(variant, model) / full_cache
+        print(f"{variant.name:13} {variant.formula:38} {share:10.3f} {cache:6.3f}  {variant.reference}")
+    print(
+        "parameters: of all attention layers, relative to qkv (d 256, 8 heads, 6 layers, no biases). cache: numbers kept a token."
+    )

@@ -1,0 +1,84 @@
+"""`kvformer collect | tables | figures | report | track | ui`: from run folders to what people look at."""
+
+import argparse
+import os
+from pathlib import Path
+
+from kvformer.cli.options import Commands
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands of this module."""
+    for name, handler, text in (
+        ("collect", collect, "gather all runs of a study into runs.csv and curves.csv.gz"),
+        ("tables", tables, "write the tables (CSV, Markdown, LaTeX)"),
+        ("figures", figures, "draw the figures (PNG, SVG, PDF)"),
+        ("report", report, "write report.html, one self-contained page"),
+        ("track", track, "copy the runs to MLflow"),
+    ):
+        parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        parser.add_argument("results", type=Path, help="folder of the study, e.g. results/default")
+        parser.set_defaults(handler=handler)
+        if name == "track":
+            parser.add_argument(
+                "--uri", help="MLflow server or store (default MLFLOW_TRACKING_URI, else a local SQLite file)"
+            )
+    parser = commands.add_parser(
+        "ui", help="browse the runs in MLflow, live", description="Browse the runs in MLflow, live."
+    )
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of all results (default results)")
+    parser.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default 5000)")
+    parser.set_defaults(handler=ui)
+
+
+def _study_folder(options: argparse.Namespace) -> Path:
+    from kvformer.errors import ConfigError
+
+    results: Path = options.results
+    if not (results / "study.json").is_file():
+        raise ConfigError(
+            f"{results}: is not the folder of a study: it has no study.json; run the workflow first (make run)"
+        )
+    return results
+
+
+def collect(options: argparse.Namespace) -> None:
+    """Write runs.csv and curves.csv.gz."""
+    from kvformer.reporting.collect import collect as collect_runs
+
+    collect_runs(_study_folder(options))
+
+
+def tables(options: argparse.Namespace) -> None:
+    """Write the tables."""
+    from kvformer.reporting.tables import write_tables
+
+    print(f"{len(write_tables(_study_folder(options)))} files -> {options.results / 'tables'}")
+
+
+def figures(options: argparse.Namespace) -> None:
+    """Draw the figures."""
+    from kvformer.reporting.figures import write_figures
+
+    print(f"{len(write_figures(_study_folder(options)))} files -> {options.results / 'figures'}")
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write the report."""
+    from kvformer.reporting.report import write_report
+
+    print(f"report -> {write_report(_study_folder(options))}")
+
+
+def track(options: argparse.Namespace) -> None:
+    """Ingest the study into MLflow."""
+    from kvformer.tracking import track as track_runs
+
+    print(track_runs([_study_folder(options)], options.uri or os.environ.get("MLFLOW_TRACKING_URI")))
+
+
+def ui(options: argparse.Namespace) -> None:
+    """Serve MLflow on 127.0.0.1 and keep ingesting."""
+    from kvformer.tracking import serve
+
+    serve(options.results, options.port)

@@ -1,0 +1,67 @@
+"""Files generated from the configuration's models: the JSON schema, and the tables of keys in config/README.md."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kvformer.config import StudyConfig, TaskSection
+from kvformer.sections import Execution, ModelConfig, Resources, TrainingConfig
+from kvformer.tasks import TASKS
+
+BEGIN, END = "<!-- begin generated tables -->\n", "<!-- end generated tables -->\n"
+
+
+def generated_files(root: Path) -> dict[Path, str]:
+    """The generated files below the project's folder, with the content that they should have."""
+    readme = root / "config" / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    return {
+        root / "workflow" / "schemas" / "config.schema.yaml": _schema(),
+        readme: f"{before}{BEGIN}\n{_tables()}\n{END}{after}",
+    }
+
+
+def _schema() -> str:
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_relaxed(StudyConfig.model_json_schema())}
+    header = "# Generated from src/kvformer/config.py by `kvformer schema --write`. Do not edit.\n"
+    return header + yaml.safe_dump(schema, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _relaxed(schema: dict[str, Any]) -> dict[str, Any]:
+    """Sections of tasks are filled with published settings before validation, so that none of their keys must be given."""
+    for definition in schema["$defs"].values():
+        definition.pop("required", None)
+    return schema
+
+
+def _tables() -> str:
+    parts = [
+        _table("Study", StudyConfig, ""),
+        _table("Every task", TaskSection, "tasks.<task>.", skip=("model", "training", "resources")),
+        _table("Model", ModelConfig, "tasks.<task>.model."),
+        _table("Training", TrainingConfig, "tasks.<task>.training."),
+        _table("Resources", Resources, "tasks.<task>.resources."),
+        _table("Execution", Execution, "execution."),
+    ]
+    for data_config in dict.fromkeys(task.data_config for task in TASKS.values()):
+        names = [task.name for task in TASKS.values() if task.data_config is data_config]
+        parts.append(_table(f"Data of {', '.join(names)}", data_config, "tasks.<task>.data."))
+    return "\n".join(parts)
+
+
+def _table(title: str, section: Any, prefix: str, skip: tuple[str, ...] = ()) -> str:
+    lines = [f"### {title}\n", "| key | default | what |", "|---|---|---|"]
+    for name, field in section.model_fields.items():
+        if name in skip:
+            continue
+        default = "" if field.is_required() else _plain(field.default)
+        lines.append(f"| `{prefix}{field.alias or name}` | {default} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(value: Any) -> str:
+    if hasattr(value, "model_dump"):
+        return ""
+    return f"`{value}`" if value not in (None, "", {}, []) else ""

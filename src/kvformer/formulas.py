@@ -1,0 +1,118 @@
+"""Closed formulas: parameters, multiply-accumulates and cache of a model, from its configuration alone.
+
+Symbols: d width, H heads, h = d/H, g key/value heads, L layers, n tokens, m position channels.
+"""
+
+from kvformer.positions import row_channels
+from kvformer.sections import ModelConfig
+from kvformer.tasks.base import Shape
+from kvformer.variants import VARIANTS, AttentionSpec, Variant
+
+
+def projection_rows(spec: AttentionSpec, model: ModelConfig, owns_keys_values: bool = True) -> int:
+    """Rows of the fused projection: d for queries, g·h each for keys and values, as far as the variant has these maps."""
+    kv_dim = (spec.kv_heads or model.heads) * model.head_dim
+    own = kv_dim * (1 + spec.has_value_map) if owns_keys_values else 0
+    return model.dim * spec.has_query_map + own
+
+
+def position_parameters(spec: AttentionSpec, model: ModelConfig, max_length: int) -> int:
+    """Parameters of the position term: m + 1 a map for pos2d, m for gain, the column channels for key_bias, 2n - 1 for relative."""
+    maps = model.heads if model.position_maps == "head" else 1
+    channels = model.position_channels
+    per_map = {
+        "none": 0,
+        "pos2d": channels + 1,
+        "gain": channels,
+        "key_bias": channels - row_channels(channels),
+        "relative": 2 * max_length - 1,
+    }
+    return maps * per_map[spec.position]
+
+
+def attention_parameters(
+    spec: AttentionSpec, model: ModelConfig, max_length: int, owns_keys_values: bool = True
+) -> int:
+    """Parameters of one attention layer, output map included."""
+    rows, dim = projection_rows(spec, model, owns_keys_values), model.dim
+    projections = rows * (dim + model.projection_bias)
+    output = dim * (dim + model.output_bias)
+    pair = model.heads * model.head_dim**2 if spec.sharing == "pairwise" else 0
+    return projections + output + pair + position_parameters(spec, model, max_length)
+
+
+def mlp_hidden(model: ModelConfig, variant: Variant, attentions: int = 1) -> int:
+    """Hidden width of the MLP of a block with this many attention layers.
+
+    `widen_mlp` adds what the variant's attention saves against qkv, at 2d + 1 parameters a unit.
+    """
+    hidden = round(model.mlp_ratio * model.dim)
+    if variant.widen_mlp:
+        rows = projection_rows(VARIANTS["qkv"].attention, model) - projection_rows(variant.attention, model)
+        hidden += round(attentions * rows * (model.dim + model.projection_bias) / (2 * model.dim + 1))
+    return hidden
+
+
+def _block_parameters(variant: Variant, model: ModelConfig, length: int, owns: bool = True, cross: bool = False) -> int:
+    dim, hidden = model.dim, mlp_hidden(model, variant, 1 + cross)
+    attention = attention_parameters(variant.attention, model, length, owns)
+    attention += attention_parameters(variant.attention, model, length) if cross else 0
+    norms = 2 * dim * (3 if cross else 2)
+    return attention + hidden * (2 * dim + 1) + dim + norms
+
+
+def _stack_parameters(variant: Variant, model: ModelConfig, length: int, cross: bool = False) -> int:
+    group = variant.attention.layers_per_kv
+    blocks = (_block_parameters(variant, model, length, layer % group == 0, cross) for layer in range(model.layers))
+    return sum(blocks) + (2 * model.dim if model.final_norm else 0)
+
+
+def parameters(kind: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:
+    """Parameters of a whole model of this kind (`encoder`, `set_encoder`, `vit`, `gpt`, `seq2seq`)."""
+    dim, length = model.dim, shape.length
+    learned = length * dim if model.positions == "learned" else 0
+    stack = _stack_parameters(variant, model, length)
+    if kind in ("encoder", "set_encoder"):
+        outputs = shape.outputs if kind == "encoder" else 1
+        head = dim * (dim + 1) + 2 * dim + outputs * (dim + 1)
+        return (shape.inputs + 1) * dim + (learned if kind == "encoder" else 0) + stack + head
+    if kind == "vit":
+        return (shape.inputs + 1) * dim + dim + learned + stack + dim * (dim + 1) + shape.outputs * (dim + 1)
+    if kind == "gpt":
+        head = shape.outputs * (1 if model.tied_output else dim + 1)
+        return shape.inputs * dim + learned + stack + head
+    if kind == "seq2seq":
+        target = shape.target_inputs or shape.outputs
+        decoder = _stack_parameters(variant, model, length, cross=True)
+        return (shape.inputs + target) * dim + 2 * learned + stack + decoder + shape.outputs * (dim + 1)
+    raise ValueError(f"there is no model kind '{kind}'")
+
+
+def total_attention_parameters(kind: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:
+    """Parameters of all attention layers of a model."""
+    spec, group = variant.attention, variant.attention.layers_per_kv
+    layers = [attention_parameters(spec, model, shape.length, layer % group == 0) for layer in range(model.layers)]
+    return sum(layers) * (3 if kind == "seq2seq" else 1)
+
+
+def attention_macs(spec: AttentionSpec, model: ModelConfig, length: int, owns_keys_values: bool = True) -> int:
+    """Multiply-accumulates of one self-attention layer for one sequence of n tokens.
+
+    Projections n·d·rows, output n·d², scores and weighted sum 2·n²·d, pairwise n·H·h², gain n·d, key bias n·(columns) a map.
+    Causal masks are not counted as savings.
+    """
+    dim, channels = model.dim, model.position_channels
+    macs = length * dim * projection_rows(spec, model, owns_keys_values) + length * dim**2 + 2 * length**2 * dim
+    if spec.sharing == "pairwise":
+        macs += length * dim * model.head_dim
+    maps = model.heads if model.position_maps == "head" else 1
+    if spec.position in ("pos2d", "key_bias"):
+        macs += maps * length * (channels - row_channels(channels))
+    return macs
+
+
+def cache_elements(variant: Variant, model: ModelConfig) -> int:
+    """Numbers that a decoder keeps per token: (1 or 2)·g·h for each layer that owns keys and values."""
+    spec = variant.attention
+    owners = -(-model.layers // spec.layers_per_kv)
+    return owners * (1 + spec.has_value_map) * (spec.kv_heads or model.heads) * model.head_dim

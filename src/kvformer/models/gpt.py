@@ -1,0 +1,35 @@
+"""Decoder-only language model."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kvformer.attention import Stream
+from kvformer.models.blocks import DecoderCache, Stack, TokenEmbedding
+from kvformer.sections import ModelConfig
+from kvformer.tasks.base import Shape
+from kvformer.variants import Variant
+
+
+class GPT(nn.Module):
+    """Tokens (B, N) to logits of the next token (B, N, vocabulary)."""
+
+    def __init__(self, model: ModelConfig, variant: Variant, shape: Shape) -> None:
+        super().__init__()
+        self.max_length = shape.length
+        self.embed = TokenEmbedding(shape.inputs, model, shape.length)
+        self.stack = Stack(model, variant, shape.length, causal=True)
+        self.head = None if model.tied_output else nn.Linear(model.dim, shape.outputs)
+        self.head_bias = nn.Parameter(torch.empty(shape.outputs)) if model.tied_output else None
+
+    def initialise(self, scheme: str, stream: Stream) -> None:
+        """A tied output starts with a zero bias."""
+        if self.head_bias is not None:
+            with torch.no_grad():
+                self.head_bias.zero_()
+
+    def forward(self, tokens: Tensor, cache: DecoderCache | None = None) -> Tensor:
+        """Logits; with a cache, `tokens` are only those after the cached ones."""
+        hidden = self.embed(tokens, cache.length if cache is not None else 0)
+        hidden = self.stack(hidden, cache=cache)
+        return self.head(hidden) if self.head is not None else F.linear(hidden, self.embed.weight, self.head_bias)

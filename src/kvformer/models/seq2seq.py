@@ -1,0 +1,43 @@
+"""Encoder-decoder for translation."""
+
+from torch import Tensor, nn
+
+from kvformer.models.blocks import DecoderCache, Stack, TokenEmbedding
+from kvformer.sections import ModelConfig
+from kvformer.tasks.base import Shape
+from kvformer.variants import Variant
+
+
+class Seq2Seq(nn.Module):
+    """Source tokens (B, M) and target tokens (B, N) to logits of the next target token (B, N, vocabulary)."""
+
+    def __init__(self, model: ModelConfig, variant: Variant, shape: Shape) -> None:
+        super().__init__()
+        self.max_length = shape.length
+        self.source_embed = TokenEmbedding(shape.inputs, model, shape.length)
+        self.target_embed = TokenEmbedding(shape.target_inputs or shape.outputs, model, shape.length)
+        self.encoder = Stack(model, variant, shape.length)
+        self.decoder = Stack(model, variant, shape.length, causal=True, cross=True)
+        self.head = nn.Linear(model.dim, shape.outputs)
+
+    def encode(self, source: Tensor, source_padding: Tensor | None) -> Tensor:
+        """Memory (B, M, D) of a source; padding is True where a token is padding."""
+        return self.encoder(self.source_embed(source), padding=source_padding)
+
+    def decode(
+        self,
+        target: Tensor,
+        memory: Tensor,
+        source_padding: Tensor | None,
+        target_padding: Tensor | None = None,
+        cache: DecoderCache | None = None,
+    ) -> Tensor:
+        """Logits (B, N, vocabulary); with a cache, `target` holds only the tokens after the cached ones."""
+        embedded = self.target_embed(target, cache.length if cache is not None else 0)
+        return self.head(self.decoder(embedded, target_padding, memory, source_padding, cache))
+
+    def forward(
+        self, source: Tensor, target: Tensor, source_padding: Tensor | None = None, target_padding: Tensor | None = None
+    ) -> Tensor:
+        """Logits of the next target tokens."""
+        return self.decode(target, self.encode(source, source_padding), source_padding, target_padding)

@@ -1,0 +1,198 @@
+"""Next-token prediction with a decoder: characters of Shakespeare, and numbers in words."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from kvformer.sections import PositiveInt, Section
+from kvformer.tasks.base import Shape, TaskData, TaskDefinition, TaskRun
+
+if TYPE_CHECKING:
+    from kvformer.data.manifest import Manifest
+
+
+class CharactersData(Section):
+    """A long text, read in windows."""
+
+    dataset: str = Field("shakespeare", description="Prepared data set.")
+    context: PositiveInt = Field(64, description="Characters that the model sees.")
+    validation_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.1, description="Share of the text, at its end, held out."
+    )
+    test_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        0.0,
+        description="Share of the text, at its end, for the test; 0: there is no test split and the validation split is reported.",
+    )
+    evaluation: Literal["random_windows", "whole"] = Field(
+        "whole", description="Measure on random windows of a split, or on the whole split, window by window."
+    )
+    evaluation_batches: PositiveInt = Field(200, description="Batches of random windows.")
+
+
+class NumbersData(Section):
+    """The numbers 1 to 9999 in words, in non-overlapping windows."""
+
+    dataset: str = Field("human_numbers", description="Prepared data set.")
+    context: PositiveInt = Field(16, description="Words that the model sees.")
+    validation_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.2, description="Share of the windows, at the end, held out."
+    )
+    whole_validation_batches: bool = Field(
+        False, description="Leave out the last incomplete batch of the validation split, as the published code does."
+    )
+
+
+def _vocabulary(dataset: str, nominal: int, manifests: "Mapping[str, Manifest] | None") -> int:
+    return nominal if manifests is None else len(manifests[dataset].facts["vocabulary"])
+
+
+def _characters_shape(data: CharactersData, manifests: "Mapping[str, Manifest] | None") -> Shape:
+    symbols = _vocabulary(data.dataset, 65, manifests)
+    return Shape(length=data.context, inputs=symbols, outputs=symbols)
+
+
+def _numbers_shape(data: NumbersData, manifests: "Mapping[str, Manifest] | None") -> Shape:
+    symbols = _vocabulary(data.dataset, 30, manifests)
+    return Shape(length=data.context, inputs=symbols, outputs=symbols)
+
+
+def _load_characters(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData:
+    data: CharactersData = run.data
+    manifest = manifests[data.dataset]
+    tokens = manifest.array("tokens")
+    test = len(tokens) - int(len(tokens) * data.test_share)
+    validation = test - int(len(tokens) * data.validation_share)
+    splits = {"train": {"tokens": tokens[:validation]}, "validation": {"tokens": tokens[validation:test]}}
+    if data.test_share:
+        splits["test"] = {"tokens": tokens[test:]}
+    vocabulary = list(manifest.facts["vocabulary"])
+    return TaskData(splits, _characters_shape(data, manifests), [manifest.record()], stream=True, vocabulary=vocabulary)
+
+
+def _load_numbers(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData:
+    data: NumbersData = run.data
+    manifest = manifests[data.dataset]
+    tokens = manifest.array("tokens")
+    count = (len(tokens) - 1) // data.context
+    inputs = tokens[: count * data.context].reshape(count, data.context)
+    targets = tokens[1 : count * data.context + 1].reshape(count, data.context)
+    train = int(count * (1 - data.validation_share))
+    kept = count - train
+    if data.whole_validation_batches:
+        kept -= kept % run.training.batch_size
+    splits: dict[str, dict[str, Any]] = {
+        "train": {"inputs": inputs[:train], "targets": targets[:train]},
+        "validation": {"inputs": inputs[train : train + kept], "targets": targets[train : train + kept]},
+    }
+    vocabulary = list(manifest.facts["vocabulary"])
+    return TaskData(splits, _numbers_shape(data, manifests), [manifest.record()], vocabulary=vocabulary)
+
+
+CHARACTERS = TaskDefinition(
+    name="characters",
+    label="Characters",
+    summary="Predict the next character of Shakespeare's plays.",
+    family="language",
+    model="gpt",
+    objective="classification",
+    metric="loss",
+    goal="min",
+    data_config=CharactersData,
+    defaults={
+        "model": {
+            "dim": 192,
+            "layers": 6,
+            "heads": 3,
+            "mlp_ratio": 4.0,
+            "activation": "relu",
+            "norm": "pre",
+            "final_norm": True,
+            "projection_bias": False,
+            "position_channels": 20,
+            "position_maps": "head",
+            "positions": "learned",
+            "init": "default",
+            "attention_dropout": 0.2,
+            "attention_output_dropout": 0.2,
+            "mlp_output_dropout": 0.2,
+        },
+        "training": {
+            "steps": 10_000,
+            "batch_size": 64,
+            "optimizer": "adamw",
+            "learning_rate": 5e-4,
+            "weight_decay": 0.01,
+            "schedule": "constant",
+            "evaluations": 50,
+            "record_every": 50,
+        },
+    },
+    protocols={
+        "published": {"model": {"scale": "model"}, "data": {"evaluation": "random_windows"}},
+        "corrected": {
+            "model": {"scale": "head"},
+            "data": {"evaluation": "whole", "test_share": 0.05, "validation_share": 0.05},
+        },
+    },
+    shape=_characters_shape,
+    load=_load_characters,
+    datasets=lambda data: (data.dataset,),
+    generates=True,
+)
+
+NUMBERS = TaskDefinition(
+    name="numbers",
+    label="Numbers",
+    summary="Predict the next word of the numbers from 1 to 9999 in words; the largest numbers are held out.",
+    family="language",
+    model="gpt",
+    objective="classification",
+    metric="accuracy",
+    goal="max",
+    data_config=NumbersData,
+    defaults={
+        "model": {
+            "dim": 64,
+            "layers": 4,
+            "heads": 8,
+            "mlp_ratio": 4.0,
+            "activation": "relu",
+            "norm": "pre",
+            "final_norm": True,
+            "scale": "head",
+            "projection_bias": False,
+            "output_bias": False,
+            "position_channels": 10,
+            "positions": "sinusoidal_halves",
+            "embedding_scale": True,
+            "tied_output": True,
+            "init": "xavier_attention",
+            "embedding_dropout": 0.1,
+            "attention_output_dropout": 0.1,
+            "mlp_dropout": 0.2,
+        },
+        "training": {
+            "epochs": 15.0,
+            "batch_size": 64,
+            "drop_last": True,
+            "optimizer": "adamw",
+            "learning_rate": 1e-3,
+            "betas": (0.95, 0.99),
+            "epsilon": 1e-5,
+            "weight_decay": 0.01,
+            "schedule": "one_cycle",
+            "evaluations": 15,
+        },
+    },
+    protocols={
+        "published": {"data": {"whole_validation_batches": True}},
+        "corrected": {"data": {"whole_validation_batches": False}},
+    },
+    shape=_numbers_shape,
+    load=_load_numbers,
+    datasets=lambda data: (data.dataset,),
+    generates=True,
+)
+
+DEFINITIONS = [CHARACTERS, NUMBERS]

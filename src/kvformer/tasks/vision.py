@@ -1,0 +1,184 @@
+"""Image classification with a vision transformer."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from kvformer.sections import PositiveInt, Section
+from kvformer.seeding import generator
+from kvformer.tasks.base import Arrays, Overrides, Shape, TaskData, TaskDefinition, TaskRun
+
+if TYPE_CHECKING:
+    from kvformer.data.manifest import Manifest
+
+
+class VisionData(Section):
+    """A set of labelled images."""
+
+    dataset: str = Field("mnist", description="Prepared data set.")
+    patch: PositiveInt = Field(7, description="Side of a patch in pixels; divides the image's side.")
+    validation: Literal["test", "holdout", "overlap"] = Field(
+        "holdout",
+        description="Images that choose the checkpoint: the test split itself, a part of the training split that is not trained on, or a part "
+        "drawn independently of the training part, so that most of it is trained on.",
+    )
+    validation_examples: PositiveInt = Field(5_000, description="Images held out of the training split.")
+    augment: Literal["none", "flip_crop"] = Field(
+        "none", description="Random flips and random resized crops in training."
+    )
+    train_examples: PositiveInt | None = Field(None, description="Use only so many training images (default all).")
+    test_examples: PositiveInt | None = Field(None, description="Use only so many test images (default all).")
+
+
+SIZES = {
+    "mnist": (1, 28, 28, 10),
+    "fashion_mnist": (1, 28, 28, 10),
+    "cifar10": (3, 32, 32, 10),
+    "cifar100": (3, 32, 32, 100),
+}
+SIZES["cifar10_jpeg"] = SIZES["cifar10"]
+TINY_IMAGENET = (3, 64, 64, 200)
+
+
+def _shape(data: VisionData, manifests: "Mapping[str, Manifest] | None") -> Shape:
+    """Shapes of the known sets before they are prepared, of every set afterwards. Raises ValueError for an impossible patch."""
+    if manifests is not None:
+        manifest = manifests[data.dataset]
+        images = manifest.array("train_images")
+        channels, height, width = (1, *images.shape[1:]) if images.ndim == 3 else images.shape[1:]
+        classes = int(manifest.facts["classes"])
+    else:
+        channels, height, width, classes = SIZES.get(data.dataset, TINY_IMAGENET)
+    if height % data.patch or width % data.patch:
+        raise ValueError(f"data.patch must divide the images of {data.dataset} ({height} x {width}), not {data.patch}")
+    tokens = (height // data.patch) * (width // data.patch) + 1
+    return Shape(tokens, channels * data.patch**2, classes, (channels, height, width), data.patch)
+
+
+def _images(manifest: "Manifest", split: str) -> Arrays:
+    images = manifest.array(f"{split}_images")
+    images = images[:, None] if images.ndim == 3 else images
+    return {"inputs": images, "targets": manifest.array(f"{split}_labels")}
+
+
+def _choose(arrays: Arrays, rows: np.ndarray) -> Arrays:
+    return {name: array[rows] for name, array in arrays.items()}
+
+
+def _load(statistics: tuple[tuple[float, ...], tuple[float, ...]] | None) -> Any:
+    def load(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData:
+        data: VisionData = run.data
+        manifest = manifests[data.dataset]
+        shape = _shape(data, manifests)
+        train, test = _images(manifest, "train"), _images(manifest, "test")
+        order = generator(data.dataset, "holdout", run.seed).permutation(len(train["targets"]))
+        held = order[: data.validation_examples]
+        if data.validation == "test":
+            kept, validation = order, test
+        elif data.validation == "holdout":
+            kept, validation = order[data.validation_examples :], _choose(train, held)
+        else:
+            kept = order[data.validation_examples :]
+            again = generator(data.dataset, "second holdout", run.seed).permutation(len(train["targets"]))
+            validation = _choose(train, again[: data.validation_examples])
+        if data.train_examples is not None or data.validation != "test":
+            train = _choose(train, np.sort(kept[: data.train_examples]))
+        if data.test_examples is not None:
+            test = {name: array[: data.test_examples] for name, array in test.items()}
+            validation = test if data.validation == "test" else validation
+        mean_std = statistics or (tuple(manifest.facts["mean"]), tuple(manifest.facts["std"]))
+        splits = {"train": train, "validation": validation, "test": test}
+        return TaskData(splits, shape, [manifest.record()], normalisation=mean_std)
+
+    return load
+
+
+MODEL = {
+    "dim": 256,
+    "layers": 4,
+    "heads": 4,
+    "mlp_ratio": 1.0,
+    "activation": "gelu",
+    "norm": "pre",
+    "projection_bias": False,
+    "position_channels": 50,
+    "positions": "learned",
+    "init": "default",
+}
+TRAINING = {
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "weight_decay": 0.01,
+    "schedule": "constant",
+    "select": "best",
+    "evaluation_batch_size": 1000,
+    "record_every": 20,
+}
+DIGITS: Overrides = {
+    "data": {"patch": 7},
+    "model": MODEL,
+    "training": {**TRAINING, "epochs": 20.0, "batch_size": 200, "evaluations": 40, "drop_last": False},
+}
+
+
+def _photos(epochs: float) -> Overrides:
+    return {
+        "data": {"patch": 8, "augment": "flip_crop"},
+        "model": {**MODEL, "dim": 128},
+        "training": {
+            **TRAINING,
+            "epochs": epochs,
+            "batch_size": 128,
+            "evaluations": 2 * int(epochs),
+            "drop_last": True,
+        },
+    }
+
+
+CORRECTED: Overrides = {"model": {"scale": "head"}, "data": {"validation": "holdout"}}
+
+
+def _task(
+    name: str,
+    label: str,
+    summary: str,
+    defaults: Overrides,
+    validation: str,
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None,
+    chance: float,
+) -> TaskDefinition:
+    return TaskDefinition(
+        name=name,
+        label=label,
+        summary=summary,
+        family="vision",
+        model="vit",
+        objective="classification",
+        metric="accuracy",
+        goal="max",
+        chance=chance,
+        data_config=VisionData,
+        defaults={**defaults, "data": {"dataset": name, **defaults["data"]}},
+        protocols={
+            "published": {"model": {"scale": "model"}, "data": {"validation": validation}},
+            "corrected": CORRECTED,
+        },
+        shape=_shape,
+        load=_load(statistics),
+        datasets=lambda data: (data.dataset,),
+    )
+
+
+GREY = ((0.1307,), (0.3081,))
+"""Mean and standard deviation of MNIST; the published code uses them for Fashion-MNIST too."""
+COLOUR = ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784))
+"""Channel means and standard deviations of CIFAR-10's training images; the published code uses them for CIFAR-100 too."""
+
+DEFINITIONS = [
+    _task("mnist", "MNIST", "Classify handwritten digits.", DIGITS, "test", GREY, 0.1),
+    _task("fashion_mnist", "Fashion-MNIST", "Classify pictures of clothes.", DIGITS, "test", GREY, 0.1),
+    _task("cifar10", "CIFAR-10", "Classify photos of ten kinds.", _photos(40.0), "overlap", COLOUR, 0.1),
+    _task("cifar100", "CIFAR-100", "Classify photos of a hundred kinds.", _photos(50.0), "overlap", COLOUR, 0.01),
+]

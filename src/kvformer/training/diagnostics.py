@@ -1,0 +1,85 @@
+"""What attention does: maps of a few fixed examples, and scores of them over training."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kvformer.attention import Attention
+from kvformer.training.batches import Batches
+from kvformer.training.objectives import Objective
+
+MAP_EXAMPLES = 2
+SCORE_EXAMPLES = 16
+
+
+@contextmanager
+def recorded(model: nn.Module) -> Iterator[list[Attention]]:
+    """Make every self-attention layer record its (logits, weights), each (B, H, N, N), in evaluation mode without gradients."""
+    layers = [module for module in model.modules() if isinstance(module, Attention) and not module.cross]
+    was_training = model.training
+    model.eval()
+    try:
+        for layer in layers:
+            layer.recording = []
+        with torch.no_grad():
+            yield layers
+    finally:
+        for layer in layers:
+            layer.recording = None
+        model.train(was_training)
+
+
+def _first_examples(batches: Batches, objective: Objective, split: str, examples: int) -> tuple[Tensor, ...]:
+    batch = next(batches.evaluation(split, examples))
+    return objective.inputs({name: tensor[:examples] for name, tensor in batch.items()})
+
+
+def attention_maps(model: nn.Module, objective: Objective, batches: Batches) -> dict[str, np.ndarray]:
+    """`inputs` (items, …), and `logits` and `weights` (items, layers, heads, N, N) of the first examples of the last split.
+
+    Logits are those before the softmax, masks included (-inf). An encoder-decoder gives its encoder's maps.
+    """
+    split = "test" if "test" in batches.data.splits else "validation"
+    inputs = _first_examples(batches, objective, split, MAP_EXAMPLES)
+    with recorded(model) as layers:
+        model(*inputs)
+        size = layers[0].recording[0][0].shape  # type: ignore[index]
+        pairs = [layer.recording[0] for layer in layers if layer.recording and layer.recording[0][0].shape == size]
+    logits, weights = (torch.stack(part, dim=1).float().cpu().numpy() for part in zip(*pairs, strict=True))
+    return {"inputs": inputs[0].cpu().numpy(), "logits": logits, "weights": weights}
+
+
+def diagnose(model: nn.Module, objective: Objective, batches: Batches) -> dict[str, float]:
+    """Scores per layer, by `layer<i>/<name>`, on fixed validation examples.
+
+    gain: mean factor s on the logits (variants that have one). symmetry: (‖S‖² of the symmetric part - that of the antisymmetric part) /
+    ‖S‖² of the unmasked logits S, 1 for symmetric and -1 for antisymmetric (the score of Saponati et al. 2025, applied to logits).
+    entropy: mean entropy of the attention rows over log N, 1 for uniform. diagonal: mean weight of a token on itself.
+    """
+    scores: dict[str, float] = {}
+    inputs = _first_examples(batches, objective, "validation", SCORE_EXAMPLES)
+    with recorded(model) as layers:
+        model(*inputs)
+        for index, layer in enumerate(layers):
+            if layer.position is not None and (gain := layer.position.gain()) is not None:
+                scores[f"layer{index}/gain"] = float(gain.mean())
+            assert layer.recording is not None
+            logits, weights = (part.double() for part in layer.recording[0])
+            both = torch.isfinite(logits) & torch.isfinite(logits.transpose(-1, -2))
+            symmetric = torch.where(both, logits + logits.transpose(-1, -2), 0.0).square().sum()
+            antisymmetric = torch.where(both, logits - logits.transpose(-1, -2), 0.0).square().sum()
+            if not layer_is_causal(logits):
+                scores[f"layer{index}/symmetry"] = float((symmetric - antisymmetric) / (symmetric + antisymmetric))
+            entropy = -(weights * torch.log(weights.clamp_min(1e-12))).sum(dim=-1).mean()
+            scores[f"layer{index}/entropy"] = float(entropy) / math.log(weights.shape[-1])
+            scores[f"layer{index}/diagonal"] = float(weights.diagonal(dim1=-2, dim2=-1).mean())
+    return scores
+
+
+def layer_is_causal(logits: Tensor) -> bool:
+    """Whether the logits above the diagonal are all masked, which leaves no pair of logits to compare."""
+    return bool(torch.isneginf(logits[..., 0, 1:]).all())

@@ -1,0 +1,36 @@
+"""Images as tensors: scaling, normalisation and augmentation of whole batches at once."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 (B, C, height, width) to float: (x / 255 - mean) / std per channel."""
+    scale = 1 / (255 * std)
+    return images.float().mul_(scale[:, None, None]).sub_((mean / std)[:, None, None])
+
+
+def random_flip_crop(
+    images: Tensor, scale: tuple[float, float] = (0.8, 1.0), ratio: tuple[float, float] = (0.9, 1.1)
+) -> Tensor:
+    """Flip half of the images left to right and crop each to a random area, resized back bilinearly; (B, C, S, S) float.
+
+    Every image has its own parameters, drawn from torch's generator: area share uniform in `scale`, aspect ratio log-uniform in `ratio`,
+    place uniform. One affine sampling grid does flip, crop and resize.
+    """
+    batch = len(images)
+    draws = torch.rand(5, batch, device=images.device)
+    area = scale[0] + (scale[1] - scale[0]) * draws[0]
+    low, high = torch.log(torch.tensor(ratio, device=images.device))
+    aspect = torch.exp(low + (high - low) * draws[1])
+    width = torch.sqrt(area * aspect).clamp_(max=1.0)
+    height = torch.sqrt(area / aspect).clamp_(max=1.0)
+    flip = torch.where(draws[2] < 0.5, -1.0, 1.0)
+    theta = torch.zeros(batch, 2, 3, device=images.device)
+    theta[:, 0, 0] = width * flip
+    theta[:, 1, 1] = height
+    theta[:, 0, 2] = (1 - width) * (2 * draws[3] - 1)
+    theta[:, 1, 2] = (1 - height) * (2 * draws[4] - 1)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)

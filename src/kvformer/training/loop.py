@@ -1,0 +1,265 @@
+"""The training loop of one run, and everything around it that makes a run exact: seeds, resume, records."""
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kvformer.config import RunConfig
+from kvformer.data.manifest import load_manifest
+from kvformer.errors import CheckpointError, Interrupted
+from kvformer.formulas import parameters, total_attention_parameters
+from kvformer.models.build import build_model
+from kvformer.seeding import integer_seed
+from kvformer.training.batches import Batches
+from kvformer.training.checkpoint import load_checkpoint, save_checkpoint
+from kvformer.training.diagnostics import diagnose
+from kvformer.training.objectives import OBJECTIVES, Objective
+from kvformer.training.records import MetricLog
+from kvformer.training.schedules import first_beta, learning_rate
+from kvformer.variants import VARIANTS
+
+Report = Callable[[int, int, dict[str, float]], None]
+"""Called with the step, the number of steps and the newest values, to show progress."""
+
+
+@dataclass
+class Outcome:
+    """What a training leaves: the model with the selected weights, metrics, and how the time was spent (seconds)."""
+
+    model: nn.Module
+    batches: Batches
+    objective: Objective
+    status: str
+    metrics: dict[str, float]
+    steps: int
+    selected_step: int
+    seconds: dict[str, float]
+    attempts: int
+
+
+class Trainer:
+    """Trains one run in `progress` (a folder that exists only until the run is finished)."""
+
+    def __init__(self, run: RunConfig, progress: Path, data_folder: Path, device: torch.device, report: Report) -> None:
+        self.run, self.progress, self.device, self.report = run, progress, device, report
+        manifests = {name: load_manifest(data_folder / name) for name in run.datasets}
+        self.data = run.definition.load(run, manifests)
+        self.batches = Batches(run, self.data, device)
+        self.objective = OBJECTIVES[run.definition.objective](run, self.data)
+        self.model = build_model(run, self.data.shape).to(device)
+        self.optimizer = _optimizer(run, self.model)
+        training = run.training
+        self.steps = training.steps or max(1, round((training.epochs or 0) * self.batches.steps_per_epoch))
+        self.evaluate_at = {round(self.steps * (i + 1) / training.evaluations) for i in range(training.evaluations)}
+        self.step = 0
+        self.elapsed = self.evaluating = self.recording = 0.0
+        self.attempts = 1
+        self.loss_sum, self.loss_count = torch.zeros((), device=device), 0
+        self.best: dict[str, Any] | None = None
+        self.last: dict[str, float] = {}
+        self.diverged = False
+        self.stop_signal: int | None = None
+
+    def train(self, checkpoint_seconds: float = 60.0) -> Outcome:
+        """Run all steps that are left, then test. Raises Interrupted when a signal asks to stop; the state is saved then."""
+        log = MetricLog(self.progress / "metrics.jsonl", self._resume())
+        self._save(log)
+        saved = time.monotonic()
+        with _StopSignals(self):
+            while self.step < self.steps and not self.diverged:
+                begin = time.perf_counter()
+                self._step()
+                self.elapsed += time.perf_counter() - begin
+                self._record(log)
+                if self.stop_signal is not None or time.monotonic() - saved > checkpoint_seconds:
+                    self._save(log)
+                    saved = time.monotonic()
+                if self.stop_signal is not None:
+                    log.close()
+                    raise Interrupted(
+                        f"stopped by {signal.Signals(self.stop_signal).name} after step {self.step}; state saved"
+                    )
+            return self._finish(log)
+
+    def _step(self) -> None:
+        run, model = self.run, self.model
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.steps, run.training, run.model)
+            group["betas"] = (first_beta(self.step, self.steps, run.training), run.training.betas[1])
+        # All randomness of a step (dropout, augmentation) follows from the step: no generator state needs to be kept.
+        torch.manual_seed(integer_seed(run.task, "step", self.step, run.seed))
+        batch = self.batches.training(self.step)
+        with self._autocast():
+            loss = self.objective.loss(model, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if run.training.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), run.training.clip_norm)
+        self.optimizer.step()
+        self.loss_sum += loss.detach()
+        self.loss_count += 1
+        self.step += 1
+
+    def _record(self, log: MetricLog) -> None:
+        evaluate = self.step in self.evaluate_at
+        if not evaluate and self.step % self.run.training.record_every:
+            return
+        begin = time.perf_counter()
+        values = {"train/loss": float(self.loss_sum) / self.loss_count}
+        self.loss_sum.zero_()
+        self.loss_count = 0
+        self.diverged = not math.isfinite(values["train/loss"])
+        if evaluate and not self.diverged:
+            values["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
+            values |= self._measure("validation", final=False)
+            values |= {f"diagnostics/{k}": v for k, v in diagnose(self.model, self.objective, self.batches).items()}
+            self._keep_best(values)
+            self.evaluating += time.perf_counter() - begin
+            begin = time.perf_counter()
+        log.write(self.step, self.step / self.batches.steps_per_epoch, self.elapsed, values)
+        self.last |= values
+        self.report(self.step, self.steps, values)
+        self.recording += time.perf_counter() - begin
+
+    def _measure(self, split: str, final: bool) -> dict[str, float]:
+        self.model.eval()
+        with torch.no_grad(), self._autocast():
+            values = self.objective.measure(self.model, self.batches.evaluation(split), split, final)
+        self.model.train()
+        return {f"{split}/{name}": value for name, value in values.items()}
+
+    def _keep_best(self, values: dict[str, float]) -> None:
+        if self.run.training.select != "best":
+            return
+        metric = f"validation/{self.run.definition.metric}"
+        if metric not in values:
+            metric = "validation/loss"
+        sign = 1 if self.run.definition.goal == "max" and metric != "validation/loss" else -1
+        if self.best is None or sign * values[metric] > sign * self.best["value"]:
+            weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+            validation = {key: value for key, value in values.items() if key.startswith("validation/")}
+            self.best = {"value": values[metric], "step": self.step, "weights": weights, "validation": validation}
+
+    def _finish(self, log: MetricLog) -> Outcome:
+        """Test the selected weights; the test split is read here and nowhere else."""
+        begin = time.perf_counter()
+        selected = self.step
+        metrics = {key: value for key, value in self.last.items() if not key.startswith("diagnostics/")}
+        if not self.diverged:
+            if self.best is not None:
+                self.model.load_state_dict(self.best["weights"])
+                selected = self.best["step"]
+                metrics |= self.best["validation"]
+            test = "test" if "test" in self.data.splits else "validation"
+            values = self._measure(test, final=True)
+            metrics |= values
+            if test == "test":
+                log.write(self.step, self.step / self.batches.steps_per_epoch, self.elapsed, values)
+        log.close()
+        self.model.eval()
+        self.evaluating += time.perf_counter() - begin
+        return Outcome(
+            model=self.model,
+            batches=self.batches,
+            objective=self.objective,
+            status="diverged" if self.diverged else "finished",
+            metrics=metrics,
+            steps=self.step,
+            selected_step=selected,
+            seconds={"stepping": self.elapsed, "evaluation": self.evaluating, "recording": self.recording},
+            attempts=self.attempts,
+        )
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters of the model, counted, and by the closed formula."""
+        run, variant = self.run, VARIANTS[self.run.variant]
+        kind, shape = run.definition.model, self.data.shape
+        return {
+            "total": sum(parameter.numel() for parameter in self.model.parameters()),
+            "attention": total_attention_parameters(kind, variant, run.model, shape),
+            "formula": parameters(kind, variant, run.model, shape),
+        }
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.training.precision == "bf16")
+
+    def _resume(self) -> int:
+        """Restore a saved state and return the size of the metrics written until then; 0 for a fresh start."""
+        try:
+            state = load_checkpoint(self.progress / "checkpoint.pt", self.run.hash, self.device)
+        except CheckpointError as error:
+            print(f"{error}; starting afresh", flush=True)
+            state = None
+        if state is None:
+            return 0
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.best, self.last = state["step"], state["best"], state["last"]
+        self.elapsed, self.evaluating, self.recording = state["seconds"]
+        self.loss_sum, self.loss_count = state["loss_sum"], state["loss_count"]
+        self.attempts = state["attempts"] + 1
+        if self.step:
+            print(f"resuming at step {self.step} of {self.steps} (attempt {self.attempts})", flush=True)
+        return int(state["metrics_bytes"])
+
+    def _save(self, log: MetricLog) -> None:
+        begin = time.perf_counter()
+        state = {
+            "config_hash": self.run.hash,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "best": self.best,
+            "last": self.last,
+            "seconds": (self.elapsed, self.evaluating, self.recording),
+            "loss_sum": self.loss_sum,
+            "loss_count": self.loss_count,
+            "attempts": self.attempts,
+            "metrics_bytes": log.sync(),
+        }
+        save_checkpoint(self.progress / "checkpoint.pt", state)
+        self.recording += time.perf_counter() - begin
+
+
+class _StopSignals:
+    """While active, SIGTERM, SIGINT and SIGUSR1 ask the trainer to stop after the step that is going on."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> None:
+        def stop(number: int, frame: Any) -> None:
+            self.trainer.stop_signal = number
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            self.previous[number] = signal.signal(number, stop)
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+
+def _optimizer(run: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    training = run.training
+    kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
+    return kind(
+        model.parameters(),
+        lr=training.learning_rate,
+        betas=training.betas,
+        eps=training.epsilon,
+        weight_decay=training.weight_decay,
+        fused=True,
+    )
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """The model's parameters by name, on the CPU and contiguous, as they are saved."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
