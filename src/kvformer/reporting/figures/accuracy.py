@@ -1,0 +1,113 @@
+"""The metric that each task is judged by: bars on the full scale, and zoomed in with every seed."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator
+
+from kvformer.reporting.figures.data import FigureData, Task
+from kvformer.reporting.figures.layout import finish
+from kvformer.reporting.statistics import Estimate
+from kvformer.reporting.style import FAINT, GREY
+
+CAPTION = (
+    "The metric each task is judged by. Above: the mean on the full scale, the dotted line being chance where it is "
+    "known. Below: the same zoomed in; small marks are seeds (averaged over settings, where a task has several), the "
+    "large mark with its bar is their mean with its 95 % interval."
+)
+COLUMNS = 5
+"""Tasks side by side; further ones go below."""
+
+
+def draw(data: FigureData, family: str) -> Figure | None:
+    """All tasks of a family, or None if no run of it has finished."""
+    tasks = data.families[family]
+    estimates = {task.name: {variant: data.estimate(task, variant) for variant in data.variants} for task in tasks}
+    if not any(found.n for by_variant in estimates.values() for found in by_variant.values()):
+        return None
+    columns = min(COLUMNS, len(tasks))
+    blocks = -(-len(tasks) // columns)
+    width = max(3.4, 0.7 + columns * max(1.4 if columns > 3 else 2.0, 0.42 * len(data.variants)))
+    figure = Figure(figsize=(width, 0.5 + 3.5 * blocks), layout="constrained")
+    axes = figure.subplots(2 * blocks, columns, squeeze=False)
+    for index, task in enumerate(tasks):
+        block, column = divmod(index, columns)
+        full, zoom = axes[2 * block, column], axes[2 * block + 1, column]
+        _bars(data, task, estimates[task.name], full)
+        _points(data, task, estimates[task.name], zoom)
+        full.set_title(task.label)
+        if column == 0 or task.axis != tasks[index - 1].axis:
+            full.set_ylabel(task.axis)
+            zoom.set_ylabel(task.axis)
+    for ax in axes.reshape(blocks, 2, columns).swapaxes(1, 2).reshape(-1, 2)[len(tasks) :].ravel():
+        ax.remove()
+    finish(figure, family.capitalize(), [], data.notes(tasks))
+    return figure
+
+
+def _bars(data: FigureData, task: Task, estimates: dict[str, Estimate], ax: Axes) -> None:
+    digits = 1 if task.scale == 100 else 2
+    for place, (variant, found) in enumerate(estimates.items()):
+        if found.n:
+            ax.bar(place, found.mean, width=0.72, color=data.styles[variant].colour)
+            text, above = f"{found.mean:.{digits}f}", (0, 1)
+            ax.annotate(text, (place, found.mean), above, textcoords="offset points", ha="center", fontsize=7)
+    if task.scale == 100:
+        ax.set_ylim(0, 109)
+        ax.yaxis.set_major_locator(FixedLocator([0, 25, 50, 75, 100]))
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(4))
+    if task.chance is not None and task.scale * task.chance <= ax.get_ylim()[1]:
+        ax.axhline(task.scale * task.chance, color="black", linestyle=":", linewidth=1)
+    _name_places(data, ax)
+
+
+def _points(data: FigureData, task: Task, estimates: dict[str, Estimate], ax: Axes) -> None:
+    everything: list[float] = []
+    for place, (variant, found) in enumerate(estimates.items()):
+        style = data.styles[variant]
+        if not found.n:
+            ax.text(
+                place,
+                0.5,
+                "no run",
+                transform=ax.get_xaxis_transform(),
+                ha="center",
+                color=GREY,
+                rotation=90,
+                fontsize=7.5,
+            )
+            continue
+        points = data.seed_means(task, variant)
+        offsets = place + 0.24 + 0.14 * np.linspace(-1, 1, points.size) * (points.size > 1)
+        ax.plot(
+            offsets,
+            points,
+            marker=style.marker,
+            linestyle="none",
+            color=style.colour,
+            markersize=3.2,
+            alpha=0.75,
+            markeredgewidth=0,
+        )
+        interval = [end for end in (found.low, found.high) if np.isfinite(end)]
+        ax.plot([place - 0.14] * len(interval), interval, color=style.colour, linewidth=1.8, solid_capstyle="butt")
+        ax.plot(place - 0.14, found.mean, **{**style.point, "markersize": 7})
+        everything += [*points, *interval, found.mean]
+    if everything:
+        low, high = min(everything), max(everything)
+        margin = max(0.08 * (high - low), 0.002 * max(abs(low), abs(high)))
+        ax.set_ylim(low - margin, high + margin)
+        if task.scale == 100 and high <= 100:
+            ax.set_ylim(top=min(high + margin, 100 + 0.1 * (100 - low + margin)))
+    ax.yaxis.set_major_locator(MaxNLocator(5))
+    _name_places(data, ax)
+
+
+def _name_places(data: FigureData, ax: Axes) -> None:
+    labels = [data.labels[variant] for variant in data.variants]
+    crowded = len(labels) > 4 or max(map(len, labels)) > 6
+    ax.set_xticks(range(len(labels)), labels, rotation=90 if crowded else 0)
+    ax.tick_params(axis="x", length=0, labelsize=7.5)
+    ax.set_xlim(-0.6, len(labels) - 0.4)
+    ax.spines["bottom"].set_color(FAINT)

@@ -1,0 +1,130 @@
+"""Attention maps: what the variants look at, before and after the softmax."""
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+
+from kvformer.reporting.figures.data import FigureData, Task
+from kvformer.reporting.figures.layout import finish
+from kvformer.reporting.style import GREY, WIDTH
+
+FAMILY_CAPTION = (
+    "Attention in the last layer of the first run of each variant, averaged over heads, for one test item: the logits"
+    " before the softmax and the weights after it. A row is a query, a column a key, grey is masked. Each map has its"
+    " own colour scale, whose ends are written below it; weights are coloured by their square root, so that small "
+    "ones show. The logits of kv are a symmetric matrix, its weights are not."
+)
+HEADS_CAPTION = (
+    "Attention of the heads of the first run of each variant, for one test item: the logits before the softmax and "
+    "the weights after it (coloured by their square root). In each map a row is a query, a column a key, grey is "
+    "masked; each map has its own colour scale."
+)
+MAX_LAYERS = 4
+MAX_HEADS = 8
+COLOURS = {"logits": "cividis", "weights": "Blues"}
+MASKED = (0.9, 0.9, 0.9)
+KINDS = {"logits": "Logits, before the softmax", "weights": "Weights, after the softmax"}
+
+
+def draw(data: FigureData, family: str) -> Figure | None:
+    """Variants × tasks for one family: logits above, weights below; None if no run recorded its attention."""
+    maps = {task.name: data.attention(task) for task in data.families[family]}
+    tasks = [task for task in data.families[family] if maps[task.name]]
+    if not tasks:
+        return None
+    rows, columns = len(data.variants), len(tasks)
+    beside = columns <= 2
+    size = 1.35 if columns > 2 else 1.65
+    across, down = (2, 1) if beside else (1, 2)
+    figure = Figure(
+        figsize=(across * (0.6 + size * columns), 0.5 + down * (0.5 + rows * (size + 0.15))), layout="constrained"
+    )
+    for block, (kind, title) in zip(figure.subfigures(down, across), KINDS.items(), strict=True):
+        axes = block.subplots(rows, columns, squeeze=False)
+        block.suptitle(title, fontsize=9.5, color=GREY, x=0.012, ha="left")
+        for row, variant in enumerate(data.variants):
+            for ax, task in zip(axes[row], tasks, strict=True):
+                arrays = maps[task.name].get(variant)
+                _map(ax, None if arrays is None else _values(arrays, kind)[-1].mean(axis=0), kind)
+                if row == 0:
+                    ax.set_title(task.label)
+            axes[row, 0].set_ylabel(data.labels[variant])
+    finish(figure, f"{family.capitalize()}: attention", [])
+    return figure
+
+
+def draw_heads(data: FigureData, task: Task) -> Figure | None:
+    """Up to eight heads of up to four layers, for each variant of a task; None if no run recorded its attention."""
+    maps = data.attention(task)
+    if not maps:
+        return None
+    shapes = [arrays["logits"].shape for arrays in maps.values()]
+    heads = min(MAX_HEADS, max(shape[2] for shape in shapes))
+    rows = min(MAX_LAYERS, max(shape[1] for shape in shapes))
+    size = min(1.5, (WIDTH - 0.9) / (2 * heads))
+    figure = Figure(figsize=(0.9 + 2 * heads * size, 0.9 + len(maps) * (0.3 + rows * size)), layout="constrained")
+    axes = figure.subplots(len(maps), 2, squeeze=False)
+    for pair, (variant, arrays) in zip(axes, maps.items(), strict=True):
+        for ax, kind in zip(pair, KINDS, strict=True):
+            _mosaic(ax, _values(arrays, kind)[:, :heads], kind)
+        pair[0].set_ylabel(data.labels[variant], fontsize=9.5)
+    for ax, title in zip(axes[0], KINDS.values(), strict=True):
+        ax.set_title(title, color=GREY)
+    finish(figure, f"{task.label}: attention of every head", [])
+    return figure
+
+
+def _mosaic(ax: Axes, values: np.ndarray, kind: str) -> None:
+    """Layers (rows) × heads (columns) of maps as one picture, each scaled by itself: faster than an axis for each."""
+    layers, heads, n, _ = values.shape
+    chosen = np.unique(np.linspace(0, layers - 1, min(layers, MAX_LAYERS)).round().astype(int))
+    gap = max(1, n // 12)
+    pitch = n + gap
+    picture = np.ones((len(chosen) * pitch - gap, heads * pitch - gap, 3))
+    for row, layer in enumerate(chosen):
+        for head in range(heads):
+            tile = values[layer, head]
+            low, high = (np.nanmin(tile), np.nanmax(tile)) if kind == "logits" else (0.0, np.nanmax(tile))
+            share = (tile - low) / (high - low) if high > low else np.zeros_like(tile)
+            colours = colormaps[COLOURS[kind]](share if kind == "logits" else np.sqrt(share))[..., :3]
+            colours[np.isnan(tile)] = MASKED
+            picture[row * pitch : row * pitch + n, head * pitch : head * pitch + n] = colours
+    ax.imshow(picture)
+    ax.grid(False)
+    ax.tick_params(length=0, pad=2, labelsize=7.5)
+    ax.set_xticks(np.arange(heads) * pitch + n / 2, [f"head {head + 1}" for head in range(heads)])
+    ax.set_yticks(
+        np.arange(len(chosen)) * pitch + n / 2, [f"layer {layer + 1}" for layer in chosen], rotation=90, va="center"
+    )
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _values(arrays: dict[str, np.ndarray], kind: str) -> np.ndarray:
+    """Logits or weights of the first item, (layers, heads, n, n), with NaN where a position is masked."""
+    return np.where(np.isfinite(arrays["logits"][0]), arrays[kind][0], np.nan)
+
+
+def _map(ax: Axes, values: np.ndarray | None, kind: str) -> None:
+    """One heat map, row = query, column = key; masked positions stay empty over a grey ground."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set_visible(True)
+        spine.set_linewidth(0.4)
+    if values is None:
+        ax.text(0.5, 0.5, "no run", transform=ax.transAxes, ha="center", va="center", color=GREY, fontsize=8)
+        ax.set_box_aspect(1)
+        return
+    ax.set_facecolor(MASKED)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if kind == "logits":
+        ax.imshow(values, cmap=COLOURS[kind], vmin=low, vmax=high)
+        ends = f"{low:.1f} to {high:.1f}".replace("-", "−")
+    else:
+        ax.imshow(values, cmap=COLOURS[kind], norm=PowerNorm(0.5, vmin=0, vmax=high))
+        ends = f"0 to {high:.2f}"
+    ax.set_xlabel(ends, fontsize=6.5, color=GREY, labelpad=1.5)

@@ -1,0 +1,147 @@
+"""A study's files, read once, in the form that the figures need."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kvformer.reporting.frames import KEYS, load_runs, scores, usable
+from kvformer.reporting.statistics import Estimate, estimate
+from kvformer.reporting.study import load_study, quantity
+from kvformer.reporting.style import VariantStyle, variant_styles
+
+FRACTIONS = ("accuracy", "success")
+UNITS = {"loss": "nats", "accuracy": "%", "success": "%"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task as study.json describes it, with its settings in the order of the study."""
+
+    name: str
+    label: str
+    family: str
+    metric: str
+    goal: str
+    chance: float | None
+    settings: tuple[str, ...]
+
+    @property
+    def scale(self) -> float:
+        """Factor from stored to shown values of the metric: fractions are shown as per cent."""
+        return 100.0 if quantity(self.metric) in FRACTIONS else 1.0
+
+    @property
+    def axis(self) -> str:
+        """Axis label of the metric, with its unit."""
+        return axis_label(self.metric)
+
+
+def axis_label(metric: str) -> str:
+    """Axis label of a metric key such as `test/accuracy`, with its unit."""
+    name = quantity(metric)
+    unit = f" ({UNITS[name]})" if name in UNITS else ""
+    words = f"{metric.removesuffix(name).strip('/')} {'BLEU' if name == 'bleu' else name.replace('_', ' ')}".strip()
+    return words[0].upper() + words[1:] + unit
+
+
+class FigureData:
+    """Everything that figures are drawn from. `results` is the folder results/<name> of a collected study."""
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self.study = load_study(results)
+        self.runs = load_runs(results)
+        self.curves = pd.read_csv(results / "curves.csv.gz", dtype={"setting": str, "variant": str, "task": str})
+        self.variants: list[str] = self.study.variants
+        self.labels: dict[str, str] = {
+            variant["name"]: variant.get("label") or variant["name"] for variant in self.study.content["variants"]
+        }
+        self.styles: dict[str, VariantStyle] = variant_styles(self.variants)
+        self._curves = dict(iter(self.curves.groupby(["task", "metric"], sort=False)))
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """The tasks by name, in the order of the study."""
+        return {
+            name: Task(
+                name=name,
+                label=self.study.label(name),
+                family=task["family"],
+                metric=task["metric"],
+                goal=task["goal"],
+                chance=task.get("chance"),
+                settings=tuple(self.study.settings(name)),
+            )
+            for name, task in self.study.tasks.items()
+        }
+
+    @cached_property
+    def families(self) -> dict[str, list[Task]]:
+        """The tasks of each family, in the order of the study."""
+        families: dict[str, list[Task]] = {}
+        for task in self.tasks.values():
+            families.setdefault(task.family, []).append(task)
+        return families
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row a run that the study expects, with its status and the metric its task is judged by."""
+        return scores(self.runs)
+
+    def finished(self, task: Task, variant: str) -> pd.DataFrame:
+        """The rows of `scores` of the finished runs of a task and variant."""
+        frame = usable(self.scores)
+        return frame[(frame["task"] == task.name) & (frame["variant"] == variant)]
+
+    def estimate(self, task: Task, variant: str) -> Estimate:
+        """Mean over settings of the task's metric, with its 95 % interval over seeds, in shown units."""
+        groups = [
+            task.scale * group["value"].to_numpy() for _, group in self.finished(task, variant).groupby("setting")
+        ]
+        return estimate(groups, (0.0, task.scale) if task.scale == 100 else (-np.inf, np.inf))
+
+    def seed_means(self, task: Task, variant: str) -> np.ndarray:
+        """The task's metric by seed in shown units, averaged over settings; only seeds that finished every setting."""
+        by_seed = self.finished(task, variant).groupby("seed")["value"]
+        means: pd.Series = by_seed.mean()[by_seed.count() == len(task.settings)]
+        return task.scale * means.to_numpy()
+
+    def curve(self, task: Task, metric: str) -> pd.DataFrame:
+        """The points of one metric of a task, with the columns of curves.csv.gz; empty if it was not recorded."""
+        return self._curves.get((task.name, metric), self.curves.iloc[:0])
+
+    def curve_metrics(self, task: Task) -> list[str]:
+        """The metric keys recorded over time for a task, in the order of their names."""
+        return sorted(metric for name, metric in self._curves if name == task.name)
+
+    @cached_property
+    def diverged(self) -> set[tuple[str, str, str, int]]:
+        """Task, setting, variant and seed of the runs that diverged."""
+        frame = self.scores[self.scores["status"] == "diverged"]
+        return set(frame[KEYS].itertuples(index=False, name=None))
+
+    def notes(self, tasks: list[Task]) -> str:
+        """A sentence on the runs of these tasks that are not in the means; empty if all are."""
+        frame = self.scores[self.scores["task"].isin([task.name for task in tasks])]
+        parts = []
+        lost = frame[frame["status"] != "finished"].groupby(["task", "variant", "status"], sort=False)
+        for (task, variant, status), group in lost:
+            label = f"{self.tasks[task].label}, " if len(tasks) > 1 else ""
+            total = int(((frame["task"] == task) & (frame["variant"] == variant)).sum())
+            parts.append(f"{label}{self.labels[variant]}: {len(group)} of {total} runs {status}")
+        return "Not in the means: " + "; ".join(parts) + "." if parts else ""
+
+    def attention(self, task: Task) -> dict[str, dict[str, np.ndarray]]:
+        """Per variant, the arrays of attention.npz of its first run (by setting, then seed) that has them."""
+        maps: dict[str, dict[str, np.ndarray]] = {}
+        for run in self.study.runs:
+            if run["task"] != task.name or run["variant"] in maps:
+                continue
+            path = self.results / run["path"] / "attention.npz"
+            if path.exists():
+                with np.load(path) as arrays:
+                    maps[run["variant"]] = {name: arrays[name] for name in ("inputs", "logits", "weights")}
+        return {variant: maps[variant] for variant in self.variants if variant in maps}

@@ -1,0 +1,127 @@
+"""Loss over training: against wall-clock time and against steps, on training and on validation data."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from kvformer.reporting.figures.data import FigureData, Task, axis_label
+from kvformer.reporting.figures.layout import finish, legend_handles
+from kvformer.reporting.style import BAND_ALPHA, WIDTH
+
+CAPTION = (
+    "Loss during training, above against the seconds spent in optimisation steps, below against steps; left on "
+    "training, right on validation data. A curve is the mean over seeds (and over settings, where a task has "
+    "several), its band reaches from the lowest to the highest seed. A run that diverged is drawn as a thin line of "
+    "its own that ends in a cross, at the last finite loss or where it leaves the panel."
+)
+SMOOTH_ABOVE = 200
+"""Curves with more points than this are smoothed by a moving average over a hundredth of their points."""
+DIVERGED_MARKER = "x"
+LOG_ABOVE = 20.0
+"""Ratio of the largest to the smallest mean from which the loss axis is logarithmic."""
+
+
+def draw(data: FigureData, task: Task) -> Figure | None:
+    """The four panels of one task, or None if it has no recorded loss."""
+    curves = {metric: data.curve(task, metric) for metric in ("train/loss", "validation/loss")}
+    if all(frame.empty for frame in curves.values()):
+        return None
+    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
+    axes = figure.subplots(2, 2, sharey="col")
+    for column, (metric, frame) in zip(axes.T, curves.items(), strict=True):
+        plot_variants(data, task, frame, column[0], "elapsed")
+        plot_variants(data, task, frame, column[1], "step")
+        for ax, label in zip(column, ("Training time (s)", "Step"), strict=True):
+            ax.set_xlabel(label)
+            ax.set_ylabel(axis_label(metric))
+        scale_loss(column[0])
+        for ax in column:
+            cut_diverged(ax)
+    finish(figure, task.label, legend_handles(data), data.notes([task]))
+    return figure
+
+
+def plot_variants(data: FigureData, task: Task, frame: pd.DataFrame, ax: Axes, x: str, scale: float = 1.0) -> None:
+    """Draw a mean curve with a band for each variant, and each diverged run, against the column `x` of `frame`."""
+    for variant in data.variants:
+        style = data.styles[variant]
+        own = frame[frame["variant"] == variant]
+        runs = zip(own["setting"], own["seed"], strict=True)
+        bad = np.array([(task.name, setting, variant, seed) in data.diverged for setting, seed in runs], dtype=bool)
+        for _, run in own[bad].groupby(["setting", "seed"], sort=True):
+            finite = run[np.isfinite(run["value"])]
+            if not finite.empty:
+                ax.plot(
+                    finite[x],
+                    scale * finite["value"],
+                    color=style.colour,
+                    linewidth=0.8,
+                    marker=DIVERGED_MARKER,
+                    markevery=[-1],
+                    clip_on=False,
+                )
+        mean = average(own[~bad], x, len(own["setting"].unique()))
+        if mean is None:
+            continue
+        along, value, low, high = (
+            column * factor for column, factor in zip(mean, (1.0, scale, scale, scale), strict=True)
+        )
+        ax.fill_between(along, low, high, color=style.colour, alpha=BAND_ALPHA, linewidth=0)
+        ax.plot(along, value, **style.line)
+    ax.set_xlim(left=0)
+
+
+def average(frame: pd.DataFrame, x: str, settings: int) -> tuple[np.ndarray, ...] | None:
+    """x, mean, lowest and highest seed at the steps that every seed (and every setting) has; None if there is none.
+
+    Settings are averaged first, seeds last, as in the paper. The wall-clock of a step is its mean over runs.
+    """
+    if frame.empty:
+        return None
+    grouped = frame.groupby(["step", "seed"], sort=True)[["value", x] if x != "step" else ["value"]]
+    complete = grouped.size() == settings
+    by_seed = grouped.mean()[complete].unstack("seed").dropna()
+    if by_seed.empty:
+        return None
+    values = by_seed["value"].to_numpy()
+    along = by_seed.index.to_numpy(float) if x == "step" else by_seed[x].mean(axis=1).to_numpy()
+    window = len(along) // 100 if len(along) > SMOOTH_ABOVE else 1
+    if window > 1:
+        kernel = np.full(window, 1 / window)
+        along = np.convolve(along, kernel, mode="valid")
+        values = np.stack([np.convolve(column, kernel, mode="valid") for column in values.T], axis=1)
+    return along, values.mean(axis=1), values.min(axis=1), values.max(axis=1)
+
+
+def scale_loss(ax: Axes) -> None:
+    """Fit the loss axis to the mean curves and bands, logarithmic where they span orders of magnitude.
+
+    Diverged runs have no say, else they would flatten everything else.
+    """
+    bands = [vertices for band in ax.collections for path in band.get_paths() for vertices in (path.vertices,)]
+    values = np.concatenate([vertices[:, 1] for vertices in bands]) if bands else np.array([])
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return
+    low, high = values.min(), values.max()
+    if low > 0 and high / low > LOG_ABOVE:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.set_ylim(low / 1.2, high * 1.2)
+    else:
+        margin = 0.05 * (high - low) or 0.05
+        ax.set_ylim(low - margin, high + margin)
+
+
+def cut_diverged(ax: Axes) -> None:
+    """End the line of each diverged run where it leaves the panel."""
+    top = ax.get_ylim()[1]
+    for line in ax.get_lines():
+        if line.get_marker() == DIVERGED_MARKER:
+            x, y = (np.asarray(values) for values in line.get_data())
+            inside = y <= top
+            end = len(y) if inside.all() else int(np.argmin(inside)) + 1
+            line.set_data(x[:end], np.minimum(y[:end], top))
