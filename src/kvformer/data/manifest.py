@@ -34,7 +34,8 @@ class Manifest:
 
     def array(self, key: str) -> np.ndarray:
         """The array `key`, memory-mapped and read-only. Raises DataError when the set has no such array."""
-        return np.load(self._path(key, ".npy"), mmap_mode="r", allow_pickle=False)
+        array: np.ndarray = np.load(self._path(key, ".npy"), mmap_mode="r", allow_pickle=False)
+        return array
 
     def lines(self, key: str) -> list[str]:
         """The text file `key` as a list of lines. Raises DataError when the set has no such text."""
@@ -50,7 +51,7 @@ class Manifest:
             raise DataError(
                 f"{self.folder / MANIFEST}: no {key!r} in data set {self.dataset}; it has {', '.join(sorted(kind))}"
             )
-        return self.folder / self.files[key]["file"]
+        return self.folder / str(self.files[key]["file"])
 
 
 class ManifestWriter:

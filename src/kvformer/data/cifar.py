@@ -1,0 +1,51 @@
+"""CIFAR-10 and CIFAR-100: pickled batches of 32 x 32 colour images."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+
+from kvformer.data.manifest import ManifestWriter
+from kvformer.data.raw import RawFiles
+
+# MD5 of the pickles, as torchvision checks them.
+CIFAR10 = {
+    "train": {
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    },
+    "test": {"test_batch": "40351d587109b95175f43aff81a1287e"},
+    "meta": {"batches.meta": "5ff9c542aee3614f3951f8cda6e48888"},
+}
+CIFAR100 = {
+    "train": {"train": "16019d7e3df5f24257cddd939b257f8d"},
+    "test": {"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
+    "meta": {"meta": "7973b15100ade9c7d40fb424638fde48"},
+}
+CIFAR10_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def build_cifar(
+    raw: RawFiles, writer: ManifestWriter, digests: dict[str, dict[str, str]], label: str
+) -> dict[str, Any]:
+    """train_images (50000, 32, 32, 3), train_labels (50000,), test_images (10000, 32, 32, 3), test_labels: uint8.
+
+    `digests` gives the files of "train", "test" and "meta" with the MD5 that is checked before unpickling. The labels
+    are under `label` + "s" in the batches, the class names under `label` + "_names" in the meta file.
+    """
+
+    def unpickle(name: str, md5: str) -> dict[str, Any]:
+        content: dict[str, Any] = pickle.loads(raw.read(name, digest=md5), encoding="latin1")
+        return content
+
+    for split in ("train", "test"):
+        batches = [unpickle(name, md5) for name, md5 in digests[split].items()]
+        pixels = np.concatenate([batch["data"] for batch in batches])  # (N, 3072): all red, all green, all blue
+        writer.save(f"{split}_images", pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        writer.save(f"{split}_labels", np.concatenate([batch[f"{label}s"] for batch in batches]).astype(np.uint8))
+    ((meta, md5),) = digests["meta"].items()
+    class_names = unpickle(meta, md5)[f"{label}_names"]
+    return {"classes": len(class_names), "class_names": class_names, "image_shape": [32, 32, 3]}

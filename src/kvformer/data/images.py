@@ -1,0 +1,144 @@
+"""Any image classification set whose files lie in ImageFolder layout, in a folder or a zip file."""
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from kvformer.data.manifest import ManifestWriter
+from kvformer.data.raw import RawFiles, archives_in
+from kvformer.errors import DataError
+
+SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+@dataclass(frozen=True)
+class ImageTree:
+    """Image files of a folder or zip file, by split and class, all in sorted order."""
+
+    origin: Path
+    splits: dict[str, dict[str, list[str]]]
+    read: Callable[[str], bytes]
+
+    def classes(self) -> list[str]:
+        """The class names: those of train. Raises DataError unless every split has images of exactly these classes."""
+        if "train" not in self.splits or len(self.splits) < 2:
+            raise DataError(f"{self.origin}: no images in train/<class>/ and in val/<class>/ or test/<class>/")
+        classes = sorted(self.splits["train"])
+        for split, members in self.splits.items():
+            for name in sorted(set(classes) ^ set(members)):
+                here, there = (split, "train") if name in classes else ("train", split)
+                raise DataError(f"{self.origin}: class {name!r} has images in {there}/ but none in {here}/")
+        return classes
+
+    def images(self, split: str) -> Iterator[tuple[int, str]]:
+        """(label, file name) of each image of `split`, by class and name."""
+        for label, name in enumerate(self.classes()):
+            for file in self.splits[split][name]:
+                yield label, file
+
+
+def open_tree(location: Path) -> ImageTree:
+    """Find the image tree in a folder, a zip file, or a folder that holds a zip file.
+
+    Understood are SPLIT/CLASS/…/IMAGE with SPLIT train, val, valid, validation or test, at any depth, and the layout of
+    the Tiny ImageNet archive, whose val/images are labelled by val/val_annotations.txt and whose test is unlabelled.
+    """
+    if location.is_dir():
+        files = sorted(path.relative_to(location).as_posix() for path in location.rglob("*") if path.is_file())
+        tree = _sort_into_splits(location, files, lambda name: (location / name).read_bytes())
+        zips = [path for path in archives_in(location) if path.suffix == ".zip"]
+        if tree.splits or len(zips) != 1:
+            return tree
+        location = zips[0]
+    try:
+        archive = zipfile.ZipFile(location)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{location}: cannot be opened as a zip file ({error})") from None
+    return _sort_into_splits(location, sorted(archive.namelist()), archive.read)
+
+
+def _sort_into_splits(origin: Path, names: list[str], read: Callable[[str], bytes]) -> ImageTree:
+    annotations = next((name for name in names if name.endswith("val/val_annotations.txt")), None)
+    annotated = (
+        {} if annotations is None else dict(line.split("\t")[:2] for line in read(annotations).decode().splitlines())
+    )
+    splits: dict[str, dict[str, list[str]]] = {}
+    for name in names:
+        *folders, file = PurePosixPath(name).parts
+        at = next((i for i, folder in enumerate(folders) if folder in SPLITS), None)
+        hidden = file.startswith(".") or "__MACOSX" in folders
+        if at is None or hidden or PurePosixPath(file).suffix.lower() not in SUFFIXES:
+            continue
+        split = SPLITS[folders[at]]
+        if annotated and split == "test":
+            continue
+        category = annotated.get(file) if annotated and split == "validation" else "".join(folders[at + 1 : at + 2])
+        if not category:
+            raise DataError(f"{origin}/{name}: an image without a class; the layout is {folders[at]}/<class>/<image>")
+        splits.setdefault(split, {}).setdefault(category, []).append(name)
+    return ImageTree(origin, splits, read)
+
+
+def build_imagefolder(
+    raw: RawFiles, writer: ManifestWriter, size: int | None = None, expected: dict[str, dict[str, int]] | None = None
+) -> dict[str, Any]:
+    """train_images (N, size, size, 3) uint8, train_labels (N,) uint8 or uint16, test_images and test_labels likewise.
+
+    Images become RGB; with a `size` they are cropped to the central square and resized (bicubic), without one they must
+    all be squares of one size. Without a test/ the val/ takes its place; with both there is validation_images as well.
+    `expected` gives the number of images by split and class.
+    """
+    tree = open_tree(raw.location)
+    classes = tree.classes()
+    if expected is not None:
+        _check_counts(tree, expected)
+    decode = _decoder(tree, size)
+    side = decode(next(tree.images("train"))[1]).shape[0]
+    for split in tree.splits:
+        target = "test" if "test" not in tree.splits and split == "validation" else split
+        entries = list(tree.images(split))
+        images = writer.create(f"{target}_images", (len(entries), side, side, 3), np.uint8)
+        for index, (_, name) in enumerate(entries):
+            images[index] = decode(name)
+        images.flush()
+        labels = [label for label, _ in entries]
+        writer.save(f"{target}_labels", np.array(labels, dtype=np.uint8 if len(classes) <= 256 else np.uint16))
+    return {"classes": len(classes), "class_names": classes, "image_shape": [side, side, 3]}
+
+
+def _check_counts(tree: ImageTree, expected: dict[str, dict[str, int]]) -> None:
+    for split, counts in expected.items():
+        for name, count in counts.items():
+            found = len(tree.splits.get(split, {}).get(name, []))
+            if found != count:
+                raise DataError(f"{tree.origin}: {found} images in {split}/{name}/, expected {count}")
+
+
+def _decoder(tree: ImageTree, size: int | None) -> Callable[[str], np.ndarray]:
+    """A function from file name to (side, side, 3) uint8: `size` pixels wide, or as wide as the first image is."""
+    from PIL import Image, ImageOps
+
+    side = size
+
+    def decode(name: str) -> np.ndarray:
+        nonlocal side
+        try:
+            with Image.open(io.BytesIO(tree.read(name))) as opened:
+                image = opened.convert("RGB")
+        except (OSError, ValueError, SyntaxError, zipfile.BadZipFile, Image.DecompressionBombError) as error:
+            raise DataError(f"{tree.origin}/{name}: cannot be read as an image ({error})") from None
+        side = side or image.width
+        if image.size != (side, side):
+            if size is None:
+                is_, must = f"{image.width} x {image.height}", f"{side} x {side}"
+                raise DataError(f"{tree.origin}/{name}: {is_} pixels where {must} is needed; name a size, as in @64")
+            image = ImageOps.fit(image, (side, side))
+        return np.asarray(image)
+
+    return decode
