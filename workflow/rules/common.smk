@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -73,12 +72,15 @@ def alternatives(values):
     return "|".join(sorted(map(re.escape, set(values)))) or "(?!)"
 
 
-@cache
-def training_code(task):
-    """Source files that influence the training of a task, relative to the working directory."""
+def task_module(task):
+    """Name of the module that defines a task."""
+    return TASKS[task].data_config.__module__.rpartition(".")[2]
+
+
+def training_code(wildcards):
+    """Source files that influence the training of the tasks of a module, relative to the working directory."""
     package = SOURCE / "kvformer"
-    modules = {name: f"{definition.data_config.__module__.rpartition('.')[2]}.py" for name, definition in TASKS.items()}
-    others = {f"tasks/{module}" for module in modules.values()} - {f"tasks/{modules[task]}"}
+    others = {f"tasks/{task_module(task)}.py" for task in TASKS} - {f"tasks/{wildcards.module}.py"}
     files = {path: path.relative_to(package).as_posix() for path in package.rglob("*.py")}
     return sorted(
         os.path.relpath(path)
@@ -109,8 +111,8 @@ def variant_definition(wildcards):
 
 
 def run_code(wildcards):
-    """Source files that the run's result depends on."""
-    return training_code(wildcards.task)
+    """Checksums of the source files that the run's result depends on."""
+    return f"{RESULTS}/code/{task_module(wildcards.task)}.cksum"
 
 
 def run_data(wildcards):

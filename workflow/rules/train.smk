@@ -1,3 +1,25 @@
+# One small file stands for some thirty source files, for each of thousands of trainings. A touched file changes no checksum.
+rule code:
+    input:
+        training_code,
+    output:
+        checksums=f"{RESULTS}/code/{{module}}.cksum",
+    log:
+        f"{RESULTS}/logs/code/{{module}}.log",
+    wildcard_constraints:
+        module=alternatives(task_module(run.task) for run in RUNS.values()),
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=100,
+        runtime=5,
+    message:
+        "Take the checksums of the code that trains {wildcards.module} tasks"
+    shell:
+        "cksum {input:q} > {output.checksums:q} 2> {log:q}"
+
+
 rule train:
     input:
         data=run_data,
