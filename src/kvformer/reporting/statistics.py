@@ -204,7 +204,7 @@ def probability_of_improvement(variant: Sequence[Array], baseline: Sequence[Arra
     for ours, theirs in zip(variant, baseline, strict=True):
         gap = ours[..., :, None] - theirs[..., None, :]
         shares.append(((gap > 0) + 0.5 * (gap == 0)).mean(axis=(-2, -1)))
-    return np.mean(shares, axis=0)
+    return np.asarray(np.mean(shares, axis=0))
 
 
 def aggregate(variant: Sequence[ArrayLike], baseline: Sequence[ArrayLike], resamples: int = 2000) -> Aggregate:
@@ -225,6 +225,6 @@ def aggregate(variant: Sequence[ArrayLike], baseline: Sequence[ArrayLike], resam
     ours = [values[pick] for values, pick in zip(ours, picks, strict=True)]
     theirs = [values[pick] for values, pick in zip(theirs, picks, strict=True)]
     tail = float(stats.norm.sf(stats.t.ppf((1 + LEVEL) / 2, freedom)))
-    iqm_interval = np.quantile(interquartile_mean(ours), [tail, 1 - tail])
-    improvement_interval = np.quantile(probability_of_improvement(ours, theirs), [tail, 1 - tail])
-    return Aggregate(iqm, *map(float, iqm_interval), improvement, *map(float, improvement_interval))
+    iqm_low, iqm_high = np.quantile(interquartile_mean(ours), [tail, 1 - tail])
+    low, high = np.quantile(probability_of_improvement(ours, theirs), [tail, 1 - tail])
+    return Aggregate(iqm, float(iqm_low), float(iqm_high), improvement, float(low), float(high))

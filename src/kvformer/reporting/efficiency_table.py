@@ -1,0 +1,66 @@
+"""What the runs cost: parameters, time, throughput, and the counts of `profile.csv` where the profile was taken."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from kvformer.errors import KvformerError
+from kvformer.reporting.frames import scores
+from kvformer.reporting.render import Table, number, whole
+from kvformer.reporting.study import Study
+
+CELL = ["task", "setting", "variant"]
+CAPTION = (
+    "Cost of a run: medians over seeds. Stepping: seconds in optimisation steps only. Ratio: samples/s over that of "
+    "{baseline} at the same seed. Runs that shared a machine with others are no benchmark."
+)
+
+
+def efficiency_table(runs: pd.DataFrame, study: Study, profile: Path) -> Table:
+    """Medians per (task, setting, variant), and the columns of `profile` (keyed by some of these) beside them.
+
+    Raises:
+        KvformerError: `profile` exists but has none of the columns task, setting, variant, or two rows of one key.
+    """
+    done = scores(runs)
+    done = done[done["status"] == "finished"]
+    pair = ["task", "setting", "seed"]
+    baseline = done.loc[done["variant"] == study.baseline, [*pair, "samples_per_second"]]
+    done = done.merge(baseline, how="left", on=pair, suffixes=("", "_baseline"))
+    done["ratio"] = done["samples_per_second"] / done["samples_per_second_baseline"]
+    cells = done.groupby(CELL, sort=False)
+    medians = cells[["seconds", "stepping_seconds", "samples_per_second", "ratio"]].median()
+    columns = {
+        "n": cells.size().map(whole),
+        "parameters": cells["parameters"].max().map(whole),
+        "attention parameters": cells["attention_parameters"].max().map(whole),
+        "seconds": medians["seconds"].map(lambda value: number(value, 1)),
+        "stepping": medians["stepping_seconds"].map(lambda value: number(value, 1)),
+        "samples/s": medians["samples_per_second"].map(whole),
+        "ratio": medians["ratio"].map(lambda value: number(value, 3)),
+    }
+    table = pd.DataFrame(columns).reset_index()
+    if profile.exists():
+        table = table.merge(_profile(profile), how="left", on=_profile_keys(profile)).fillna("")
+    return Table("efficiency", CAPTION.format(baseline=study.baseline), table)
+
+
+def _profile_keys(path: Path) -> list[str]:
+    return [column for column in pd.read_csv(path, nrows=0).columns if column in CELL]
+
+
+def _profile(path: Path) -> pd.DataFrame:
+    keys = _profile_keys(path)
+    if not keys:
+        raise KvformerError(f"{path}: has none of the columns {', '.join(CELL)}")
+    profile = pd.read_csv(path, dtype=dict.fromkeys(keys, str))
+    if profile.duplicated(keys).any():
+        raise KvformerError(f"{path}: two rows for the same {', '.join(keys)}")
+    numbers = profile.drop(columns=keys)
+    numbers = numbers[[column for column in numbers if column not in ("parameters", "attention_parameters")]]
+    texts = numbers.map(lambda value: value if isinstance(value, str) else _measure(value))
+    return pd.concat([profile[keys], texts.rename(columns=lambda name: name.replace("_", " "))], axis=1)
+
+
+def _measure(value: float) -> str:
+    return whole(value) if pd.isna(value) or float(value).is_integer() else number(value, 3)
