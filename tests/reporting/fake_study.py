@@ -111,7 +111,8 @@ def write_fake_study(root: Path, seeds: int = 6, points: int = 12, name: str = "
                     runs.append({**identity, "overrides": overrides, "hash": digest, "path": path})
                     _write_run(results / path, task, runs[-1], points, shift)
     tasks = [
-        {key: getattr(task, key) for key in ("name", "label", "family", "metric", "goal", "chance")}
+        {key: getattr(task, key) for key in ("name", "label", "family", "goal", "chance")}
+        | {"metric": task.metric.split("/")[1]}
         | ({"nuisance": list(task.nuisance)} if task.nuisance else {})
         for task in TASKS
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kvformer.files import atomic_writer, read_json, read_jsonl, write_text
-from kvformer.reporting.study import load_study
+from kvformer.reporting.study import Study, load_study, quantity
 
 RUN_COLUMNS = [
     *("task", "family", "setting", "variant", "seed", "protocol", "status", "metric", "value", "goal", "primary"),
@@ -42,7 +42,7 @@ def collect(results: Path) -> None:
         KvformerError: there is no readable `study.json`.
     """
     study = load_study(results)
-    rows: list[dict[str, Any]] = []
+    outcomes = []
     with (
         atomic_writer(results / "curves.csv.gz") as raw,
         # No name and no time in the gzip header: equal curves are equal files.
@@ -54,14 +54,17 @@ def collect(results: Path) -> None:
         for run in study.runs:
             folder = results / run["path"]
             status, summary = _outcome(folder, run["hash"])
-            rows.extend(_run_rows(run, study.tasks[run["task"]], study.content["protocol"], status, summary, folder))
+            facts = _facts(summary, _read_object(folder / "provenance.json") or {}) if summary else {}
+            outcomes.append((run, status, summary, facts))
             if status in ("finished", "diverged"):
                 identity = [run["task"], run["setting"], run["variant"], run["seed"]]
                 curves.writerows(identity + point for point in _curve_points(folder / "metrics.jsonl"))
     table = io.StringIO()
     writer = csv.DictWriter(table, RUN_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    judged = _judged_by(study, [(run["task"], summary) for run, _, summary, _ in outcomes])
+    for run, status, summary, facts in outcomes:
+        writer.writerows(_run_rows(run, study, judged[run["task"]], status, summary, facts))
     write_text(results / "runs.csv", table.getvalue())
 
 
@@ -88,23 +91,35 @@ def _read_object(path: Path) -> dict[str, Any] | None:
 
 
 def _run_rows(
-    run: dict[str, Any], task: dict[str, Any], protocol: str, status: str, summary: dict[str, Any], folder: Path
+    run: dict[str, Any], study: Study, primary: str, status: str, summary: dict[str, Any], facts: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """One row a metric; always one for the primary metric, empty where the run did not reach it."""
     row = {key: run[key] for key in ("task", "setting", "variant", "seed", "path")}
-    row |= {"family": task["family"], "protocol": protocol, "status": status, "config_hash": run["hash"]}
-    if summary:
-        row |= _facts(summary, _read_object(folder / "provenance.json") or {})
-    goals = {task["metric"]: task["goal"]}
-    metrics = {task["metric"]: "", **summary.get("metrics", {})}
-    for metric, value in sorted(metrics.items()):
-        goal = goals.get(metric, "min" if metric.endswith(("loss", "perplexity")) else "max")
-        yield row | {"metric": metric, "value": value, "goal": goal, "primary": metric == task["metric"]}
+    task = study.tasks[run["task"]]
+    row |= {"family": task["family"], "protocol": study.content["protocol"], "status": status}
+    row |= {"config_hash": run["hash"], **facts}
+    for metric, value in sorted({primary: "", **summary.get("metrics", {})}.items()):
+        lower = (
+            task["goal"] == "min" if quantity(metric) == quantity(primary) else metric.endswith(("loss", "perplexity"))
+        )
+        goal = "min" if lower else "max"
+        yield row | {"metric": metric, "value": value, "goal": goal, "primary": metric == primary}
+
+
+def _judged_by(study: Study, summaries: list[tuple[str, dict[str, Any]]]) -> dict[str, str]:
+    """The metric key of each task, with its split: as its runs say, and the test split's where no run came so far."""
+    judged = {
+        name: task["metric"] if "/" in task["metric"] else f"test/{task['metric']}"
+        for name, task in study.tasks.items()
+    }
+    for task, summary in reversed(summaries):
+        judged[task] = (summary.get("primary") or {}).get("metric", judged[task])
+    return judged
 
 
 def _facts(summary: dict[str, Any], provenance: dict[str, Any]) -> dict[str, Any]:
-    parameters, seconds = summary.get("parameters", {}), summary.get("seconds", {})
-    data, git = summary.get("data", []), provenance.get("git", {})
+    parameters, seconds = summary.get("parameters") or {}, summary.get("seconds") or {}
+    data, git = summary.get("data") or [], provenance.get("git") or {}
     return {
         "protocol": summary.get("protocol", ""),
         "parameters": parameters.get("total", ""),
