@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from kvformer.data.facts import image_facts
 from kvformer.data.manifest import ManifestWriter
 from kvformer.data.raw import RawFiles
 from kvformer.errors import DataError
@@ -17,7 +18,8 @@ def build_arrays(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
     integers from 0. Raises DataError, naming the file, for anything else.
     """
     kind = "features" if (raw.location / "train_features.npy").exists() else "images"
-    shapes, classes = {}, 0
+    train = _load(raw.location / f"train_{kind}.npy")
+    classes = 0
     for split in ("train", "test", "validation"):
         if split == "validation" and not (raw.location / f"{split}_labels.npy").exists():
             continue
@@ -29,15 +31,15 @@ def build_arrays(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
             classes = int(labels.max()) + 1
         elif labels.max() >= classes:
             raise DataError(f"{raw.location / f'{split}_labels.npy'}: label {labels.max()} does not occur in train")
-        shapes[split] = items.shape[1:]
-        if shapes[split] != shapes["train"]:
-            raise DataError(
-                f"{raw.location / f'{split}_{kind}.npy'}: items of shape {shapes[split]}, train has {shapes['train']}"
-            )
+        if items.shape[1:] != train.shape[1:]:
+            path = raw.location / f"{split}_{kind}.npy"
+            raise DataError(f"{path}: items of shape {items.shape[1:]}, train has {train.shape[1:]}")
         writer.save(f"{split}_{kind}", items if kind == "images" else items.astype(np.float32))
         writer.save(f"{split}_labels", labels.astype(np.min_scalar_type(classes - 1)))
-    facts: dict[str, Any] = {"classes": classes, "class_names": [str(label) for label in range(classes)]}
-    return facts | ({"image_shape": list(shapes["train"])} if kind == "images" else {"features": shapes["train"][0]})
+    class_names = [str(label) for label in range(classes)]
+    if kind == "images":
+        return image_facts(train, class_names)
+    return {"classes": classes, "class_names": class_names, "features": train.shape[1]}
 
 
 def _load(path: Path) -> np.ndarray:

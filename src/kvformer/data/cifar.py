@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from kvformer.data.facts import image_facts
 from kvformer.data.manifest import ManifestWriter
 from kvformer.data.raw import RawFiles
 
@@ -41,11 +42,12 @@ def build_cifar(
         content: dict[str, Any] = pickle.loads(raw.read(name, digest=md5), encoding="latin1")
         return content
 
+    images = {}
     for split in ("train", "test"):
         batches = [unpickle(name, md5) for name, md5 in digests[split].items()]
         pixels = np.concatenate([batch["data"] for batch in batches])  # (N, 3072): all red, all green, all blue
-        writer.save(f"{split}_images", pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        images[split] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        writer.save(f"{split}_images", images[split])
         writer.save(f"{split}_labels", np.concatenate([batch[f"{label}s"] for batch in batches]).astype(np.uint8))
     ((meta, md5),) = digests["meta"].items()
-    class_names = unpickle(meta, md5)[f"{label}_names"]
-    return {"classes": len(class_names), "class_names": class_names, "image_shape": [32, 32, 3]}
+    return image_facts(images["train"], unpickle(meta, md5)[f"{label}_names"])

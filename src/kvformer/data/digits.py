@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from kvformer.data.facts import image_facts
 from kvformer.data.manifest import ManifestWriter
 from kvformer.data.raw import RawFiles
 from kvformer.errors import DataError
@@ -45,9 +46,11 @@ def build_digits(
     raw: RawFiles, writer: ManifestWriter, digests: tuple[str, ...], class_names: list[str]
 ) -> dict[str, Any]:
     """train_images (60000, 28, 28), train_labels (60000,), test_images (10000, 28, 28), test_labels (10000,): uint8."""
+    arrays = {}
     for name, digest in zip(FILES, digests, strict=True):
         # Some mirrors, and some unpackers, write a dot for the second hyphen.
         content = raw.read(name, name.replace("-idx", ".idx"), digest=digest)
-        split = "train" if name.startswith("train") else "test"
-        writer.save(f"{split}_{'images' if 'images' in name else 'labels'}", parse_idx(content, name))
-    return {"classes": len(class_names), "class_names": class_names, "image_shape": [28, 28]}
+        key = f"{'train' if name.startswith('train') else 'test'}_{'images' if 'images' in name else 'labels'}"
+        arrays[key] = parse_idx(content, name)
+        writer.save(key, arrays[key])
+    return image_facts(arrays["train_images"], class_names)

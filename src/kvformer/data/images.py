@@ -2,16 +2,18 @@
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from kvformer.data.facts import image_facts
 from kvformer.data.manifest import ManifestWriter
 from kvformer.data.raw import RawFiles, archives_in
 from kvformer.errors import DataError
+from kvformer.files import sha256_bytes
 
 SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -19,7 +21,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 
 @dataclass(frozen=True)
 class ImageTree:
-    """Image files of a folder or zip file, by split and class, all in sorted order."""
+    """Image files of a folder or zip file, by split and class."""
 
     origin: Path
     splits: dict[str, dict[str, list[str]]]
@@ -36,11 +38,13 @@ class ImageTree:
                 raise DataError(f"{self.origin}: class {name!r} has images in {there}/ but none in {here}/")
         return classes
 
-    def images(self, split: str) -> Iterator[tuple[int, str]]:
-        """(label, file name) of each image of `split`, by class and name."""
-        for label, name in enumerate(self.classes()):
-            for file in self.splits[split][name]:
-                yield label, file
+    def images(self, split: str) -> list[tuple[int, str]]:
+        """(label, file name) of each image of `split`, in a fixed order that mixes the classes.
+
+        The first n images are a fair sample then: the order is that of the SHA-256 of class and file name.
+        """
+        entries = [(label, file) for label, name in enumerate(self.classes()) for file in self.splits[split][name]]
+        return sorted(entries, key=lambda entry: sha256_bytes("/".join(PurePosixPath(entry[1]).parts[-2:]).encode()))
 
 
 def open_tree(location: Path) -> ImageTree:
@@ -99,17 +103,17 @@ def build_imagefolder(
     if expected is not None:
         _check_counts(tree, expected)
     decode = _decoder(tree, size)
-    side = decode(next(tree.images("train"))[1]).shape[0]
+    side = decode(tree.images("train")[0][1]).shape[0]
+    images: dict[str, np.ndarray] = {}
     for split in tree.splits:
         target = "test" if "test" not in tree.splits and split == "validation" else split
-        entries = list(tree.images(split))
-        images = writer.create(f"{target}_images", (len(entries), side, side, 3), np.uint8)
+        entries = tree.images(split)
+        images[target] = writer.create(f"{target}_images", (len(entries), side, side, 3), np.uint8)
         for index, (_, name) in enumerate(entries):
-            images[index] = decode(name)
-        images.flush()
+            images[target][index] = decode(name)
         labels = [label for label, _ in entries]
         writer.save(f"{target}_labels", np.array(labels, dtype=np.uint8 if len(classes) <= 256 else np.uint16))
-    return {"classes": len(classes), "class_names": classes, "image_shape": [side, side, 3]}
+    return image_facts(images["train"], classes)
 
 
 def _check_counts(tree: ImageTree, expected: dict[str, dict[str, int]]) -> None:

@@ -46,9 +46,7 @@ def _from_sources(entry: Dataset, out: Path, user_folder: Path, prepared: dict[s
             continue
         finally:
             shutil.rmtree(partial / "scratch", ignore_errors=True)
-        if out.exists():
-            out.replace(partial / "old")
-        arrays.replace(out)
+        _move(arrays, out)
         shutil.rmtree(partial)
         manifest = load_manifest(out)
         print(f"{entry.name}: prepared in {out} ({manifest.label}, {manifest.source})", flush=True)
@@ -57,6 +55,22 @@ def _from_sources(entry: Dataset, out: Path, user_folder: Path, prepared: dict[s
     advice = entry.where_to_put(user_folder)
     reason = f"{entry.name} ({entry.label}) could not be had: {'; '.join(failures)}"
     raise DataError(f"{reason}. To go on, {advice}" if advice else reason)
+
+
+def _move(arrays: Path, out: Path) -> None:
+    """Put the new files in the place of old ones, each at once, so that a process that reads them sees old or new.
+
+    There is no manifest in between: a set that is half replaced never looks prepared.
+    """
+    out.mkdir(exist_ok=True)
+    new = {path.name for path in arrays.iterdir()}
+    (out / MANIFEST).unlink(missing_ok=True)
+    for old in out.iterdir():
+        if old.name not in new and old.is_file():
+            old.unlink()
+    for name in sorted(new - {MANIFEST}):
+        (arrays / name).replace(out / name)
+    (arrays / MANIFEST).replace(out / MANIFEST)
 
 
 def _build(
