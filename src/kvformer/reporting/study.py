@@ -50,6 +50,16 @@ class Study:
         """The grid values of each (task, setting)."""
         return {(run["task"], run["setting"]): run.get("overrides", {}) for run in self.runs}
 
+    @cached_property
+    def configurations(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Known values of each (task, setting) by dotted key: all if study.json lists them, else the grid's."""
+        known = {cell: dict(values) for cell, values in self.overrides.items()}
+        for entry in self.content.get("settings", ()):
+            cell = (entry["task"], entry["setting"])
+            sections = {name: entry[name] for name in ("data", "model", "training") if name in entry}
+            known[cell] = {f"{part}.{key}": value for part, values in sections.items() for key, value in values.items()}
+        return known
+
     def settings(self, task: str) -> list[str]:
         """Settings of a task, in the study's order."""
         return [setting for name, setting in self.overrides if name == task]
