@@ -1,0 +1,178 @@
+"""`ro-crate-metadata.json`: which runs, configuration and commit every table and figure comes from.
+
+A Workflow Run RO-Crate (https://w3id.org/ro/wfrun/workflow/0.5): the results folder is the crate, the Snakefile its
+workflow, and every training run, the collection and the reporting are actions with their inputs and outputs.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rocrate.model.contextentity import ContextEntity
+from rocrate.model.entity import Entity
+from rocrate.rocrate import ROCrate
+
+from kvformer.files import read_json, sha256_file, write_bytes, write_json
+from kvformer.reporting.frames import load_runs, scores
+from kvformer.reporting.study import Study, load_study
+
+METADATA = "ro-crate-metadata.json"
+PROFILES = {
+    "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate",
+    "https://w3id.org/ro/wfrun/workflow/0.5": "Workflow Run Crate",
+    "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
+}
+TERMS = "https://w3id.org/ro/terms/workflow-run/context"
+STATUS = {
+    "finished": "http://schema.org/CompletedActionStatus",
+    "diverged": "http://schema.org/FailedActionStatus",
+    "failed": "http://schema.org/FailedActionStatus",
+}
+LICENSE = "Not stated: choose one before publishing these results."
+COLLECTED = ("runs.csv", "curves.csv.gz")
+REPORTS = ("tables/*", "figures/*", "report.html")
+
+
+def write_crate(results: Path, snakefile: Path = Path("Snakefile")) -> Path:
+    """Write `results/ro-crate-metadata.json`, and a copy of the workflow's entry beside it; returns the path.
+
+    The same files give the same bytes: no time but those of the runs enters.
+    snakefile: the workflow's entry; where there is none, the crate describes the runs without a workflow.
+
+    Raises:
+        KvformerError: `study.json` or `runs.csv` is absent or malformed.
+    """
+    study, runs = load_study(results), scores(load_runs(results))
+    # Version 1.1 is the one that the workflow-run profiles are defined on.
+    crate = ROCrate(version="1.1")
+    crate.metadata.extra_contexts.append(TERMS)
+    provenance = {path: _provenance(results / path) for path in runs["path"]}
+    ends = [entry["end"] for entry in provenance.values() if entry.get("end")]
+    crate.name = f"kvformer study {study.name}"
+    crate.description = study.content.get("description") or f"Attention variants compared: {', '.join(study.variants)}."
+    crate.license = LICENSE
+    crate.datePublished = max(ends, default="1970-01-01T00:00:00Z")
+    workflow = _add_workflow(crate, results, snakefile)
+    plan = _add_file(crate, results, "study.json", "The resolved study: every expected run with its configuration hash")
+    trained = [_add_training(crate, results, row, provenance[row["path"]], plan) for row in runs.to_dict("records")]
+    outputs = _add_reporting(crate, results, study, plan, [entity for entity in trained if entity])
+    if workflow:
+        crate.add_action(
+            workflow,
+            "#workflow-run",
+            object=[plan],
+            result=outputs,
+            properties={"name": f"Workflow run of study {study.name}", **_times(ends, provenance.values())},
+        )
+    crate.root_dataset["mentions"] = crate.get_by_type("CreateAction")
+    _add_profiles(crate, list(PROFILES) if workflow else list(PROFILES)[:1])
+    write_json(results / METADATA, crate.metadata.generate())
+    return results / METADATA
+
+
+def _add_workflow(crate: ROCrate, results: Path, snakefile: Path) -> Entity | None:
+    """The workflow's entry: a file of the crate, as the profile asks."""
+    if not snakefile.is_file():
+        return None
+    write_bytes(results / "Snakefile", snakefile.read_bytes())
+    workflow = crate.add_workflow(results / "Snakefile", "Snakefile", main=True, lang="snakemake")
+    workflow["name"] = "kvformer"
+    return workflow
+
+
+def _add_profiles(crate: ROCrate, identifiers: list[str]) -> None:
+    profiles = []
+    for identifier in identifiers:
+        properties = {"@type": "CreativeWork", "name": PROFILES[identifier], "version": identifier.rsplit("/", 1)[-1]}
+        profiles.append(crate.add(ContextEntity(crate, identifier, properties=properties)))
+    crate.root_dataset["conformsTo"] = profiles
+
+
+def _add_file(crate: ROCrate, results: Path, path: str, name: str) -> Entity:
+    source = results / path
+    properties = {"name": name, "sha256": sha256_file(source), "contentSize": str(source.stat().st_size)}
+    return crate.add_file(source, path, properties=properties)
+
+
+def _add_training(
+    crate: ROCrate, results: Path, row: dict[Any, Any], provenance: dict[str, Any], plan: Entity
+) -> Entity | None:
+    """A run folder and the action that made it; None for a run that is missing or stale."""
+    if row["status"] not in STATUS:
+        return None
+    words = f"{row['task']}, {row['setting']}, {row['variant']}, seed {row['seed']}"
+    properties = {"name": f"Run: {words}", "identifier": row["config_hash"]}
+    folder = crate.add_dataset(results / row["path"], f"{row['path']}/", properties=properties)
+    action: dict[str, Any] = {"name": f"Training: {words}", "actionStatus": {"@id": STATUS[row["status"]]}}
+    action |= {name: provenance[key] for name, key in (("startTime", "start"), ("endTime", "end")) if key in provenance}
+    if row["status"] != "finished":
+        action["error"] = f"The run {row['status']}."
+    crate.add_action(
+        _software(crate, provenance),
+        f"#training/{row['path'].removeprefix('runs/')}",
+        object=[plan, *_data(crate, provenance)],
+        result=[folder],
+        properties=action,
+    )
+    return folder
+
+
+def _add_reporting(crate: ROCrate, results: Path, study: Study, plan: Entity, trained: list[Entity]) -> list[Entity]:
+    """The collected files, tables, figures and report that are there, and the two actions that made them."""
+    collected = [_add_file(crate, results, name, name) for name in COLLECTED if (results / name).is_file()]
+    paths = sorted(path for pattern in REPORTS for path in results.glob(pattern) if path.is_file())
+    reports = [_add_file(crate, results, path.relative_to(results).as_posix(), _title(path)) for path in paths]
+    software = _software(crate, {})
+    collecting = {"name": f"Collection of the runs of study {study.name}"}
+    crate.add_action(software, "#collect", object=[plan, *trained], result=collected, properties=collecting)
+    if reports:
+        reporting = {"name": f"Tables, figures and report of study {study.name}"}
+        crate.add_action(software, "#report", object=[plan, *collected], result=reports, properties=reporting)
+    return collected + reports
+
+
+def _title(path: Path) -> str:
+    kind = {"tables": "Table", "figures": "Figure"}.get(path.parent.name, "Report")
+    return f"{kind}: {path.stem.replace('_', ' ')} ({path.suffix[1:]})"
+
+
+def _software(crate: ROCrate, provenance: dict[str, Any]) -> Entity:
+    """kvformer at the run's commit; without provenance, kvformer as such."""
+    git = provenance.get("git") or {}
+    commit, dirty = git.get("commit") or "", bool(git.get("dirty"))
+    identifier = f"#kvformer{'-' + commit[:12] if commit else ''}{'-dirty' if dirty else ''}"
+    if (known := crate.dereference(identifier)) is not None:
+        return known
+    properties = {"@type": "SoftwareApplication", "name": "kvformer"}
+    if version := (provenance.get("packages") or {}).get("kvformer"):
+        properties["softwareVersion"] = version
+    if commit:
+        properties["identifier"] = commit
+        properties["description"] = f"Commit {commit}{', with uncommitted changes' if dirty else ''}."
+    return crate.add(ContextEntity(crate, identifier, properties=properties))
+
+
+def _data(crate: ROCrate, provenance: dict[str, Any]) -> Iterator[Entity]:
+    for record in provenance.get("data") or []:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", str(record.get("dataset", "data")))
+        identifier = f"#data/{name}-{str(record.get('sha256', ''))[:12]}"
+        if (known := crate.dereference(identifier)) is not None:
+            yield known
+            continue
+        properties = {"@type": "CreativeWork", "name": record.get("label", name), "sha256": record.get("sha256", "")}
+        properties["description"] = f"Source: {record.get('source', 'not recorded')}."
+        yield crate.add(ContextEntity(crate, identifier, properties=properties))
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    try:
+        content = read_json(folder / "provenance.json")
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _times(ends: list[str], provenance: Iterable[dict[str, Any]]) -> dict[str, str]:
+    starts = [entry["start"] for entry in provenance if entry.get("start")]
+    return {"startTime": min(starts), "endTime": max(ends)} if starts and ends else {}

@@ -1,0 +1,125 @@
+"""The findings of a study in plain words: what a reader should know before looking at any table."""
+
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kvformer.reporting import comparisons, nuisance
+from kvformer.reporting.frames import load_runs, scores, usable
+from kvformer.reporting.render import number, probability
+from kvformer.reporting.study import ALL_SETTINGS, Study, load_study, quantity
+
+UNITS = {"loss": "nats", "bleu": "BLEU"}
+NOTHING = "No variant could be compared with the baseline: no pair of runs has finished."
+
+
+def verdicts(results: Path) -> list[str]:
+    """Sentences on a study: the count of verdicts, each comparison with the baseline, tuning, and the runs that lack.
+
+    Raises:
+        KvformerError: `study.json` or `runs.csv` is absent or malformed.
+    """
+    study, runs = load_study(results), load_runs(results)
+    tuned, _ = nuisance.select(runs, study)
+    table = comparisons.paired_differences(tuned, study)
+    table = table[table["n"] > 0] if len(table) else table
+    sentences = [_overview(table, study.baseline)] if len(table) else [NOTHING]
+    sentences += [sentence(row, place(row, study), row["variant"], study.baseline) for row in table.to_dict("records")]
+    sentences += [_tuning(row, study) for row in nuisance.comparison(runs, study).to_dict("records") if row["edge"]]
+    if lost := _lost(scores(runs)):
+        sentences.append(lost)
+    return sentences
+
+
+def place(row: Mapping[Hashable, Any], study: Study) -> str:
+    """`reverse`, or `reverse (dim128)` where one setting of several is meant."""
+    task, setting = str(row["task"]), str(row["setting"])
+    plain = setting in (ALL_SETTINGS, "default") or len(study.settings(task)) == 1
+    return study.label(task) if plain else f"{study.label(task)} ({setting})"
+
+
+def sentence(row: Mapping[Hashable, Any], where: str, subject: str, reference: str) -> str:
+    """One comparison (a row of `paired_differences`) in words."""
+    difference, low, high, n = (row[name] for name in ("difference", "low", "high", "n"))
+    metric = quantity(row["metric"])
+    if row["error"] == 0 and difference == 0:
+        return f"On {where}, {subject} and {reference} gave identical results in all {n} pairs."
+    if pd.isna(low):
+        return (
+            f"On {where}, {subject} is {amount(abs(difference), metric)} {_side(difference)} {reference}, "
+            f"in {n} {'pair' if n == 1 else 'pairs'} of runs: too few to say more."
+        )
+    interval = f"95 % interval {_signed(low, metric)} to {_signed(high, metric)}"
+    if row["verdict"] == "equivalent":
+        return (
+            f"On {where}, {subject} and {reference} are equivalent: a difference of {_signed(difference, metric)} "
+            f"({interval}) inside the margin of ±{amount(row['margin'], metric)} fixed beforehand."
+        )
+    if row["verdict"] == "undecided":
+        return (
+            f"On {where}, no difference between {subject} and {reference} was established: "
+            f"{_signed(difference, metric)} ({interval}, {n} pairs, {_adjusted(row)}). That is no proof of equality."
+        )
+    count = row["favourable"] if row["verdict"] == "better" else row["unfavourable"]
+    return (
+        f"On {where}, {subject} is {amount(abs(difference), metric)} {_side(difference)} {reference} "
+        f"({interval}, {count} of {n} pairs, {_adjusted(row)}): {row['verdict']}."
+    )
+
+
+def amount(value: float, metric: str) -> str:
+    """A size with its unit: percentage points for accuracy, nats for a loss."""
+    if metric == "accuracy":
+        return f"{_digits(100 * value)} {'point' if _digits(100 * value) == '1' else 'points'}"
+    return f"{_digits(value)} {UNITS.get(metric, metric.replace('_', ' '))}"
+
+
+def _digits(value: float) -> str:
+    """Two decimals from 0.1 on and three below, without trailing zeros."""
+    text = number(value, 2 if abs(value) >= 0.1 else 3)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _signed(value: float, metric: str) -> str:
+    scaled = 100 * value if metric == "accuracy" else value
+    text = _digits(abs(scaled))
+    return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"
+
+
+def _side(difference: float) -> str:
+    return "above" if difference > 0 else "below"
+
+
+def _adjusted(row: Mapping[Hashable, Any]) -> str:
+    if pd.isna(row["p_t_holm"]):
+        return "no spread between pairs"
+    text = probability(row["p_t_holm"])
+    return f"Holm-adjusted p {'< 0.001' if row['p_t_holm'] < 0.001 else f'= {text}'}"
+
+
+def _overview(table: pd.DataFrame, baseline: str) -> str:
+    counts = Counter(table["verdict"])
+    words = [
+        f"{counts[verdict]} {verdict}" for verdict in ("better", "worse", "equivalent", "undecided") if counts[verdict]
+    ]
+    noun = "comparison" if len(table) == 1 else "comparisons"
+    return f"Of {len(table)} {noun} with {baseline}: {', '.join(words)}."
+
+
+def _tuning(row: Mapping[Hashable, Any], study: Study) -> str:
+    return (
+        f"On {study.label(str(row['task']))}, the best values of {row['variant']} ({row['values']}) end the grid "
+        f"({row['edge']}): better ones may lie beyond, and its verdict there is provisional."
+    )
+
+
+def _lost(frame: pd.DataFrame) -> str:
+    lost = frame.drop(usable(frame).index)
+    if lost.empty:
+        return ""
+    counts = Counter(lost["status"].where(lost["status"] != "finished", "without a value"))
+    words = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    return f"{len(lost)} of {len(frame)} expected runs do not count ({words}); pairs that lack a run are left out."
