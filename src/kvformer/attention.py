@@ -36,6 +36,8 @@ class KeyValueCache:
 
     def __init__(self) -> None:
         self.content: KeysValues | None = None
+        self.queried = 0
+        """Tokens that have attended with this cache: the position of the next one, also in cross-attention."""
 
     def append(self, new: KeysValues) -> KeysValues:
         """Add the new tokens' keys and values and return all of them."""
@@ -200,7 +202,9 @@ class Attention(nn.Module):
         for layers without their own. cache: earlier tokens of an incremental decoder; x then holds only the new ones (in cross-attention the
         memory is projected once). Returns the output (B, N, D) and the keys and values attended to.
         """
-        offset = cache.length if cache is not None and not self.cross else 0
+        offset = 0
+        if cache is not None:
+            offset, cache.queried = cache.queried, cache.queried + x.shape[1]
         queries, new = self._project(x, memory, cache)
         if shared is not None:
             offset = shared.keys.shape[2] - x.shape[1]
@@ -292,21 +296,18 @@ class Attention(nn.Module):
         self, length: int, size: int, causal: bool, offset: int, padding: Tensor | None, like: Tensor
     ) -> Tensor | None:
         """Additive mask of 0 and -inf, broadcastable to (B, H, N, M); None where everything is visible."""
-        hidden = None
         mask_self = self.spec.mask_self and not self.cross
-        if causal or mask_self:
-            rows = torch.arange(offset, offset + length, device=like.device)[:, None]
-            columns = torch.arange(size, device=like.device)[None, :]
-            hidden = columns > rows if causal else torch.zeros(length, size, dtype=torch.bool, device=like.device)
-            if mask_self and size > 1:
-                # Under a causal mask the first token sees nothing but itself, and keeps doing so.
-                lonely = (rows == 0) if causal else torch.zeros_like(rows, dtype=torch.bool)
-                hidden = hidden | ((columns == rows) & ~lonely)
-        if padding is not None:
-            padded = padding[:, None, None, :]
-            hidden = padded if hidden is None else hidden | padded
-        if hidden is None:
+        if not causal and not mask_self and padding is None:
             return None
+        rows = torch.arange(offset, offset + length, device=like.device)[:, None]
+        columns = torch.arange(size, device=like.device)[None, :]
+        hidden = columns > rows if causal else torch.zeros(length, size, dtype=torch.bool, device=like.device)
+        if padding is not None:
+            hidden = hidden | padding[:, None, None, :]
+        if mask_self:
+            # A token that sees nothing but itself (the first of a causal row, or the only one that is not padding) keeps doing so.
+            itself = columns == rows
+            hidden = hidden | (itself & ~(hidden | itself).all(dim=-1, keepdim=True))
         return torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, -math.inf)
 
 
