@@ -68,10 +68,11 @@ OTHER_MARKERS = ("X", "<", ">", "p", "h", "*", "d")
 GREY = "#666666"
 FAINT = "#BBBBBB"
 BAND_ALPHA = 0.18
+FORMATS = ("png", "svg", "pdf")
 WIDTH = 7.2
 """Width of a full-width figure in inches: that of a printed text block, so that fonts keep their size in points."""
 
-RC: dict[str, Any] = {
+RC: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#444444",
     "axes.formatter.useoffset": False,
@@ -145,13 +146,13 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     if engine := figure.get_layout_engine():
         engine.execute(figure)
         figure.set_layout_engine("none")
-    writers: dict[str, Callable[[BytesIO], object]] = {
-        "png": canvas.print_png,
-        "svg": partial(FigureCanvasSVG(figure).print_svg, metadata={"Date": None}),
-        "pdf": partial(FigureCanvasPdf(figure).print_pdf, metadata={"CreationDate": None}),
-    }
+    writers: tuple[Callable[[BytesIO], object], ...] = (
+        canvas.print_png,
+        partial(FigureCanvasSVG(figure).print_svg, metadata={"Date": None}),
+        partial(FigureCanvasPdf(figure).print_pdf, metadata={"CreationDate": None}),
+    )
     paths = []
-    for extension, write in writers.items():
+    for extension, write in zip(FORMATS, writers, strict=True):
         buffer = BytesIO()
         write(buffer)
         path = stem.with_name(f"{stem.name}.{extension}")

@@ -6,41 +6,33 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from kvformer.reporting.figures import accuracy, attention, loss
-from kvformer.reporting.figures.data import FigureData, Task
-from kvformer.reporting.style import figure_style, save
+from kvformer.reporting.figures import accuracy, attention, diagnostics, epochs, forest, grid, loss, pareto
+from kvformer.reporting.figures.data import FigureData
+from kvformer.reporting.style import FORMATS, figure_style, save
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of figure: the begin of its file names, its title and caption, and how a task or a family is drawn."""
+    """A kind of figure. `draw` yields figures, each with the task or family that ends its name: `<name>-<task>`."""
 
     name: str
     title: str
     caption: str
-    of_task: Callable[[FigureData, Task], Figure | None] | None = None
-    of_family: Callable[[FigureData, str], Figure | None] | None = None
+    draw: Callable[[FigureData], Iterator[tuple[str, Figure]]]
 
 
 KINDS = (
-    Kind("accuracy", "Results", accuracy.CAPTION, of_family=accuracy.draw),
-    Kind("loss", "Loss during training", loss.CAPTION, of_task=loss.draw),
-    Kind("attention", "Attention maps", attention.FAMILY_CAPTION, of_family=attention.draw),
-    Kind("heads", "Attention of every head", attention.HEADS_CAPTION, of_task=attention.draw_heads),
+    Kind("accuracy", "Results", accuracy.CAPTION, accuracy.draw),
+    Kind("forest", "Paired differences", forest.CAPTION, forest.draw),
+    Kind("pareto", "Cost and benefit", pareto.CAPTION, pareto.draw),
+    Kind("grid", "Results over the grid", grid.CAPTION, grid.draw),
+    Kind("loss", "Loss during training", loss.CAPTION, loss.draw),
+    Kind("settings", "Loss by setting", grid.CURVES_CAPTION, grid.draw_curves),
+    Kind("epochs", "Progress by epoch", epochs.CAPTION, epochs.draw),
+    Kind("attention", "Attention maps", attention.FAMILY_CAPTION, attention.draw),
+    Kind("heads", "Attention of every head", attention.HEADS_CAPTION, attention.draw_heads),
+    Kind("diagnostics", "Attention during training", diagnostics.CAPTION, diagnostics.draw),
 )
-
-
-def draw_figures(data: FigureData) -> Iterator[tuple[str, Figure]]:
-    """Draw every figure for which the study has data, one after the other; yields its name and the figure."""
-    for kind in KINDS:
-        if kind.of_family is not None:
-            for family in data.families:
-                if figure := kind.of_family(data, family):
-                    yield f"{kind.name}-{family}", figure
-        if kind.of_task is not None:
-            for task in data.tasks.values():
-                if figure := kind.of_task(data, task):
-                    yield f"{kind.name}-{task.name}", figure
 
 
 def write_figures(results: Path) -> list[Path]:
@@ -55,8 +47,10 @@ def write_figures(results: Path) -> list[Path]:
     folder = results / "figures"
     paths: list[Path] = []
     with figure_style():
-        for name, figure in draw_figures(data):
-            paths += save(figure, folder / name)
-    for stale in set(folder.glob("*.*")) - set(paths):
-        stale.unlink()
+        for kind in KINDS:
+            for of, figure in kind.draw(data):
+                paths += save(figure, folder / f"{kind.name}-{of}")
+    for path in sorted(folder.iterdir()) if folder.exists() else ():
+        if path.suffix.removeprefix(".") in FORMATS and path not in paths:
+            path.unlink()  # drawn from an earlier state of the study
     return paths

@@ -1,5 +1,7 @@
 """The metric that each task is judged by: bars on the full scale, and zoomed in with every seed."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,6 +9,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish
+from kvformer.reporting.frames import usable
 from kvformer.reporting.statistics import Estimate
 from kvformer.reporting.style import FAINT, GREY
 
@@ -19,12 +22,16 @@ COLUMNS = 5
 """Tasks side by side; further ones go below."""
 
 
-def draw(data: FigureData, family: str) -> Figure | None:
-    """All tasks of a family, or None if no run of it has finished."""
-    tasks = data.families[family]
+def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
+    """One figure for each family of which a run has finished."""
+    for family, tasks in data.families.items():
+        if not usable(data.scores[data.scores["task"].isin([task.name for task in tasks])]).empty:
+            yield family, draw_family(data, family, tasks)
+
+
+def draw_family(data: FigureData, family: str, tasks: list[Task]) -> Figure:
+    """The tasks of a family side by side: bars above, seeds and intervals below."""
     estimates = {task.name: {variant: data.estimate(task, variant) for variant in data.variants} for task in tasks}
-    if not any(found.n for by_variant in estimates.values() for found in by_variant.values()):
-        return None
     columns = min(COLUMNS, len(tasks))
     blocks = -(-len(tasks) // columns)
     width = max(3.4, 0.7 + columns * max(1.4 if columns > 3 else 2.0, 0.42 * len(data.variants)))

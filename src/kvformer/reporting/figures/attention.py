@@ -1,12 +1,14 @@
 """Attention maps: what the variants look at, before and after the softmax."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from kvformer.reporting.figures.data import FigureData, Task
+from kvformer.reporting.figures.data import FigureData, Maps, Task
 from kvformer.reporting.figures.layout import finish
 from kvformer.reporting.style import GREY, WIDTH
 
@@ -28,12 +30,23 @@ MASKED = (0.9, 0.9, 0.9)
 KINDS = {"logits": "Logits, before the softmax", "weights": "Weights, after the softmax"}
 
 
-def draw(data: FigureData, family: str) -> Figure | None:
-    """Variants × tasks for one family: logits above, weights below; None if no run recorded its attention."""
-    maps = {task.name: data.attention(task) for task in data.families[family]}
-    tasks = [task for task in data.families[family] if maps[task.name]]
-    if not tasks:
-        return None
+def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
+    """One figure for each family of which a run has recorded its attention: variants × tasks."""
+    for family, tasks in data.families.items():
+        maps = {task.name: data.attention(task) for task in tasks}
+        if shown := [task for task in tasks if maps[task.name]]:
+            yield family, draw_family(data, family, shown, maps)
+
+
+def draw_heads(data: FigureData) -> Iterator[tuple[str, Figure]]:
+    """One figure for each task of which a run has recorded its attention: every layer and head of each variant."""
+    for task in data.tasks.values():
+        if maps := data.attention(task):
+            yield task.name, draw_task_heads(data, task, maps)
+
+
+def draw_family(data: FigureData, family: str, tasks: list[Task], maps: dict[str, Maps]) -> Figure:
+    """Last layer, averaged over heads: logits in one block, weights in the other."""
     rows, columns = len(data.variants), len(tasks)
     beside = columns <= 2
     size = 1.35 if columns > 2 else 1.65
@@ -41,7 +54,8 @@ def draw(data: FigureData, family: str) -> Figure | None:
     figure = Figure(
         figsize=(across * (0.6 + size * columns), 0.5 + down * (0.5 + rows * (size + 0.15))), layout="constrained"
     )
-    for block, (kind, title) in zip(figure.subfigures(down, across), KINDS.items(), strict=True):
+    blocks = np.ravel(np.asarray(figure.subfigures(down, across), dtype=object))
+    for block, (kind, title) in zip(blocks, KINDS.items(), strict=True):
         axes = block.subplots(rows, columns, squeeze=False)
         block.suptitle(title, fontsize=9.5, color=GREY, x=0.012, ha="left")
         for row, variant in enumerate(data.variants):
@@ -55,11 +69,8 @@ def draw(data: FigureData, family: str) -> Figure | None:
     return figure
 
 
-def draw_heads(data: FigureData, task: Task) -> Figure | None:
-    """Up to eight heads of up to four layers, for each variant of a task; None if no run recorded its attention."""
-    maps = data.attention(task)
-    if not maps:
-        return None
+def draw_task_heads(data: FigureData, task: Task, maps: Maps) -> Figure:
+    """Up to eight heads of up to four layers of each variant."""
     shapes = [arrays["logits"].shape for arrays in maps.values()]
     heads = min(MAX_HEADS, max(shape[2] for shape in shapes))
     rows = min(MAX_LAYERS, max(shape[1] for shape in shapes))

@@ -7,11 +7,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kvformer.errors import KvformerError
+from kvformer.reporting.collect import CURVE_COLUMNS
+from kvformer.reporting.comparisons import paired_differences
 from kvformer.reporting.frames import KEYS, load_runs, scores, usable
+from kvformer.reporting.nuisance import select
 from kvformer.reporting.statistics import Estimate, estimate
 from kvformer.reporting.study import load_study, quantity
 from kvformer.reporting.style import VariantStyle, variant_styles
 
+Maps = dict[str, dict[str, np.ndarray]]
+"""By variant: the arrays of attention.npz by name."""
 FRACTIONS = ("accuracy", "success")
 UNITS = {"loss": "nats", "accuracy": "%", "success": "%"}
 
@@ -47,6 +53,24 @@ def axis_label(metric: str) -> str:
     return words[0].upper() + words[1:] + unit
 
 
+def load_curves(results: Path) -> pd.DataFrame:
+    """Read `results/curves.csv.gz`.
+
+    Raises:
+        KvformerError: the file is absent or damaged, or lacks a column of docs/architecture.md.
+    """
+    path = results / "curves.csv.gz"
+    try:
+        curves = pd.read_csv(path, dtype=dict.fromkeys(("task", "setting", "variant", "metric"), str), na_filter=True)
+    except FileNotFoundError:
+        raise KvformerError(f"{path}: no such file; `kvformer collect` makes it from the run folders") from None
+    except (OSError, EOFError, ValueError) as error:
+        raise KvformerError(f"{path}: not readable as CSV ({error})") from None
+    if lacking := [column for column in CURVE_COLUMNS if column not in curves.columns]:
+        raise KvformerError(f"{path}: lacks the columns {', '.join(lacking)}")
+    return curves
+
+
 class FigureData:
     """Everything that figures are drawn from. `results` is the folder results/<name> of a collected study."""
 
@@ -54,13 +78,19 @@ class FigureData:
         self.results = results
         self.study = load_study(results)
         self.runs = load_runs(results)
-        self.curves = pd.read_csv(results / "curves.csv.gz", dtype={"setting": str, "variant": str, "task": str})
+        self.expected = scores(self.runs)
+        # Where a grid is there for tuning only, each variant counts with the point that suits it best.
+        self.scores, self.choices = select(self.runs, self.study)
+        self.curves = load_curves(results)
         self.variants: list[str] = self.study.variants
         self.labels: dict[str, str] = {
             variant["name"]: variant.get("label") or variant["name"] for variant in self.study.content["variants"]
         }
         self.styles: dict[str, VariantStyle] = variant_styles(self.variants)
-        self._curves = dict(iter(self.curves.groupby(["task", "metric"], sort=False)))
+        self._curves: dict[tuple[str, str], pd.DataFrame] = {
+            (str(task), str(metric)): frame
+            for (task, metric), frame in self.curves.groupby(["task", "metric"], sort=False)
+        }
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
@@ -87,9 +117,16 @@ class FigureData:
         return families
 
     @cached_property
-    def scores(self) -> pd.DataFrame:
-        """One row a run that the study expects, with its status and the metric its task is judged by."""
-        return scores(self.runs)
+    def differences(self) -> pd.DataFrame:
+        """The paired differences to the baseline, one row a task and variant."""
+        return paired_differences(self.scores, self.study)
+
+    def counted(self, task: Task, variant: str) -> tuple[str, ...]:
+        """The settings that a variant is judged by: all of the task's grid, or the chosen points of a tuning grid."""
+        if self.choices.empty or task.name not in set(self.choices["task"]):
+            return task.settings
+        own = self.choices[(self.choices["task"] == task.name) & (self.choices["variant"] == variant)]
+        return tuple(own["chosen"])
 
     def finished(self, task: Task, variant: str) -> pd.DataFrame:
         """The rows of `scores` of the finished runs of a task and variant."""
@@ -106,7 +143,7 @@ class FigureData:
     def seed_means(self, task: Task, variant: str) -> np.ndarray:
         """The task's metric by seed in shown units, averaged over settings; only seeds that finished every setting."""
         by_seed = self.finished(task, variant).groupby("seed")["value"]
-        means: pd.Series = by_seed.mean()[by_seed.count() == len(task.settings)]
+        means: pd.Series = by_seed.mean()[by_seed.count() == len(self.counted(task, variant))]
         return task.scale * means.to_numpy()
 
     def curve(self, task: Task, metric: str) -> pd.DataFrame:
@@ -120,25 +157,27 @@ class FigureData:
     @cached_property
     def diverged(self) -> set[tuple[str, str, str, int]]:
         """Task, setting, variant and seed of the runs that diverged."""
-        frame = self.scores[self.scores["status"] == "diverged"]
+        frame = self.expected[self.expected["status"] == "diverged"]
         return set(frame[KEYS].itertuples(index=False, name=None))
 
     def notes(self, tasks: list[Task]) -> str:
         """A sentence on the runs of these tasks that are not in the means; empty if all are."""
-        frame = self.scores[self.scores["task"].isin([task.name for task in tasks])]
+        frame = self.expected[self.expected["task"].isin([task.name for task in tasks])]
         parts = []
         lost = frame[frame["status"] != "finished"].groupby(["task", "variant", "status"], sort=False)
         for (task, variant, status), group in lost:
-            label = f"{self.tasks[task].label}, " if len(tasks) > 1 else ""
+            label = f"{self.study.label(str(task))}, " if len(tasks) > 1 else ""
             total = int(((frame["task"] == task) & (frame["variant"] == variant)).sum())
-            parts.append(f"{label}{self.labels[variant]}: {len(group)} of {total} runs {status}")
+            parts.append(f"{label}{self.labels[str(variant)]}: {len(group)} of {total} runs {status}")
         return "Not in the means: " + "; ".join(parts) + "." if parts else ""
 
-    def attention(self, task: Task) -> dict[str, dict[str, np.ndarray]]:
+    def attention(self, task: Task) -> Maps:
         """Per variant, the arrays of attention.npz of its first run (by setting, then seed) that has them."""
-        maps: dict[str, dict[str, np.ndarray]] = {}
+        maps: Maps = {}
         for run in self.study.runs:
             if run["task"] != task.name or run["variant"] in maps:
+                continue
+            if run["setting"] not in self.counted(task, run["variant"]):
                 continue
             path = self.results / run["path"] / "attention.npz"
             if path.exists():

@@ -2,7 +2,6 @@
 
 import textwrap
 
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -18,7 +17,7 @@ def legend_handles(data: FigureData, points: bool = False) -> list[Line2D]:
     ]
 
 
-def finish(figure: Figure, title: str, handles: list[Line2D] | list[Artist], note: str = "") -> None:
+def finish(figure: Figure, title: str, handles: list[Line2D], note: str = "") -> None:
     """Add the title, the legend to the right of it, and the note at the foot."""
     width = figure.get_figwidth()
     figure.suptitle(title, x=0.012, ha="left")

@@ -1,5 +1,7 @@
 """Loss over training: against wall-clock time and against steps, on training and on validation data."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,24 +18,30 @@ CAPTION = (
     "several), its band reaches from the lowest to the highest seed. A run that diverged is drawn as a thin line of "
     "its own that ends in a cross, at the last finite loss or where it leaves the panel."
 )
+LOSSES = ("train/loss", "validation/loss")
 SMOOTH_ABOVE = 200
 """Curves with more points than this are smoothed by a moving average over a hundredth of their points."""
+Settings = tuple[str, ...] | None
 DIVERGED_MARKER = "x"
 LOG_ABOVE = 20.0
 """Ratio of the largest to the smallest mean from which the loss axis is logarithmic."""
 
 
-def draw(data: FigureData, task: Task) -> Figure | None:
-    """The four panels of one task, or None if it has no recorded loss."""
-    curves = {metric: data.curve(task, metric) for metric in ("train/loss", "validation/loss")}
-    if all(frame.empty for frame in curves.values()):
-        return None
+def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
+    """One figure for each task with a recorded loss: train and validation, against time and against steps."""
+    for task in data.tasks.values():
+        if any(not data.curve(task, metric).empty for metric in LOSSES):
+            yield task.name, draw_task(data, task)
+
+
+def draw_task(data: FigureData, task: Task) -> Figure:
+    """The four panels of one task."""
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     axes = figure.subplots(2, 2, sharey="col")
-    for column, (metric, frame) in zip(axes.T, curves.items(), strict=True):
-        plot_variants(data, task, frame, column[0], "elapsed")
-        plot_variants(data, task, frame, column[1], "step")
-        for ax, label in zip(column, ("Training time (s)", "Step"), strict=True):
+    for column, metric in zip(axes.T, LOSSES, strict=True):
+        frame = data.curve(task, metric)
+        for ax, (x, label) in zip(column, {"elapsed": "Training time (s)", "step": "Step"}.items(), strict=True):
+            plot_variants(data, task, frame, ax, x)
             ax.set_xlabel(label)
             ax.set_ylabel(axis_label(metric))
         scale_loss(column[0])
@@ -43,11 +51,17 @@ def draw(data: FigureData, task: Task) -> Figure | None:
     return figure
 
 
-def plot_variants(data: FigureData, task: Task, frame: pd.DataFrame, ax: Axes, x: str, scale: float = 1.0) -> None:
-    """Draw a mean curve with a band for each variant, and each diverged run, against the column `x` of `frame`."""
+def plot_variants(
+    data: FigureData, task: Task, frame: pd.DataFrame, ax: Axes, x: str, scale: float = 1.0, settings: Settings = None
+) -> None:
+    """Draw a mean curve with a band for each variant, and each diverged run, against the column `x` of `frame`.
+
+    settings: average over these settings instead of those that the variant is judged by.
+    """
     for variant in data.variants:
         style = data.styles[variant]
-        own = frame[frame["variant"] == variant]
+        counted = settings or data.counted(task, variant)
+        own = frame[(frame["variant"] == variant) & frame["setting"].isin(counted)]
         runs = zip(own["setting"], own["seed"], strict=True)
         bad = np.array([(task.name, setting, variant, seed) in data.diverged for setting, seed in runs], dtype=bool)
         for _, run in own[bad].groupby(["setting", "seed"], sort=True):
@@ -62,7 +76,7 @@ def plot_variants(data: FigureData, task: Task, frame: pd.DataFrame, ax: Axes, x
                     markevery=[-1],
                     clip_on=False,
                 )
-        mean = average(own[~bad], x, len(own["setting"].unique()))
+        mean = average(own[~bad], x, len(counted))
         if mean is None:
             continue
         along, value, low, high = (
@@ -86,7 +100,7 @@ def average(frame: pd.DataFrame, x: str, settings: int) -> tuple[np.ndarray, ...
     if by_seed.empty:
         return None
     values = by_seed["value"].to_numpy()
-    along = by_seed.index.to_numpy(float) if x == "step" else by_seed[x].mean(axis=1).to_numpy()
+    along = by_seed.index.to_numpy(float) if x == "step" else by_seed[x].to_numpy(float).mean(axis=1)
     window = len(along) // 100 if len(along) > SMOOTH_ABOVE else 1
     if window > 1:
         kernel = np.full(window, 1 / window)
@@ -100,8 +114,8 @@ def scale_loss(ax: Axes) -> None:
 
     Diverged runs have no say, else they would flatten everything else.
     """
-    bands = [vertices for band in ax.collections for path in band.get_paths() for vertices in (path.vertices,)]
-    values = np.concatenate([vertices[:, 1] for vertices in bands]) if bands else np.array([])
+    bands = [np.asarray(path.vertices)[:, 1] for band in ax.collections for path in band.get_paths()]
+    values = np.concatenate(bands) if bands else np.array([])
     values = values[np.isfinite(values)]
     if not values.size:
         return

@@ -1,0 +1,55 @@
+"""What attention does during training: gain, symmetry, entropy and weight on the diagonal, layer by layer."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from kvformer.reporting.figures.data import FigureData, Task
+from kvformer.reporting.figures.layout import finish, legend_handles
+from kvformer.reporting.figures.loss import plot_variants
+from kvformer.reporting.style import WIDTH
+
+CAPTION = (
+    "Attention during training on fixed validation examples, a column for each layer. Gain: the factor s on the "
+    "logits, of variants that have one. Symmetry: 1 for symmetric logits, −1 for antisymmetric ones. Entropy: of the "
+    "attention rows, as a share of that of uniform attention. Diagonal: the mean weight of a token on itself. A curve"
+    " is the mean over seeds, its band reaches from the lowest to the highest seed."
+)
+PREFIX = "diagnostics/layer"
+ORDER = ("gain", "symmetry", "entropy", "diagonal")
+MAX_LAYERS = 4
+
+
+def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
+    """One figure for each task whose runs recorded diagnostics."""
+    for task in data.tasks.values():
+        keys = [key for key in data.curve_metrics(task) if key.startswith(PREFIX) and key.count("/") == 2]
+        if keys:
+            yield task.name, draw_task(data, task, keys)
+
+
+def draw_task(data: FigureData, task: Task, keys: list[str]) -> Figure:
+    """Quantities × layers (at most four, evenly chosen) of one task."""
+    pairs = {(int(layer), name) for layer, _, name in (key.removeprefix(PREFIX).partition("/") for key in keys)}
+    names = {name for _, name in pairs}
+    quantities = [name for name in ORDER if name in names] + sorted(names - set(ORDER))
+    layers = sorted({layer for layer, _ in pairs})
+    picked = np.unique(np.linspace(0, len(layers) - 1, min(len(layers), MAX_LAYERS)).round().astype(int))
+    shown = [layers[index] for index in picked]
+    width = 0.8 + 1.6 * max(len(shown), 2) if len(shown) < MAX_LAYERS else WIDTH
+    figure = Figure(figsize=(width, 0.8 + 1.25 * len(quantities)), layout="constrained")
+    axes = figure.subplots(len(quantities), len(shown), squeeze=False, sharex=True, sharey="row")
+    for row, name in zip(axes, quantities, strict=True):
+        for ax, layer in zip(row, shown, strict=True):
+            plot_variants(data, task, data.curve(task, f"{PREFIX}{layer}/{name}"), ax, "step")
+            ax.yaxis.set_major_locator(MaxNLocator(4))
+            ax.xaxis.set_major_locator(MaxNLocator(3))
+        row[0].set_ylabel(name.replace("_", " ").capitalize())
+    for ax, layer in zip(axes[0], shown, strict=True):
+        ax.set_title(f"Layer {layer + 1}")
+    for ax in axes[-1]:
+        ax.set_xlabel("Step")
+    finish(figure, task.label, legend_handles(data), data.notes([task]))
+    return figure

@@ -1,0 +1,119 @@
+"""Forest plot: the paired difference of every variant to the baseline, task by task."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from kvformer.reporting.figures.data import FRACTIONS, FigureData
+from kvformer.reporting.figures.layout import finish, legend_handles
+from kvformer.reporting.study import quantity
+from kvformer.reporting.style import GREY, WIDTH
+
+CAPTION = (
+    "Paired differences to the baseline: the same seed gives both variants the same data and order. Mark: mean "
+    "difference, bar: its 95 % interval, shaded: the margin fixed beforehand within which a difference counts as "
+    "equivalent. An arrow head means that the interval goes on beyond the panel."
+)
+Record = dict[str, Any]
+ROW = 0.23
+"""Height of a variant's row, in inches."""
+
+
+def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
+    """One figure for each quantity that tasks are judged by (accuracy, loss, BLEU), since each has its own axis."""
+    table = data.differences
+    if table.empty:
+        return
+    table = table.assign(quantity=table["metric"].map(quantity))
+    for name, part in table.groupby("quantity", sort=False):
+        if part["n"].gt(0).any():
+            yield str(name), draw_quantity(data, str(name), part)
+
+
+def draw_quantity(data: FigureData, name: str, table: pd.DataFrame) -> Figure:
+    """All tasks judged by one quantity: a group of rows for each task, a row for each variant."""
+    scale = 100.0 if name in FRACTIONS else 1.0
+    groups = [(str(task), rows) for task, rows in table.groupby("task", sort=False)]
+    height = sum(ROW * len(rows) + 0.12 for _, rows in groups)
+    figure = Figure(figsize=(WIDTH, 1.15 + height), layout="constrained")
+    ax = figure.subplots()
+    limit = _limit(table, scale)
+    ticks, y = {}, 0.0
+    for task, rows in groups:
+        top = y
+        for row in rows.to_dict("records"):
+            _row(ax, data, row, y, scale, limit)
+            y += 1
+        ticks[(top + y - 1) / 2] = data.tasks[task].label
+        margin = rows["margin"].iloc[0]
+        if pd.notna(margin):
+            ax.fill_betweenx(
+                [top - 0.6, y - 0.4], -scale * margin, scale * margin, color="#E9E9E9", linewidth=0, zorder=0
+            )
+        y += 0.5
+    ax.axvline(0, color="black", linewidth=0.8, zorder=1)
+    ax.set_yticks(list(ticks), list(ticks.values()))
+    ax.tick_params(axis="y", length=0, labelsize=9)
+    ax.set_ylim(y - 0.9, -0.6)
+    ax.set_xlim(-limit, limit)
+    ax.xaxis.set_major_locator(MaxNLocator(7))
+    ax.grid(visible=False)
+    ax.spines["left"].set_visible(False)
+    better = "right" if table["goal"].iloc[0] == "max" else "left"
+    unit = {"loss": "nats"}.get(name, "percentage points" if scale == 100 else "points")
+    what = "BLEU" if name == "bleu" else name
+    ax.set_xlabel(f"Difference to {data.labels[data.study.baseline]} in {what} ({unit}; {better} is better)")
+    handles = [
+        handle for handle in legend_handles(data, points=True) if handle.get_label() != data.labels[data.study.baseline]
+    ]
+    finish(figure, f"Paired differences in {what}", handles, _note(data, table))
+    return figure
+
+
+def _limit(table: pd.DataFrame, scale: float) -> float:
+    """Half the width of the axis: wide enough for nine of ten intervals' ends, and for the margins."""
+    ends = np.abs(table[["low", "high", "difference"]].to_numpy(dtype=float))
+    ends = ends[np.isfinite(ends)]
+    margins = table["margin"].dropna().to_numpy(dtype=float)
+    widest = max([np.quantile(ends, 0.9) if ends.size else 0.0, 1.5 * margins.max() if margins.size else 0.0])
+    return float(scale * widest * 1.1) or 1.0
+
+
+def _row(ax: Axes, data: FigureData, row: Mapping[Any, Any], y: float, scale: float, limit: float) -> None:
+    """One variant of one task: interval, mark, and in words to the right of the panel."""
+    mean, low, high, n = (row[name] for name in ("difference", "low", "high", "n"))
+    style = data.styles[row["variant"]]
+    words: Record = {
+        "verticalalignment": "center",
+        "fontsize": 7.5,
+        "transform": ax.get_yaxis_transform(),
+        "clip_on": False,
+    }
+    if not n or np.isnan(mean):
+        ax.text(1.02, y, "no pair of runs", color=GREY, **words)
+        return
+    mean, low, high = scale * mean, scale * low, scale * high
+    if np.isfinite(low):
+        ax.plot([max(low, -limit), min(high, limit)], [y, y], color=style.colour, linewidth=1.8, solid_capstyle="butt")
+        for end, marker in ((low, "<"), (high, ">")):
+            if abs(end) > limit:
+                ax.plot(np.sign(end) * limit, y, marker, color=style.colour, markersize=5, clip_on=False)
+    if abs(mean) <= limit:
+        ax.plot(mean, y, **style.point)
+    digits = 1 if scale == 100 else 3
+    ax.text(1.02, y, f"{mean:+.{digits}f}  {row['verdict']}, n = {n}".replace("-", "−"), color="black", **words)
+
+
+def _note(data: FigureData, table: pd.DataFrame) -> str:
+    """Which pairs are lacking."""
+    lacking = table[table["unpaired"] != ""]
+    parts = [
+        f"{data.tasks[row['task']].label}, {data.labels[row['variant']]} ({row['unpaired']})"
+        for row in lacking.to_dict("records")
+    ]
+    return "Pairs without " + "; ".join(parts) + "." if parts else ""

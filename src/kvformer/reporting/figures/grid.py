@@ -1,0 +1,189 @@
+"""Results over a task's grid: a curve over one key, heat maps over several, and the loss of every setting."""
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from kvformer.reporting.figures.data import FigureData, Task
+from kvformer.reporting.figures.layout import finish, legend_handles
+from kvformer.reporting.figures.loss import cut_diverged, plot_variants, scale_loss
+from kvformer.reporting.frames import usable
+from kvformer.reporting.statistics import estimate
+from kvformer.reporting.style import WIDTH
+
+CAPTION = (
+    "The metric of a task over its grid, mean over seeds. Over one key: a curve for each variant with 95 % intervals."
+    " Over several: a heat map for the baseline, and for each other variant its difference to the baseline (blue is "
+    "better, red worse)."
+)
+CURVES_CAPTION = (
+    "Validation loss against steps for each setting of a task's grid; mean over seeds, with a band from the lowest to"
+    " the highest."
+)
+Axis = list[tuple[Any, ...]]
+
+
+def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
+    """One figure for each task with several settings of which a run has finished."""
+    for task in data.tasks.values():
+        keys = varying_keys(data, task)
+        frame = usable(data.expected[data.expected["task"] == task.name])
+        if keys and not frame.empty:
+            yield task.name, (_curve if len(keys) == 1 else _heat_maps)(data, task, keys, frame)
+
+
+def draw_curves(data: FigureData) -> Iterator[tuple[str, Figure]]:
+    """One figure for each task with several settings and a recorded validation loss."""
+    for task in data.tasks.values():
+        frame = data.curve(task, "validation/loss")
+        if len(task.settings) > 1 and not frame.empty:
+            yield task.name, _settings(data, task, frame)
+
+
+def varying_keys(data: FigureData, task: Task) -> list[str]:
+    """The keys of a task's grid that take more than one value, in the order of the study."""
+    values: dict[str, set[Any]] = {}
+    for setting in task.settings:
+        for key, value in data.study.overrides[task.name, setting].items():
+            values.setdefault(key, set()).add(value)
+    return [key for key, found in values.items() if len(found) > 1]
+
+
+def _short(key: str) -> str:
+    return key.rpartition(".")[2].replace("_", " ")
+
+
+def _curve(data: FigureData, task: Task, keys: list[str], frame: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(4.6, 3.1), layout="constrained")
+    ax = figure.subplots()
+    values = [data.study.overrides[task.name, setting][keys[0]] for setting in task.settings]
+    numeric = all(isinstance(value, int | float) for value in values)
+    logarithmic = numeric and min(values) > 0 and max(values) / min(values) >= 4
+    places = values if numeric else range(len(values))
+    for index, variant in enumerate(data.variants):
+        style = data.styles[variant]
+        found = [
+            estimate(
+                [task.scale * frame[(frame["setting"] == setting) & (frame["variant"] == variant)]["value"].to_numpy()]
+            )
+            for setting in task.settings
+        ]
+        # Variants are set beside each other, else their intervals would hide one another.
+        shift = index - (len(data.variants) - 1) / 2
+        span = (math.log(max(places) / min(places)) if logarithmic else max(places) - min(places)) or 1
+        x = [
+            place * math.exp(0.012 * shift * span) if logarithmic else place + 0.012 * shift * span for place in places
+        ]
+        low, high = np.array([[point.mean - point.low, point.high - point.mean] for point in found]).T
+        ax.errorbar(
+            x, [point.mean for point in found], [np.nan_to_num(low), np.nan_to_num(high)],
+            **style.line, marker=style.marker, markeredgecolor="white", elinewidth=1.2,
+        )  # fmt: skip
+    if logarithmic:
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_locator(FixedLocator(list(places)))
+    ax.set_xticklabels([f"{value:g}" if numeric else str(value) for value in values])
+    ax.set_xlabel(_short(keys[0]).capitalize())
+    ax.set_ylabel(task.axis)
+    finish(figure, task.label, legend_handles(data), data.notes([task]))
+    return figure
+
+
+def _heat_maps(data: FigureData, task: Task, keys: list[str], frame: pd.DataFrame) -> Figure:
+    """Rows: the first half of the keys, columns: the other half, every combination of their values."""
+    down, across = keys[: len(keys) // 2], keys[len(keys) // 2 :]
+    rows, columns = (_combinations(data, task, part) for part in (down, across))
+    maps = {variant: _means(data, task, frame, variant, (down, rows), (across, columns)) for variant in data.variants}
+    base = maps[data.study.baseline]
+    width = min(WIDTH, 0.9 + len(maps) * (0.35 + 0.48 * len(columns)))
+    figure = Figure(figsize=(max(width, 4.0), 1.3 + 0.34 * len(rows) + 0.16 * len(across)), layout="constrained")
+    axes = figure.subplots(1, len(maps), squeeze=False, sharey=True)[0]
+    gaps = [np.abs(values - base) for variant, values in maps.items() if variant != data.study.baseline]
+    limit = float(np.nanmax(gaps, initial=0.0)) or 1.0
+    sign = 1 if task.goal == "max" else -1
+    digits = 1 if task.scale == 100 else 3
+    for ax, (variant, values) in zip(axes, maps.items(), strict=True):
+        baseline = variant == data.study.baseline
+        shown = values if baseline else values - base
+        label = data.labels[variant]
+        ax.set_title(f"{label}, {task.axis.lower()}" if baseline else f"{label} − {data.labels[data.study.baseline]}")
+        seaborn.heatmap(
+            shown, ax=ax, annot=True, fmt=f".{digits}f" if baseline else f"+.{digits}f", annot_kws={"fontsize": 7.5},
+            cmap="cividis" if baseline else ("RdBu" if sign > 0 else "RdBu_r"), cbar=False, linewidths=0.5,
+            vmin=None if baseline else -limit, vmax=None if baseline else limit,
+            xticklabels=[_words(across, values) for values in columns],
+            yticklabels=[_words(down, values) for values in rows],
+        )  # fmt: skip
+        ax.tick_params(length=0, labelsize=7.5)
+        ax.tick_params(axis="y", rotation=0)
+        ax.set_facecolor("#E6E6E6")
+    finish(figure, task.label, [], data.notes([task]))
+    return figure
+
+
+def _combinations(data: FigureData, task: Task, keys: list[str]) -> Axis:
+    values = [
+        list(dict.fromkeys(data.study.overrides[task.name, setting].get(key) for setting in task.settings))
+        for key in keys
+    ]
+    return list(product(*values))
+
+
+def _means(
+    data: FigureData,
+    task: Task,
+    frame: pd.DataFrame,
+    variant: str,
+    down: tuple[list[str], Axis],
+    across: tuple[list[str], Axis],
+) -> np.ndarray:
+    """Mean over seeds of the variant's metric, (rows, columns), in shown units; NaN where no run has finished."""
+    means = frame[frame["variant"] == variant].groupby("setting")["value"].mean()
+    picture = np.full((len(down[1]), len(across[1])), np.nan)
+    for setting, mean in means.items():
+        overrides = data.study.overrides[task.name, str(setting)]
+        row, column = (axis.index(tuple(overrides.get(key) for key in keys)) for keys, axis in (down, across))
+        picture[row, column] = task.scale * mean
+    return picture
+
+
+def _words(keys: list[str], values: tuple[Any, ...]) -> str:
+    return "\n".join(f"{_short(key)} {value}" for key, value in zip(keys, values, strict=True))
+
+
+def _settings(data: FigureData, task: Task, frame: pd.DataFrame) -> Figure:
+    columns = min(4, len(task.settings))
+    rows = -(-len(task.settings) // columns)
+    figure = Figure(figsize=(0.6 + 1.65 * columns, 1.0 + 1.45 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for ax, setting in zip(axes, task.settings, strict=False):
+        plot_variants(data, task, frame, ax, "step", settings=(setting,))
+        ax.set_title(setting, fontsize=8)
+        ax.xaxis.set_major_locator(MaxNLocator(3))
+    _share_scale(list(axes[: len(task.settings)]))
+    for ax in axes[len(task.settings) :]:
+        ax.remove()
+    figure.supxlabel("Step", fontsize=9)
+    figure.supylabel("Validation loss (nats)", fontsize=9)
+    finish(figure, f"{task.label}: settings", legend_handles(data))
+    return figure
+
+
+def _share_scale(axes: list[Axes]) -> None:
+    """One loss axis for all panels, fitted to the panel with the widest range."""
+    limits = []
+    for ax in axes:
+        scale_loss(ax)
+        limits.append(ax.get_ylim())
+    axes[0].set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+    for ax in axes:
+        cut_diverged(ax)

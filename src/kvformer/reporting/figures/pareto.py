@@ -1,0 +1,111 @@
+"""Cost and benefit: the metric of each task against parameters, and against the costs of profile.csv if it is there."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from kvformer.reporting.figures.data import FigureData, Task
+from kvformer.reporting.figures.layout import finish, legend_handles
+from kvformer.reporting.frames import usable
+from kvformer.reporting.style import FAINT
+
+CAPTION = (
+    "The metric of each task (mean over seeds, 95 % interval) against what a variant costs: parameters and, where a "
+    "profile was taken, multiply-accumulate operations, size of the key-value cache and time of a training step. The "
+    "grey line joins the variants that no other one beats in both."
+)
+COSTS = {
+    "parameters": "Parameters",
+    "macs": "MACs",
+    "cache_bytes": "Cache (bytes)",
+    "step_seconds": "Training step (s)",
+}
+"""Columns of runs.csv and profile.csv that are costs, with their axis labels."""
+COLUMNS = 5
+
+
+def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
+    """One figure for each family of which a run has finished."""
+    costs = load_costs(data)
+    for family, tasks in data.families.items():
+        shown = [task for task in tasks if task.name in costs.index.get_level_values("task")]
+        if shown:
+            yield family, draw_family(data, family, shown, costs)
+
+
+def load_costs(data: FigureData) -> pd.DataFrame:
+    """The costs of each (task, variant), averaged over the settings that it is judged by; NaN where unknown."""
+    cell = ["task", "setting", "variant"]
+    done = usable(data.expected)
+    table = done.groupby(cell, sort=False)[["parameters"]].max().reset_index()
+    path = data.results / "profile.csv"
+    if path.exists():
+        profile = pd.read_csv(path, dtype=dict.fromkeys(cell, str))
+        keys = [key for key in cell if key in profile]
+        if keys:
+            profile = profile[keys + [name for name in COSTS if name in profile and name not in table]]
+            table = table.merge(
+                profile.groupby(keys, sort=False).mean(numeric_only=True).reset_index(), how="left", on=keys
+            )
+    counted = [
+        setting in data.counted(data.tasks[task], variant)
+        for task, setting, variant in table[cell].itertuples(index=False, name=None)
+    ]
+    return table[counted].groupby(["task", "variant"], sort=False).mean(numeric_only=True)
+
+
+def draw_family(data: FigureData, family: str, tasks: list[Task], costs: pd.DataFrame) -> Figure:
+    """Costs (rows) × tasks (columns; beyond five, further blocks of rows)."""
+    names = [name for name in COSTS if name in costs and costs[name].notna().any()]
+    columns = min(COLUMNS, len(tasks))
+    blocks = -(-len(tasks) // columns)
+    width = max(3.4, 0.7 + columns * (1.4 if columns > 3 else 2.0))
+    figure = Figure(figsize=(width, 0.6 + blocks * (0.2 + 1.75 * len(names))), layout="constrained")
+    axes = figure.subplots(blocks * len(names), columns, squeeze=False)
+    for index, task in enumerate(tasks):
+        block, column = divmod(index, columns)
+        panels = axes[block * len(names) : (block + 1) * len(names), column]
+        panels[0].set_title(task.label)
+        for ax, name in zip(panels, names, strict=True):
+            _panel(ax, data, task, costs.loc[task.name][name])
+            ax.set_xlabel(COSTS[name])
+            if column == 0 or task.axis != tasks[index - 1].axis:
+                ax.set_ylabel(task.axis)
+    for spare in range(len(tasks), blocks * columns):
+        for ax in axes[(blocks - 1) * len(names) :, spare % columns]:
+            ax.remove()
+    finish(figure, f"{family.capitalize()}: cost and benefit", legend_handles(data, points=True), data.notes(tasks))
+    return figure
+
+
+def _panel(ax: Axes, data: FigureData, task: Task, costs: pd.Series) -> None:
+    places: list[tuple[float, float]] = []
+    for variant in data.variants:
+        found = data.estimate(task, variant)
+        if not found.n or variant not in costs or np.isnan(costs[variant]):
+            continue
+        style = data.styles[variant]
+        if np.isfinite(found.low):
+            ax.plot([costs[variant]] * 2, [found.low, found.high], color=style.colour, linewidth=1.4)
+        ax.plot(costs[variant], found.mean, **style.point)
+        places.append((float(costs[variant]), found.mean))
+    front = pareto_front(places, task.goal)
+    ax.plot(*zip(*front, strict=True) if front else ([], []), color=FAINT, linewidth=1.0, zorder=0)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.xaxis.set_major_locator(MaxNLocator(3))
+    ax.yaxis.set_major_locator(MaxNLocator(4))
+    ax.margins(0.18, 0.1)
+
+
+def pareto_front(places: list[tuple[float, float]], goal: str) -> list[tuple[float, float]]:
+    """The (cost, metric) places that no other beats in one without losing in the other, by rising cost."""
+    sign = 1 if goal == "max" else -1
+    front: list[tuple[float, float]] = []
+    for cost, metric in sorted(places, key=lambda place: (place[0], -sign * place[1])):
+        if not front or sign * metric > sign * front[-1][1]:
+            front.append((cost, metric))
+    return front
