@@ -1,4 +1,4 @@
-"""Attention written down from its equations, one head at a time and without any shortcut: what the fast module is compared with."""
+"""Attention written down from its equations, head by head and without shortcuts: what the module is compared with."""
 
 import math
 from collections.abc import Iterator
@@ -17,7 +17,9 @@ def small_model(**changes: object) -> ModelConfig:
     return ModelConfig.model_validate({"dim": 16, "layers": 2, "heads": 4, "position_channels": 10, **changes})
 
 
-def make_attention(spec: AttentionSpec, model: ModelConfig, length: int, seed: int = 0, cross: bool = False) -> Attention:
+def make_attention(
+    spec: AttentionSpec, model: ModelConfig, length: int, seed: int = 0, cross: bool = False
+) -> Attention:
     """A float64 attention module in evaluation mode, every parameter drawn at random (biases and offsets too)."""
     attention = Attention(spec, model, length, cross=cross).double().eval()
     random = torch.Generator().manual_seed(seed)
@@ -64,7 +66,7 @@ def full_code(length: int, channels: int) -> Tensor:
 
 
 def naive_pos2d(scores: Tensor, weight: Tensor, bias: Tensor, code: Tensor) -> Tensor:
-    """The published formulation: scores (…, n, k) broadcast to m channels, plus P, then a linear map from m channels to one."""
+    """The published form: scores (…, n, k) broadcast to m channels, plus P, then a linear map m→1."""
     channels = scores[..., None] + code[: scores.shape[-2], : scores.shape[-1]]
     return channels @ weight + bias
 

@@ -8,6 +8,7 @@ from references import apply_map, make_attention, plain_attention, plain_logits,
 from torch import nn
 
 from kvformer.attention import FUSED_FROM, Attention, KeyValueCache
+from kvformer.sections import ModelConfig
 from kvformer.variants import VARIANTS, AttentionSpec
 
 SPECS = {name: variant.attention for name, variant in VARIANTS.items()}
@@ -15,7 +16,7 @@ LENGTHS = {"explicit": 7, "fused": FUSED_FROM + 3}
 TIGHT = {"rtol": 1e-11, "atol": 1e-12}
 
 
-def model_for(spec: AttentionSpec, **changes: object):  # noqa: ANN201
+def model_for(spec: AttentionSpec, **changes: object) -> ModelConfig:
     return small_model(heads=8, **changes) if spec.kv_heads == 4 else small_model(**changes)
 
 
@@ -80,12 +81,15 @@ def test_qkv_is_torch_multihead_attention(length: int, kind: str, bias: bool) ->
     memory = inputs(length + 4, seed=2) if kind == "cross" else x
     padding = torch.zeros(2, length, dtype=torch.bool)
     padding[0, -3:] = True
+    future = nn.Transformer.generate_square_subsequent_mask(length, dtype=torch.float64)
     expected = theirs(
-        x, memory, memory,
+        x,
+        memory,
+        memory,
         need_weights=False,
         key_padding_mask=padding if kind == "padding" else None,
-        attn_mask=nn.Transformer.generate_square_subsequent_mask(length, dtype=torch.float64) if kind == "causal" else None,
-    )[0]  # fmt: skip
+        attn_mask=future if kind == "causal" else None,
+    )[0]
     output = ours(
         x,
         memory if kind == "cross" else None,
@@ -160,7 +164,7 @@ def test_logits_are_symmetric_exactly_where_the_spec_says_so(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["kv", "kv_pos", "k", "k_pos", "kv_bias", "kv_gain"])
 def test_shared_query_and_key_satisfy_detailed_balance(name: str) -> None:
-    """exp(logits) = symmetric · D for a diagonal D, so no variant of this class can prefer i→j over j→i around a cycle."""
+    """exp(logits) = symmetric · D for a diagonal D, so no variant of this class can prefer one way round a cycle."""
     attention = make_attention(SPECS[name], model_for(SPECS[name]), 8)
     attention.recording = []
     attention(inputs(8))
@@ -182,7 +186,7 @@ def test_directed_variants_break_detailed_balance(name: str) -> None:
 
 
 def test_values_can_be_recovered_from_keys() -> None:
-    """Slim attention (arXiv 2503.05840): with square maps V = (K - b_K)·W_K^-T·W_V^T + b_V, so K alone needs to be cached."""
+    """Slim attention (arXiv 2503.05840): with square maps V = (K - b_K)·W_K^-T·W_V^T + b_V, so K is enough."""
     attention = make_attention(SPECS["kv"], small_model(), 11)
     x = inputs(11)
     (key_weight, key_bias), (value_weight, value_bias) = (role_parameters(attention, r) for r in ("key", "value"))
