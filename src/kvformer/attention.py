@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kvformer.formulas import has_query_map
 from kvformer.models.dropout import dropout
 from kvformer.positions import column_code, row_channels
 from kvformer.sections import ModelConfig
@@ -48,6 +49,13 @@ class KeyValueCache:
             shared = new.values is new.keys
             self.content = KeysValues(keys, keys if shared else torch.cat([self.content.values, new.values], dim=2))
         return self.content
+
+    def reorder(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in this order."""
+        if self.content is not None:
+            keys, values = self.content
+            chosen = keys[rows]
+            self.content = KeysValues(chosen, chosen if values is keys else values[rows])
 
     @property
     def length(self) -> int:
@@ -150,7 +158,9 @@ class Attention(nn.Module):
         self.dropout = model.attention_dropout
         self.cross = cross
         self.owns_keys_values = owns_keys_values
-        widths = {"query": model.dim if spec.has_query_map else 0}
+        self.query_role = "query" if has_query_map(spec, model, cross) else "key"
+        self.published_lengths = cross and spec.query_is_key and model.cross_query == "published"
+        widths = {"query": model.dim if self.query_role == "query" else 0}
         if owns_keys_values:
             kv_dim = self.kv_heads * self.head_dim
             widths |= {"key": kv_dim, "value": kv_dim if spec.has_value_map else 0}
@@ -227,10 +237,11 @@ class Attention(nn.Module):
         if not self.cross:
             parts = self._maps(x, tuple(self.widths))
         else:
-            query_role = "query" if self.spec.has_query_map else "key"
-            parts = self._maps(x, (query_role,)) if self.spec.sharing != "q=I" else {}
-            queries = parts.get(query_role)
+            parts = self._maps(x, (self.query_role,)) if self.spec.sharing != "q=I" else {}
+            queries = parts.get(self.query_role)
             parts = {} if cache is not None and cache.length else self._maps(memory, ("key", "value"))  # type: ignore[arg-type]
+            if self.published_lengths and x.shape[1] == memory.shape[1]:  # type: ignore[union-attr]
+                queries = parts["key"]
             if queries is not None:
                 parts["query"] = queries
         keys = parts.get("key")

@@ -9,11 +9,16 @@ from kvformer.tasks.base import Shape
 from kvformer.variants import VARIANTS, AttentionSpec, Variant
 
 
-def projection_rows(spec: AttentionSpec, model: ModelConfig, owns_keys_values: bool = True) -> int:
-    """Rows of the fused projection: d for queries, g·h each for keys and values, as far as the variant has these maps."""
+def has_query_map(spec: AttentionSpec, model: ModelConfig, cross: bool = False) -> bool:
+    """Whether an attention layer has a query map: as the variant says, or in cross-attention as `model.cross_query` says."""
+    return spec.has_query_map or (cross and spec.query_is_key and model.cross_query != "key")
+
+
+def projection_rows(spec: AttentionSpec, model: ModelConfig, owns_keys_values: bool = True, cross: bool = False) -> int:
+    """Rows of the fused projection: d for queries, g·h each for keys and values, as far as the layer has these maps."""
     kv_dim = (spec.kv_heads or model.heads) * model.head_dim
     own = kv_dim * (1 + spec.has_value_map) if owns_keys_values else 0
-    return model.dim * spec.has_query_map + own
+    return model.dim * has_query_map(spec, model, cross) + own
 
 
 def position_parameters(spec: AttentionSpec, model: ModelConfig, max_length: int) -> int:
@@ -31,10 +36,10 @@ def position_parameters(spec: AttentionSpec, model: ModelConfig, max_length: int
 
 
 def attention_parameters(
-    spec: AttentionSpec, model: ModelConfig, max_length: int, owns_keys_values: bool = True
+    spec: AttentionSpec, model: ModelConfig, max_length: int, owns_keys_values: bool = True, cross: bool = False
 ) -> int:
     """Parameters of one attention layer, output map included."""
-    rows, dim = projection_rows(spec, model, owns_keys_values), model.dim
+    rows, dim = projection_rows(spec, model, owns_keys_values, cross), model.dim
     projections = rows * (dim + model.projection_bias)
     output = dim * (dim + model.output_bias)
     pair = model.heads * model.head_dim**2 if spec.sharing == "pairwise" else 0
@@ -56,7 +61,7 @@ def mlp_hidden(model: ModelConfig, variant: Variant, attentions: int = 1) -> int
 def _block_parameters(variant: Variant, model: ModelConfig, length: int, owns: bool = True, cross: bool = False) -> int:
     dim, hidden = model.dim, mlp_hidden(model, variant, 1 + cross)
     attention = attention_parameters(variant.attention, model, length, owns)
-    attention += attention_parameters(variant.attention, model, length) if cross else 0
+    attention += attention_parameters(variant.attention, model, length, cross=True) if cross else 0
     norms = 2 * dim * (3 if cross else 2)
     return attention + hidden * (2 * dim + 1) + dim + norms
 
@@ -92,7 +97,9 @@ def total_attention_parameters(kind: str, variant: Variant, model: ModelConfig, 
     """Parameters of all attention layers of a model."""
     spec, group = variant.attention, variant.attention.layers_per_kv
     layers = [attention_parameters(spec, model, shape.length, layer % group == 0) for layer in range(model.layers)]
-    return sum(layers) * (3 if kind == "seq2seq" else 1)
+    if kind != "seq2seq":
+        return sum(layers)
+    return 2 * sum(layers) + model.layers * attention_parameters(spec, model, shape.length, cross=True)
 
 
 def attention_macs(spec: AttentionSpec, model: ModelConfig, length: int, owns_keys_values: bool = True) -> int:

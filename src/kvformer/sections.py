@@ -42,6 +42,11 @@ class ModelConfig(Section):
     position_maps: Literal["layer", "head"] = Field(
         "layer", description="One map from m channels to 1 per layer, or one per layer and head."
     )
+    cross_query: Literal["key", "own", "published"] = Field(
+        "key",
+        description="Queries of cross-attention where queries and keys share a map: that same map; a map of their own; or, as published, a map of "
+        "their own that is passed over whenever target and source have equal length (the keys then attend to themselves).",
+    )
     positions: Literal["sinusoidal", "sinusoidal_halves", "learned"] = Field(
         "sinusoidal",
         description="Input positions: fixed sinusoids (sine and cosine interleaved, or in two halves), or learned.",

@@ -125,6 +125,11 @@ class DecoderCache:
         own = self.self_attention.setdefault(layer, KeyValueCache()) if layer % group == 0 else None
         return own, self.cross_attention.setdefault(layer, KeyValueCache())
 
+    def reorder(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in this order (beam search)."""
+        for cache in (*self.self_attention.values(), *self.cross_attention.values()):
+            cache.reorder(rows)
+
     @property
     def length(self) -> int:
         """Tokens decoded so far."""

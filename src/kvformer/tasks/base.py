@@ -39,11 +39,11 @@ class TaskData:
 
     splits: train, validation and test; each maps names (`inputs`, `targets`, …) to arrays with the examples along the first axis.
         A `stream` task has one long array `tokens` per split instead, and examples are windows of it.
-    tables: arrays that examples point into (`features` of set anomaly detection).
+    tables: per split, an array that the integers of `inputs` point into (the features of set anomaly detection).
     redraw: makes the training arrays of an epoch from that epoch's generator, where each epoch has new examples.
     normalisation: per-channel (mean, std) of images in [0, 1].
     vocabulary: the symbols by index, for tasks that generate text (target side in translation).
-    references: per split, the sentences that generated ones are compared with.
+    references: per split, the sentences that generated ones are compared with. sources: the test sentences to translate.
     """
 
     splits: dict[str, Arrays]
@@ -55,6 +55,7 @@ class TaskData:
     normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     vocabulary: list[str] | None = None
     references: dict[str, list[str]] = field(default_factory=dict)
+    sources: list[str] = field(default_factory=list)
 
 
 class TaskRun(Protocol):

@@ -47,7 +47,7 @@ def _shape(data: VisionData, manifests: "Mapping[str, Manifest] | None") -> Shap
     if manifests is not None:
         manifest = manifests[data.dataset]
         images = manifest.array("train_images")
-        channels, height, width = (1, *images.shape[1:]) if images.ndim == 3 else images.shape[1:]
+        height, width, channels = (*images.shape[1:3], 1 if images.ndim == 3 else images.shape[3])
         classes = int(manifest.facts["classes"])
     else:
         channels, height, width, classes = SIZES.get(data.dataset, TINY_IMAGENET)
@@ -58,9 +58,7 @@ def _shape(data: VisionData, manifests: "Mapping[str, Manifest] | None") -> Shap
 
 
 def _images(manifest: "Manifest", split: str) -> Arrays:
-    images = manifest.array(f"{split}_images")
-    images = images[:, None] if images.ndim == 3 else images
-    return {"inputs": images, "targets": manifest.array(f"{split}_labels")}
+    return {"inputs": manifest.array(f"{split}_images"), "targets": manifest.array(f"{split}_labels")}
 
 
 def _choose(arrays: Arrays, rows: np.ndarray) -> Arrays:

@@ -42,7 +42,7 @@ class Batches:
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._start_epoch(epoch)
-        batch = self._take(self._train, self._order[place * self.size : (place + 1) * self.size])
+        batch = self._take("train", self._train, self._order[place * self.size : (place + 1) * self.size])
         if getattr(self.run.data, "augment", "none") == "flip_crop":
             batch["inputs"] = random_flip_crop(batch["inputs"])
         return batch
@@ -56,7 +56,7 @@ class Batches:
         arrays = self.data.splits[split]
         examples = min(len(next(iter(arrays.values()))), limit or 1 << 62)
         for start in range(0, examples, size):
-            yield self._take(arrays, np.arange(start, min(start + size, examples)))
+            yield self._take(split, arrays, np.arange(start, min(start + size, examples)))
 
     def _start_epoch(self, epoch: int) -> None:
         run = self.run
@@ -89,13 +89,13 @@ class Batches:
         tokens = torch.from_numpy(windows.astype(np.int64)).to(self.device)
         return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
 
-    def _take(self, arrays: Arrays, rows: np.ndarray) -> Batch:
+    def _take(self, split: str, arrays: Arrays, rows: np.ndarray) -> Batch:
         """These rows of the arrays as tensors; `inputs` that point into a table are looked up, images are normalised."""
         batch = {}
         for name, array in arrays.items():
             chosen = self._rows(array, rows)
-            if name in self.data.tables:
-                chosen = self._rows(self.data.tables[name], chosen.cpu().numpy())
+            if name == "inputs" and split in self.data.tables:
+                chosen = self._rows(self.data.tables[split], chosen.cpu().numpy())
             elif name == "inputs" and self.data.normalisation is not None:
                 chosen = normalise(chosen, self._mean, self._std)
             elif not chosen.is_floating_point():

@@ -6,9 +6,10 @@ from torch import Tensor
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 (B, C, height, width) to float: (x / 255 - mean) / std per channel."""
+    """uint8 (B, height, width) or (B, height, width, C) to float (B, C, height, width): (x / 255 - mean) / std per channel."""
+    images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
     scale = 1 / (255 * std)
-    return images.float().mul_(scale[:, None, None]).sub_((mean / std)[:, None, None])
+    return images.float().contiguous().mul_(scale[:, None, None]).sub_((mean / std)[:, None, None])
 
 
 def random_flip_crop(

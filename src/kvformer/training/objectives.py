@@ -1,5 +1,6 @@
 """Objectives: the loss of a batch, and what is measured on a split."""
 
+import math
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -8,7 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kvformer.config import RunConfig
+from kvformer.data.parallel import detokenise
+from kvformer.models.decoding import translate
+from kvformer.models.seq2seq import Seq2Seq
 from kvformer.tasks.base import IGNORED, TaskData
+from kvformer.tasks.translation import BEGIN, END, PADDING
 from kvformer.training.batches import Batch
 
 
@@ -54,4 +59,82 @@ class Classification:
         return {"loss": float(loss) / scored, "accuracy": correct / scored}
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"classification": Classification}
+class Translation:
+    """Label-smoothed divergence of the next target token, and BLEU of decoded sentences."""
+
+    def __init__(self, run: RunConfig, data: TaskData) -> None:
+        self.smoothing, self.rows, self.bleu = run.training.label_smoothing, run.data.loss_rows, run.data.bleu
+        self.language, self.beam = run.data.target, run.data.beam
+        # The published cross-attention depends on the lengths of whole sentences, which a cache does not see.
+        self.cached = run.model.cross_query != "published"
+        self.vocabulary, self.references = data.vocabulary or [], data.references
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The model reads the source, the target without its last token, and where they are padding."""
+        source, target = (_without_padding(batch[side]) for side in ("source", "target"))
+        return source, target[:, :-1], source == PADDING, target[:, :-1] == PADDING
+
+    def _divergence(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Σ KL(smoothed target ‖ model) over real tokens, and how many rows the mean is taken over.
+
+        The smoothed target gives 1 - s to the right token and s / (V - 2) to each other one, padding excepted.
+        """
+        inputs = self.inputs(batch)
+        labels = _without_padding(batch["target"])[:, 1:]
+        log_q = F.log_softmax(model(*inputs).float(), dim=-1)
+        others = log_q.shape[-1] - 2
+        right = log_q.gather(-1, labels[..., None])[..., 0]
+        wrong = log_q.sum(dim=-1) - right - log_q[..., PADDING]
+        s = self.smoothing
+        entropy = (1 - s) * _log(1 - s) + s * _log(s / others)
+        divergence = entropy - (1 - s) * right - s / others * wrong
+        real = labels != PADDING
+        rows = real.numel() if self.rows == "all" else real.sum()
+        return (divergence * real).sum(), torch.as_tensor(rows, device=divergence.device)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean divergence in nats a row."""
+        divergence, rows = self._divergence(model, batch)
+        return divergence / rows
+
+    def measure(self, model: nn.Module, batches: Iterable[Batch], split: str, final: bool) -> dict[str, float]:
+        """Mean divergence (nats a row) and BLEU (0 to 100) of a split."""
+        divergence, rows, sentences = 0.0, 0, []
+        for batch in batches:
+            part, count = self._divergence(model, batch)
+            divergence, rows = divergence + float(part), rows + int(count)
+            sentences += self._decode(model, batch)
+        return {"loss": divergence / rows, "bleu": self._score(sentences, split)}
+
+    def _decode(self, model: nn.Module, batch: Batch) -> list[list[int]]:
+        assert isinstance(model, Seq2Seq)
+        return translate(model, _without_padding(batch["source"]), self.beam, self.cached).tolist()
+
+    def translate(self, model: nn.Module, batch: Batch) -> list[str]:
+        """The translations of a batch as text."""
+        return [detokenise(self._words(row), self.language) for row in self._decode(model, batch)]
+
+    def _words(self, row: list[int]) -> list[str]:
+        return [self.vocabulary[index] for index in row if index not in (PADDING, BEGIN, END)]
+
+    def _score(self, sentences: list[list[int]], split: str) -> float:
+        """Corpus BLEU-4 against the split's references."""
+        from kvformer.training.bleu import detokenised_bleu, token_bleu
+
+        references = self.references[split][: len(sentences)]
+        if self.bleu == "sacrebleu":
+            return detokenised_bleu([self._words(row) for row in sentences], references, self.language)
+        words = [[self.vocabulary[i] for i in row if i != PADDING] for row in sentences]
+        return token_bleu(words, references, self.language)
+
+
+def _without_padding(rows: Tensor) -> Tensor:
+    """Cut columns that are padding in every row."""
+    return rows[:, : int((rows != PADDING).sum(dim=1).max())]
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0 else 0.0
+
+
+OBJECTIVES: dict[str, type[Objective]] = {"classification": Classification, "translation": Translation}

@@ -144,7 +144,7 @@ def _write_results(
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_bytes(out / "attention.npz", buffer.getvalue())
     if run.definition.generates and outcome.status == "finished":
-        samples = generate_samples(outcome.model, run, trainer.data, trainer.device)
+        samples = generate_samples(outcome.model, run, outcome.objective, outcome.batches)
         write_bytes(out / "samples.json", json.dumps(samples, indent=1, ensure_ascii=False).encode())
     if keep_weights:
         write_bytes(out / "model.safetensors", safetensors.torch.save(tensors_of(outcome.model)))

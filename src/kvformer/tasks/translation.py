@@ -1,0 +1,172 @@
+"""Translation with an encoder-decoder, English to German and back."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from kvformer.sections import PositiveInt, Section
+from kvformer.tasks.base import Arrays, Overrides, Shape, TaskData, TaskDefinition, TaskRun
+
+if TYPE_CHECKING:
+    from kvformer.data.manifest import Manifest
+
+UNKNOWN, PADDING, BEGIN, END = range(4)
+"""The first four symbols of every vocabulary."""
+
+
+class TranslationData(Section):
+    """Sentence pairs."""
+
+    dataset: str = Field("multi30k", description="Prepared sentence pairs.")
+    source: str = Field("en", description="Language to translate from.")
+    target: str = Field("de", description="Language to translate to.")
+    min_frequency: PositiveInt = Field(1, description="Rarer words of the training split become <unk>.")
+    max_length: Annotated[int, Field(gt=3, strict=True)] = Field(
+        100,
+        description="Longest sentence in tokens, <bos> and <eos> included; longer ones are cut, decoding stops there.",
+    )
+    train_examples: PositiveInt | None = Field(
+        None, description="Use only the first so many training pairs (default all)."
+    )
+    test_examples: PositiveInt | None = Field(None, description="Use only the first so many validation and test pairs.")
+    loss_rows: Literal["all", "tokens"] = Field(
+        "tokens",
+        description="Average the loss over all rows of a batch, padding counting 0, as published, or over real tokens.",
+    )
+    bleu: Literal["tokens_with_ends", "sacrebleu"] = Field(
+        "sacrebleu",
+        description="BLEU-4 on tokens with <bos> and <eos> counted, as published, or sacrebleu on detokenised text; both 0 to 100.",
+    )
+    beam: PositiveInt = Field(1, description="Beam width of decoding; 1 is greedy.")
+
+
+SIZES = {"en": 11254, "de": 19224}
+"""Vocabulary sizes of Multi30k with the Moses tokenizer, for counts before the data are prepared."""
+
+
+def _vocabulary(data: TranslationData, manifest: "Manifest", language: str) -> list[str]:
+    words = manifest.lines(f"{language}_vocabulary")
+    counts = np.bincount(manifest.array(f"train_{language}_tokens"), minlength=len(words))
+    kept = max(END + 1, int((counts >= data.min_frequency)[END + 1 :].sum()) + END + 1)
+    return words[:kept]
+
+
+def _shape(data: TranslationData, manifests: "Mapping[str, Manifest] | None") -> Shape:
+    if manifests is None:
+        source, target = (SIZES.get(language, SIZES["en"]) for language in (data.source, data.target))
+    else:
+        manifest = manifests[data.dataset]
+        source, target = (len(_vocabulary(data, manifest, language)) for language in (data.source, data.target))
+    return Shape(length=data.max_length, inputs=source, outputs=target, target_inputs=target)
+
+
+def _padded(
+    manifest: "Manifest", split: str, language: str, symbols: int, limit: int | None, longest: int
+) -> np.ndarray:
+    """Sentences as rows <bos> … <eos> <pad> …, (sentences, longest of them) int32."""
+    tokens = np.asarray(manifest.array(f"{split}_{language}_tokens"))
+    offsets = np.asarray(manifest.array(f"{split}_{language}_offsets"))[: None if limit is None else limit + 1]
+    tokens = np.where(tokens < symbols, tokens, UNKNOWN)
+    lengths = np.minimum(np.diff(offsets), longest - 2)
+    rows = np.full((len(lengths), int(lengths.max()) + 2), PADDING, dtype=np.int32)
+    rows[:, 0] = BEGIN
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    rows[row, place + 1] = tokens[offsets[row] + place]
+    rows[np.arange(len(lengths)), lengths + 1] = END
+    return rows
+
+
+def _load(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData:
+    data: TranslationData = run.data
+    manifest = manifests[data.dataset]
+    shape = _shape(data, manifests)
+    limits = {"train": data.train_examples, "validation": data.test_examples, "test": data.test_examples}
+    splits: dict[str, Arrays] = {
+        split: {
+            "source": _padded(manifest, split, data.source, shape.inputs, limit, data.max_length),
+            "target": _padded(manifest, split, data.target, shape.outputs, limit, data.max_length),
+        }
+        for split, limit in limits.items()
+    }
+    references = {split: manifest.lines(f"{split}_{data.target}")[: limits[split]] for split in ("validation", "test")}
+    vocabulary = _vocabulary(data, manifest, data.target)
+    sources = manifest.lines(f"test_{data.source}")
+    record = [manifest.record()]
+    return TaskData(splits, shape, record, vocabulary=vocabulary, references=references, sources=sources)
+
+
+DEFAULTS: Overrides = {
+    "model": {
+        "dim": 256,
+        "layers": 2,
+        "heads": 4,
+        "mlp_ratio": 4.0,
+        "activation": "relu",
+        "norm": "pre",
+        "final_norm": True,
+        "scale": "head",
+        "position_channels": 10,
+        "positions": "sinusoidal",
+        "embedding_scale": True,
+        "init": "xavier",
+        "embedding_dropout": 0.1,
+        "attention_dropout": 0.1,
+        "attention_output_dropout": 0.1,
+        "mlp_dropout": 0.1,
+        "mlp_output_dropout": 0.1,
+    },
+    "training": {
+        "epochs": 20.0,
+        "batch_size": 50,
+        "evaluation_batch_size": 200,
+        "drop_last": False,
+        "optimizer": "adam",
+        "learning_rate": 1.0,
+        "betas": (0.9, 0.98),
+        "epsilon": 1e-9,
+        "schedule": "inverse_sqrt",
+        "warmup_steps": 4000,
+        "label_smoothing": 0.1,
+        "evaluations": 20,
+        "record_every": 50,
+    },
+}
+
+
+def _task(name: str, label: str, summary: str, source: str, target: str) -> TaskDefinition:
+    return TaskDefinition(
+        name=name,
+        label=label,
+        summary=summary,
+        family="language",
+        model="seq2seq",
+        objective="translation",
+        metric="bleu",
+        goal="max",
+        data_config=TranslationData,
+        defaults={**DEFAULTS, "data": {"source": source, "target": target}},
+        protocols={
+            "published": {
+                "data": {"loss_rows": "all", "bleu": "tokens_with_ends"},
+                "model": {"cross_query": "published"},
+            },
+            "corrected": {
+                "data": {"loss_rows": "tokens", "bleu": "sacrebleu"},
+                "model": {"cross_query": "key"},
+                "training": {"select": "best"},
+            },
+        },
+        shape=_shape,
+        load=_load,
+        datasets=lambda data: (data.dataset,),
+        generates=True,
+    )
+
+
+DEFINITIONS = [
+    _task("translation_en_de", "Translation en-de", "Translate English sentences to German.", "en", "de"),
+    _task("translation_de_en", "Translation de-en", "Translate German sentences to English.", "de", "en"),
+]

@@ -1,0 +1,24 @@
+"""BLEU as published, and as it should be compared: by sacrebleu on detokenised text."""
+
+from kvformer.data.parallel import detokenise, tokenise
+
+
+def detokenised_bleu(words: list[list[str]], references: list[str], language: str) -> float:
+    """sacrebleu's corpus BLEU (0 to 100) of detokenised sentences against the untouched references."""
+    import sacrebleu
+
+    sentences = [detokenise(sentence, language) for sentence in words]
+    return float(sacrebleu.corpus_bleu(sentences, [references]).score)
+
+
+def token_bleu(words: list[list[str]], references: list[str], language: str) -> float:
+    """Corpus BLEU-4 (0 to 100) on tokens with <bos> and <eos> counted, without smoothing: the published metric.
+
+    The two markers are nearly always right, so that it is higher than BLEU on the words.
+    """
+    import sacrebleu
+
+    expected = [" ".join(["<bos>", *tokens, "<eos>"]) for tokens in tokenise(references, language)]
+    hypotheses = [" ".join(sentence) for sentence in words]
+    score = sacrebleu.corpus_bleu(hypotheses, [expected], smooth_method="none", tokenize="none", force=True)
+    return float(score.score)
