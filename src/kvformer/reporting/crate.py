@@ -29,6 +29,17 @@ STATUS = {
     "diverged": "http://schema.org/FailedActionStatus",
     "failed": "http://schema.org/FailedActionStatus",
 }
+FORMATS = {
+    ".csv": "text/csv",
+    ".gz": "application/gzip",
+    ".html": "text/html",
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".pdf": "application/pdf",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".tex": "application/x-tex",
+}
 LICENSE = "Not stated: choose one before publishing these results."
 COLLECTED = ("runs.csv", "curves.csv.gz")
 REPORTS = ("tables/*", "figures/*", "report.html")
@@ -47,7 +58,7 @@ def write_crate(results: Path, snakefile: Path = Path("Snakefile")) -> Path:
     # Version 1.1 is the one that the workflow-run profiles are defined on.
     crate = ROCrate(version="1.1")
     crate.metadata.extra_contexts.append(TERMS)
-    provenance = {path: _provenance(results / path) for path in runs["path"]}
+    provenance = {path: _read_object(results / path / "provenance.json") for path in runs["path"]}
     ends = [entry["end"] for entry in provenance.values() if entry.get("end")]
     crate.name = f"kvformer study {study.name}"
     crate.description = study.content.get("description") or f"Attention variants compared: {', '.join(study.variants)}."
@@ -61,7 +72,7 @@ def write_crate(results: Path, snakefile: Path = Path("Snakefile")) -> Path:
         crate.add_action(
             workflow,
             "#workflow-run",
-            object=[plan],
+            object=plan,
             result=outputs,
             properties={"name": f"Workflow run of study {study.name}", **_times(ends, provenance.values())},
         )
@@ -78,6 +89,7 @@ def _add_workflow(crate: ROCrate, results: Path, snakefile: Path) -> Entity | No
     write_bytes(results / "Snakefile", snakefile.read_bytes())
     workflow = crate.add_workflow(results / "Snakefile", "Snakefile", main=True, lang="snakemake")
     workflow["name"] = "kvformer"
+    workflow["encodingFormat"] = "text/plain"
     return workflow
 
 
@@ -92,6 +104,7 @@ def _add_profiles(crate: ROCrate, identifiers: list[str]) -> None:
 def _add_file(crate: ROCrate, results: Path, path: str, name: str) -> Entity:
     source = results / path
     properties = {"name": name, "sha256": sha256_file(source), "contentSize": str(source.stat().st_size)}
+    properties["encodingFormat"] = FORMATS.get(source.suffix, "application/octet-stream")
     return crate.add_file(source, path, properties=properties)
 
 
@@ -104,15 +117,16 @@ def _add_training(
     words = f"{row['task']}, {row['setting']}, {row['variant']}, seed {row['seed']}"
     properties = {"name": f"Run: {words}", "identifier": row["config_hash"]}
     folder = crate.add_dataset(results / row["path"], f"{row['path']}/", properties=properties)
-    action: dict[str, Any] = {"name": f"Training: {words}", "actionStatus": {"@id": STATUS[row["status"]]}}
+    action: dict[str, Any] = {"name": f"Training: {words}", "actionStatus": STATUS[row["status"]]}
     action |= {name: provenance[key] for name, key in (("startTime", "start"), ("endTime", "end")) if key in provenance}
     if row["status"] != "finished":
-        action["error"] = f"The run {row['status']}."
+        failure = _read_object(results / row["path"] / "failure.json")
+        action["error"] = f"{failure.get('type', row['status'])}: {failure.get('error', 'the loss became non-finite')}"
     crate.add_action(
         _software(crate, provenance),
         f"#training/{row['path'].removeprefix('runs/')}",
-        object=[plan, *_data(crate, provenance)],
-        result=[folder],
+        object=[plan, *data] if (data := list(_data(crate, provenance))) else plan,
+        result=folder,
         properties=action,
     )
     return folder
@@ -165,9 +179,9 @@ def _data(crate: ROCrate, provenance: dict[str, Any]) -> Iterator[Entity]:
         yield crate.add(ContextEntity(crate, identifier, properties=properties))
 
 
-def _provenance(folder: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     try:
-        content = read_json(folder / "provenance.json")
+        content = read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
