@@ -21,16 +21,23 @@ def prepare(dataset: str, out: Path, user_folder: Path) -> Manifest:
     """
     entry = find_dataset(dataset)
     prepared = {name: prepare(name, out.parent / name, user_folder) for name in entry.requires}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(out.parent / f".{out.name}.lock"):
-        try:
-            manifest = load_manifest(out, verify=True)
-            print(f"{dataset}: already prepared in {out} ({manifest.label}, {manifest.source})", flush=True)
-            return manifest
-        except DataError as error:
-            if (out / MANIFEST).exists():
-                print(f"{dataset}: {error}", flush=True)
-        return _from_sources(entry, out, user_folder, prepared)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(out.parent / f".{out.name}.lock"):
+            return _intact(entry, out) or _from_sources(entry, out, user_folder, prepared)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error})") from None
+
+
+def _intact(entry: Dataset, out: Path) -> Manifest | None:
+    try:
+        manifest = load_manifest(out, verify=True)
+    except DataError as error:
+        if (out / MANIFEST).exists():
+            print(f"{entry.name}: {error}", flush=True)
+        return None
+    print(f"{entry.name}: already prepared in {out} ({manifest.label}, {manifest.source})", flush=True)
+    return manifest
 
 
 def _from_sources(entry: Dataset, out: Path, user_folder: Path, prepared: dict[str, Manifest]) -> Manifest:

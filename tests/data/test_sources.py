@@ -1,0 +1,143 @@
+"""Sources: HTTPS only, quick to give up, and one clear line from every registry client that fails."""
+
+import os
+import stat
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from kvformer.data import sources
+from kvformer.data.sources import Debian, Download, Npm, PyPI, Rule, UserFiles
+from kvformer.errors import DataError
+
+
+def command(folder: Path, name: str, script: str) -> None:
+    """Put a shell script called `name` into `folder`."""
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.fixture
+def clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose programs hide those of the machine."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    return folder
+
+
+def test_user_files_are_a_folder_or_a_zip_file(tmp_path: Path) -> None:
+    source = UserFiles("pets", "images")
+    assert source.missing(tmp_path) == f"nothing in {tmp_path / 'pets'}"
+    with pytest.raises(DataError, match="nothing in"):
+        source.obtain(tmp_path, tmp_path)
+    (tmp_path / "pets").mkdir()
+    assert source.missing(tmp_path) is not None
+    (tmp_path / "pets" / "a").touch()
+    assert source.missing(tmp_path) is None
+    assert source.obtain(tmp_path, tmp_path).location == tmp_path / "pets"
+    (tmp_path / "pets.zip").touch()
+    assert source.obtain(tmp_path, tmp_path).location == tmp_path / "pets.zip"
+
+
+def test_only_https_is_fetched(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"http://example.org/a: not an HTTPS address"):
+        Download(("http://example.org/a",)).obtain(tmp_path, tmp_path)
+
+
+def test_a_redirect_away_from_https_is_refused() -> None:
+    request = urllib.request.Request("https://example.org/a")
+    handler = sources._HttpsOnly()
+    with pytest.raises(urllib.error.URLError, match="not HTTPS"):
+        handler.redirect_request(request, None, 302, "Found", {}, "http://example.org/a")
+    assert handler.redirect_request(request, None, 302, "Found", {}, "https://example.org/b") is not None
+
+
+def test_an_unreachable_address_is_given_up_quickly(tmp_path: Path) -> None:
+    source = Download(("https://kvformer.invalid/a.gz",))
+    start = time.monotonic()
+    with pytest.raises(DataError, match=r"https://kvformer.invalid/a.gz: "):
+        source.obtain(tmp_path, tmp_path)
+    assert "kvformer.invalid" in (source.missing(tmp_path) or "")
+    assert time.monotonic() - start < 2 * sources.CONNECT_SECONDS + 2
+
+
+def test_a_download_lands_in_the_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = tmp_path / "content"
+    content.write_bytes(b"abc")
+    monkeypatch.setattr(sources, "_open", lambda url, method="GET": content.open("rb"))
+    raw = Download(("https://example.org/x/labels",)).obtain(tmp_path, tmp_path / "scratch")
+    assert raw.read("labels") == b"abc"
+    assert raw.source == "download example.org"
+
+
+def test_npm_package(tmp_path: Path, clients: Path) -> None:
+    command(
+        clients, "npm",
+        '[ "$1 $2" = "pack sample@1.2" ] || exit 9\n'
+        "mkdir -p package/data && echo abc > package/data/labels && tar czf sample-1.2.tgz package && rm -r package",
+    )  # fmt: skip
+    raw = Npm("sample", "1.2").obtain(tmp_path, tmp_path / "scratch")
+    assert raw.read("labels") == b"abc\n"
+    assert raw.source == "npm sample 1.2"
+
+
+def test_a_failing_client_is_told_in_its_own_last_words(tmp_path: Path, clients: Path) -> None:
+    command(clients, "npm", "echo 'npm error code E404' >&2; echo >&2; echo 'npm error not found' >&2; exit 1")
+    with pytest.raises(DataError, match=r"^npm failed: npm error not found$"):
+        Npm("sample", "1.2").obtain(tmp_path, tmp_path / "scratch")
+    command(clients, "npm", "exit 3")
+    with pytest.raises(DataError, match=r"^npm failed: exit code 3$"):
+        Npm("sample", "1.2").obtain(tmp_path, tmp_path / "scratch")
+
+
+def test_a_client_that_hangs_is_given_up(tmp_path: Path, clients: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(clients, "npm", "exec sleep 60")
+    monkeypatch.setattr(sources, "CLIENT_SECONDS", 0.2)
+    with pytest.raises(DataError, match=r"npm did not finish within 0.2 s"):
+        Npm("sample", "1.2").obtain(tmp_path, tmp_path / "scratch")
+
+
+def test_missing_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for source, name in ((Npm("sample", "1"), "npm"), (Debian("sample"), "apt-get")):
+        assert source.missing(tmp_path) == f"{name} is not on this machine"
+        with pytest.raises(DataError, match=f"{name} is not on this machine"):
+            source.obtain(tmp_path, tmp_path / "scratch")
+
+
+def test_an_environment_without_pip(tmp_path: Path, clients: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(clients, "python", 'echo "$0: No module named pip" >&2; exit 1')
+    monkeypatch.setattr(sys, "executable", str(clients / "python"))
+    with pytest.raises(DataError, match=r"^pip failed: .*No module named pip$"):
+        PyPI("sample", "1.0").obtain(tmp_path, tmp_path / "scratch")
+
+
+def test_debian_fetches_lists_of_its_own_when_the_machine_has_none(tmp_path: Path, clients: Path) -> None:
+    command(
+        clients, "apt-get",
+        'echo "$@" >> calls\n'
+        'case "$*" in\n'
+        "  *update) touch updated;;\n"
+        '  *download*) [ -e updated ] || { echo "E: Unable to locate package sample" >&2; exit 100; }\n'
+        "     mkdir -p files/usr/share && echo abc > files/usr/share/labels && touch sample_2.0-1_all.deb;;\n"
+        "esac",
+    )  # fmt: skip
+    command(clients, "dpkg-deb", 'cp -r files/. "$3"')
+    raw = Debian("sample").obtain(tmp_path, tmp_path / "scratch")
+    assert raw.read("labels") == b"abc\n"
+    assert raw.source == "Debian sample 2.0-1"
+    first, update, second = (tmp_path / "scratch" / "debian" / "calls").read_text().splitlines()
+    assert first == "download sample"
+    assert "Dir::State::Lists=" in update
+    assert "Dir::State::Lists=" in second
+
+
+def test_a_rule_needs_nothing(tmp_path: Path) -> None:
+    assert Rule("generated by rule").missing(tmp_path) is None
+    assert Rule("generated by rule").obtain(tmp_path, tmp_path).source == "generated by rule"
