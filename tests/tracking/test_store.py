@@ -1,0 +1,139 @@
+"""Stores that cannot be used: one clear line, no secrets, nothing lost."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_runs import FakeRun, curve_points
+
+from kvformer import tracking
+from kvformer.errors import ConfigError, KvformerError
+from kvformer.files import write_text
+from kvformer.tracking.store import without_secrets
+
+Export = Callable[..., dict[str, dict[str, Any]]]
+NAME = "reverse/default/kv/seed0"
+SECRET = "p4ssw0rd"
+TRACK = (
+    "import sys; from pathlib import Path; from kvformer import tracking; print(tracking.track([Path(sys.argv[1])]))"
+)
+
+
+@pytest.fixture
+def finished(study: Path) -> Path:
+    """A study of one finished run."""
+    FakeRun(study, NAME).finish(curve_points(5))
+    return study
+
+
+def test_mlflow_and_torch_are_not_imported_with_the_package() -> None:
+    command = [sys.executable, "-X", "importtime", "-c", "import kvformer.tracking"]
+    imported = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    modules = {line.split("|")[-1].strip().split(".")[0] for line in imported.splitlines()}
+    assert "kvformer" in modules
+    assert not modules & {"mlflow", "torch", "sqlalchemy", "pandas", "numpy"}
+
+
+def test_torch_is_not_imported_by_an_ingestion(finished: Path) -> None:
+    program = f"{TRACK}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program, str(finished)], check=True)
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns", "ftp://host/x"])
+def test_an_address_that_mlflow_does_not_support_is_refused(finished: Path, uri: str) -> None:
+    with pytest.raises(ConfigError, match=r"not supported, must begin with one of http://, https://, sqlite://"):
+        tracking.track([finished], uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"http://user:{SECRET}@127.0.0.1:1",
+        f"http://127.0.0.1:1/?token={SECRET}",
+        f"postgresql://user:{SECRET}@127.0.0.1:1/mlflow",
+        f"ftp://user:{SECRET}@host",
+    ],
+)
+def test_a_store_out_of_reach_is_one_line_without_secrets(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    result = subprocess.run([sys.executable, "-c", TRACK, str(finished)], capture_output=True, text=True)
+    assert result.returncode != 0
+    assert SECRET not in result.stdout + result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("kvformer.errors.")
+    assert "127.0.0.1:1" in last or "ftp://host" in last
+
+
+def test_a_later_ingestion_completes_what_a_store_out_of_reach_missed(finished: Path, export: Export) -> None:
+    with pytest.raises(KvformerError, match="nothing is lost, run `kvformer track` again"):
+        tracking.track([finished], "http://127.0.0.1:1")
+    assert tracking.track([finished]).added == 1
+    assert len(export(finished)) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://u:p@host:5000/path", "https://host:5000/path"),
+        ("https://u:p@ss@host/path", "https://host/path"),
+        ("postgresql+psycopg2://u:p@host/db?password=x", "postgresql+psycopg2://host/db"),
+        ("cannot reach 'http://u:p@h/?token=x' at all", "cannot reach 'http://h/' at all"),
+        ("sqlite:////a b/mlflow.db", "sqlite:////a b/mlflow.db"),
+        ("mail me@host", "mail me@host"),
+    ],
+)
+def test_secrets_are_cut_out(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
+
+
+def test_a_damaged_database_is_one_line(finished: Path) -> None:
+    write_text(finished.parent / "mlflow" / "mlflow.db", "this is not a database" * 100)
+    with pytest.raises(KvformerError, match=r"mlflow\.db: is not a database; delete it"):
+        tracking.track([finished])
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(finished: Path) -> None:
+    database = finished.parent / "mlflow"
+    database.rename(finished.parent / "elsewhere")
+    write_text(database, "a file where the folder should be")
+    with pytest.raises(KvformerError, match=r"mlflow\.db\.lock: cannot be written"):
+        tracking.track([finished])
+
+
+def test_a_moved_results_folder_is_told(finished: Path) -> None:
+    tracking.track([finished])
+    moved = finished.parent.rename(finished.parent.with_name("moved"))
+    with pytest.raises(KvformerError, match="was filled when its folder was elsewhere") as told:
+        tracking.track([moved / "demo"])
+    assert "delete it" in str(told.value)
+
+
+def test_an_experiment_that_was_deleted_in_mlflow_is_told(finished: Path) -> None:
+    from mlflow import MlflowClient
+
+    tracking.track([finished])
+    client = MlflowClient(f"sqlite:///{finished.parent / 'mlflow' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("demo")
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    with pytest.raises(KvformerError, match=f"mlflow experiments restore --experiment-id {experiment.experiment_id}"):
+        tracking.track([finished])
+
+
+def test_no_stray_folders(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    tracking.track([finished])
+    assert list(elsewhere.iterdir()) == []
+    assert {path.name for path in (finished.parent / "mlflow").iterdir()} == {
+        "mlflow.db",
+        "mlflow.db.lock",
+        "artifacts",
+    }
