@@ -1,0 +1,160 @@
+"""Statistics against known values and against SciPy."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from kvformer.reporting import statistics as s
+
+FINITE = st.floats(-100, 100, allow_nan=False).map(lambda value: round(value, 3))
+
+
+def test_one_group_is_students_interval() -> None:
+    values = [0.91, 0.95, 0.93, 0.97, 0.90]
+    found = s.estimate([values])
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.mean, found.n, found.freedom) == (pytest.approx(0.932), 5, pytest.approx(4))
+    assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert found.p_value == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+
+
+def test_two_groups_agree_with_welch() -> None:
+    a, b = [1.0, 2.0, 4.0, 3.5], [-2.0, -2.5, -3.9, -1.0, -6.0]
+    welch = stats.ttest_ind(a, [-value for value in b], equal_var=False)
+    found = s.estimate([a, b])
+    assert found.freedom == pytest.approx(welch.df)
+    assert found.p_value == pytest.approx(welch.pvalue)
+    assert found.mean == pytest.approx((np.mean(a) + np.mean(b)) / 2)
+
+
+def test_settings_count_equally_whatever_their_number_of_runs() -> None:
+    assert s.estimate([[0.0] * 9, [1.0, 1.0]]).mean == pytest.approx(0.5)
+
+
+def test_a_single_run_has_no_interval_and_equal_runs_one_of_no_width() -> None:
+    single = s.estimate([[0.5], [0.6, 0.7]])
+    assert single.mean == pytest.approx(0.575) and math.isnan(single.low) and math.isnan(single.p_value)
+    equal = s.estimate([[1.0, 1.0, 1.0]])
+    assert (equal.low, equal.high, equal.error) == (1.0, 1.0, 0.0)
+    rounding = s.estimate([[0.1 + 0.2 - 0.3 + 1, 1.0, 1.0]])
+    assert rounding.error == 0
+    assert s.estimate([]).n == 0 and math.isnan(s.estimate([[]]).mean)
+
+
+def test_bounds_cut_the_interval_only() -> None:
+    free, cut = s.estimate([[0.1, 0.99, 0.98]]), s.estimate([[0.1, 0.99, 0.98]], (0, 1))
+    assert free.high > 1 and cut.high == 1 and free.low < 0 and cut.low == 0
+    assert free.mean == cut.mean
+
+
+def test_bootstrap_is_seeded_and_agrees_with_t_for_many_runs() -> None:
+    values = np.random.default_rng(3).normal(size=300)
+    low, high = s.bootstrap_interval([values])
+    assert (low, high) == s.bootstrap_interval([values])
+    found = s.estimate([values])
+    assert (low, high) == (pytest.approx(found.low, abs=0.02), pytest.approx(found.high, abs=0.02))
+    assert s.bootstrap_interval([[2.0, 2.0]]) == (2.0, 2.0)
+    assert all(map(math.isnan, s.bootstrap_interval([[1.0]])))
+
+
+def test_spreads_keep_seeds_and_settings_apart() -> None:
+    seeds, configurations = s.spreads([[0.0, 0.2], [1.0, 1.2]])
+    assert seeds == pytest.approx(np.std([0, 0.2], ddof=1))
+    assert configurations == pytest.approx(np.std([0.1, 1.1], ddof=1))
+    assert math.isnan(s.spreads([[1.0, 2.0]])[1]) and math.isnan(s.spreads([[1.0], [2.0]])[0])
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"), [(6, 6, 0.6097, 1.0), (0, 6, 0.0, 0.3903), (9, 10, 0.5958, 0.9821)]
+)
+def test_wilson_known_values(successes: int, n: int, low: float, high: float) -> None:
+    assert s.wilson_interval(successes, n) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_smallest_reachable_p_is_reached() -> None:
+    assert (s.smallest_p(5), s.smallest_p(6)) == (0.0625, 0.03125)
+    for n in range(2, 11):
+        assert s.wilcoxon_p(np.arange(1, n + 1)) == pytest.approx(s.smallest_p(n))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=8))
+def test_wilcoxon_is_exact_with_ties_and_zeros(differences: list[int]) -> None:
+    kept = np.array([value for value in differences if value])
+    if kept.size == 0:
+        assert s.wilcoxon_p(differences) == 1
+        return
+    ranks = stats.rankdata(np.abs(kept))
+    sums = [abs(np.dot(signs, ranks)) for signs in itertools.product([-1, 1], repeat=kept.size)]
+    expected = np.mean(np.array(sums) >= abs(np.dot(np.sign(kept), ranks)) - 1e-9)
+    assert s.wilcoxon_p(differences) == pytest.approx(expected)
+
+
+def test_holm_known_values_and_nan() -> None:
+    assert s.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert s.holm([0.01, math.nan, 0.03]) == pytest.approx([0.02, math.nan, 0.03], nan_ok=True)
+    assert s.holm([]).size == 0
+
+
+def test_effect_sizes() -> None:
+    assert s.cohens_dz([1.0, 2.0, 3.0]) == pytest.approx(2.0)
+    assert math.isnan(s.cohens_dz([1.0, 1.0]))
+    assert s.rank_biserial([1, 2, 3]) == 1 and s.rank_biserial([-1, -2]) == -1 and s.rank_biserial([0, 0]) == 0
+    assert s.rank_biserial([3, -1, -2]) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "p", "margin", "goal", "word"),
+    [
+        ([0.05, 0.06, 0.05, 0.06], 0.001, 0.01, "max", "better"),
+        ([0.05, 0.06, 0.05, 0.06], 0.001, 0.01, "min", "worse"),
+        ([0.05, 0.06, 0.05, 0.06], 0.2, 0.01, "max", "undecided"),
+        ([0.001, 0.002, 0.001, 0.002], 0.001, 0.01, "max", "equivalent"),
+        ([0.001, 0.002, 0.001, 0.002], 0.001, None, "max", "better"),
+        ([0.0, 0.0, 0.0], math.nan, 0.01, "max", "equivalent"),
+        ([0.5, 0.5, 0.5], math.nan, 0.01, "max", "better"),
+        ([0.5, 0.5], math.nan, 0.01, "max", "undecided"),
+        ([0.5, 0.51], 0.01, 0.01, "max", "undecided"),
+        ([0.5], math.nan, 0.01, "max", "undecided"),
+        ([-0.02, 0.03, 0.01], 0.9, 0.01, "max", "undecided"),
+    ],
+)
+def test_verdict_words(values: list[float], p: float, margin: float | None, goal: str, word: str) -> None:
+    assert s.verdict(s.estimate([values]), p, margin, goal) == word
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(FINITE, min_size=3, max_size=9), st.floats(0.01, 5), st.floats(0, 1))
+def test_verdict_turns_with_the_goal_and_with_the_sign(values: list[float], margin: float, p: float) -> None:
+    opposite = {"better": "worse", "worse": "better", "equivalent": "equivalent", "undecided": "undecided"}
+    word = s.verdict(s.estimate([values]), p, margin, "max")
+    assert s.verdict(s.estimate([values]), p, margin, "min") == opposite[word]
+    assert s.verdict(s.estimate([[-value for value in values]]), p, margin, "max") == opposite[word]
+
+
+def test_iqm_is_the_trimmed_mean() -> None:
+    tasks = [np.array([0.0, 1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0, 100.0])]
+    assert float(s.interquartile_mean(tasks)) == pytest.approx(np.mean([2, 3, 4, 5]))
+    assert float(s.interquartile_mean(tasks)) == pytest.approx(stats.trim_mean(np.concatenate(tasks), 0.25))
+
+
+def test_probability_of_improvement_is_the_mann_whitney_share() -> None:
+    x, y = np.array([1.0, 3.0, 5.0]), np.array([2.0, 3.0, 0.0])
+    share = stats.mannwhitneyu(x, y).statistic / 9
+    assert float(s.probability_of_improvement([x], [y])) == pytest.approx(share)
+    assert float(s.probability_of_improvement([x, y], [y, x])) == pytest.approx(0.5)
+
+
+def test_aggregate_contains_its_points_and_is_seeded() -> None:
+    rng = np.random.default_rng(1)
+    ours, theirs = ([rng.normal(mean, 0.1, 5) for mean in means] for means in ((0.5, 0.7, 0.9), (0.4, 0.7, 0.8)))
+    found = s.aggregate(ours, theirs)
+    assert found == s.aggregate(ours, theirs)
+    assert found.iqm_low < found.iqm < found.iqm_high
+    assert found.improvement_low < found.improvement < found.improvement_high
+    assert math.isnan(s.aggregate([[0.5]], [[0.4]]).iqm_low)
