@@ -19,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from PIL import Image
 
 from kvformer.files import write_bytes
 
@@ -147,7 +148,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         engine.execute(figure)
         figure.set_layout_engine("none")
     writers: tuple[Callable[[BytesIO], object], ...] = (
-        canvas.print_png,
+        partial(_print_png, canvas),
         partial(FigureCanvasSVG(figure).print_svg, metadata={"Date": None}),
         partial(FigureCanvasPdf(figure).print_pdf, metadata={"CreationDate": None}),
     )
@@ -159,3 +160,15 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         write_bytes(path, buffer.getvalue())
         paths.append(path)
     return paths
+
+
+def _print_png(canvas: FigureCanvasAgg, stream: BytesIO) -> None:
+    """A picture of at most 256 colours: as sharp, a quarter of the size, and faster to compress than full colour."""
+    canvas.draw()  # type: ignore[no-untyped-call]
+    picture = Image.frombytes("RGBA", canvas.get_width_height(physical=True), bytes(canvas.buffer_rgba())).convert(
+        "RGB"
+    )
+    picture = picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    # The octree's mean colour of a white ground is a shade off.
+    picture.putpalette([255 if value > 252 else value for value in picture.getpalette() or []])
+    picture.save(stream, "png", dpi=(canvas.figure.dpi, canvas.figure.dpi))

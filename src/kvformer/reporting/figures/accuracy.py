@@ -53,7 +53,7 @@ def draw_family(data: FigureData, family: str, tasks: list[Task]) -> Figure:
 
 
 def _bars(data: FigureData, task: Task, estimates: dict[str, Estimate], ax: Axes) -> None:
-    digits = 1 if task.scale == 100 else 2
+    digits = 1 if task.scale == 100 else 3
     for place, (variant, found) in enumerate(estimates.items()):
         if found.n:
             ax.bar(place, found.mean, width=0.72, color=data.styles[variant].colour)

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kvformer.reporting.figures.data import FRACTIONS, FigureData
 from kvformer.reporting.figures.layout import finish, legend_handles
+from kvformer.reporting.render import signed
 from kvformer.reporting.study import quantity
 from kvformer.reporting.style import GREY, WIDTH
 
@@ -76,11 +77,12 @@ def draw_quantity(data: FigureData, name: str, table: pd.DataFrame) -> Figure:
 
 
 def _limit(table: pd.DataFrame, scale: float) -> float:
-    """Half the width of the axis: wide enough for nine of ten intervals' ends, and for the margins."""
-    ends = np.abs(table[["low", "high", "difference"]].to_numpy(dtype=float))
+    """Half the width of the axis: wide enough for every mean, nine of ten intervals' ends, and the margins."""
+    ends = np.abs(table[["low", "high"]].to_numpy(dtype=float))
+    means = np.abs(table["difference"].dropna().to_numpy(dtype=float))
     ends = ends[np.isfinite(ends)]
     margins = table["margin"].dropna().to_numpy(dtype=float)
-    widest = max([np.quantile(ends, 0.9) if ends.size else 0.0, 1.5 * margins.max() if margins.size else 0.0])
+    widest = max(np.quantile(ends, 0.9) if ends.size else 0.0, means.max(initial=0.0), 1.5 * margins.max(initial=0.0))
     return float(scale * widest * 1.1) or 1.0
 
 
@@ -103,10 +105,9 @@ def _row(ax: Axes, data: FigureData, row: Mapping[Any, Any], y: float, scale: fl
         for end, marker in ((low, "<"), (high, ">")):
             if abs(end) > limit:
                 ax.plot(np.sign(end) * limit, y, marker, color=style.colour, markersize=5, clip_on=False)
-    if abs(mean) <= limit:
-        ax.plot(mean, y, **style.point)
-    digits = 1 if scale == 100 else 3
-    ax.text(1.02, y, f"{mean:+.{digits}f}  {row['verdict']}, n = {n}".replace("-", "−"), color="black", **words)
+    ax.plot(mean, y, **style.point)
+    digits = 2 if scale == 100 else 3
+    ax.text(1.02, y, f"{signed(mean, digits)}  {row['verdict']}, n = {n}".replace("-", "−"), color="black", **words)
 
 
 def _note(data: FigureData, table: pd.DataFrame) -> str:

@@ -16,6 +16,7 @@ from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.figures.loss import cut_diverged, plot_variants, scale_loss
 from kvformer.reporting.frames import usable
+from kvformer.reporting.render import number, signed
 from kvformer.reporting.statistics import estimate
 from kvformer.reporting.style import WIDTH
 
@@ -109,21 +110,29 @@ def _heat_maps(data: FigureData, task: Task, keys: list[str], frame: pd.DataFram
     axes = figure.subplots(1, len(maps), squeeze=False, sharey=True)[0]
     gaps = [np.abs(values - base) for variant, values in maps.items() if variant != data.study.baseline]
     limit = float(np.nanmax(gaps, initial=0.0)) or 1.0
-    sign = 1 if task.goal == "max" else -1
     digits = 1 if task.scale == 100 else 3
     for ax, (variant, values) in zip(axes, maps.items(), strict=True):
         baseline = variant == data.study.baseline
         shown = values if baseline else values - base
         label = data.labels[variant]
         ax.set_title(f"{label}, {task.axis.lower()}" if baseline else f"{label} − {data.labels[data.study.baseline]}")
+        words = number if baseline else signed
         seaborn.heatmap(
-            shown, ax=ax, annot=True, fmt=f".{digits}f" if baseline else f"+.{digits}f", annot_kws={"fontsize": 7.5},
-            cmap="cividis" if baseline else ("RdBu" if sign > 0 else "RdBu_r"), cbar=False, linewidths=0.5,
-            vmin=None if baseline else -limit, vmax=None if baseline else limit,
+            shown,
+            ax=ax,
+            annot=[[words(value, digits).replace("-", "−") for value in row] for row in shown],
+            fmt="",
+            annot_kws={"fontsize": 7.5},
+            cmap="cividis" if baseline else ("RdBu" if task.goal == "max" else "RdBu_r"),
+            cbar=False,
+            linewidths=0.5,
+            vmin=None if baseline else -limit,
+            vmax=None if baseline else limit,
             xticklabels=[_words(across, values) for values in columns],
             yticklabels=[_words(down, values) for values in rows],
-        )  # fmt: skip
-        ax.tick_params(length=0, labelsize=7.5)
+        )
+        ax.tick_params(length=0, labelsize=7)
+        ax.tick_params(axis="x", rotation=0 if len(columns) <= 4 else 90)
         ax.tick_params(axis="y", rotation=0)
         ax.set_facecolor("#E6E6E6")
     finish(figure, task.label, [], data.notes([task]))

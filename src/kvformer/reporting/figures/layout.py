@@ -8,6 +8,9 @@ from matplotlib.lines import Line2D
 from kvformer.reporting.figures.data import FigureData
 from kvformer.reporting.style import GREY
 
+LEGEND_COLUMNS = 4
+"""Entries of a legend side by side; more make further rows."""
+
 
 def legend_handles(data: FigureData, points: bool = False) -> list[Line2D]:
     """A legend entry for each variant, as a line, or as a marked point."""
@@ -18,11 +21,21 @@ def legend_handles(data: FigureData, points: bool = False) -> list[Line2D]:
 
 
 def finish(figure: Figure, title: str, handles: list[Line2D], note: str = "") -> None:
-    """Add the title, the legend to the right of it, and the note at the foot."""
-    width = figure.get_figwidth()
-    figure.suptitle(title, x=0.012, ha="left")
+    """Add the title, the legend to the right of it (the figure grows to hold both), and the note at the foot."""
+    figure.suptitle(title, x=0.1 / figure.get_figwidth(), ha="left")
     if handles:
-        columns = min(len(handles), max(1, int(width / 1.3)))
-        figure.legend(handles=handles, loc="outside upper right", ncols=columns, columnspacing=1.6)
+        columns = min(len(handles), LEGEND_COLUMNS)
+        length = max(len(str(handle.get_label())) for handle in handles)
+        needed = 0.3 + 0.115 * len(title) + columns * (0.75 + 0.085 * length)
+        figure.set_figwidth(max(figure.get_figwidth(), needed))
+        points = handles[0].get_linestyle() == "None"
+        figure.legend(
+            handles=handles,
+            loc="outside upper right",
+            ncols=columns,
+            columnspacing=1.4,
+            handlelength=1 if points else 3.2,
+        )
     if note:
-        figure.supxlabel("\n".join(textwrap.wrap(note, int(width * 16))), fontsize=7.5, color=GREY, x=0.012, ha="left")
+        words = textwrap.fill(note, int(figure.get_figwidth() * 16))
+        figure.supxlabel(words, fontsize=7.5, color=GREY, x=0.1 / figure.get_figwidth(), ha="left")

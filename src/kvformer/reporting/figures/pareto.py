@@ -99,6 +99,9 @@ def _panel(ax: Axes, data: FigureData, task: Task, costs: pd.Series) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(3))
     ax.yaxis.set_major_locator(MaxNLocator(4))
     ax.margins(0.18, 0.1)
+    low, high = ax.get_ylim()
+    if high - low < 0.01 * abs(high):
+        ax.set_ylim(0.995 * low, 1.005 * high)
 
 
 def pareto_front(places: list[tuple[float, float]], goal: str) -> list[tuple[float, float]]:
