@@ -15,6 +15,9 @@ from kvformer.reporting.frames import scores, usable
 from kvformer.reporting.study import Study, quantity
 
 
+NOT_TUNED = {"values": "", "edge": ""}
+
+
 def select(runs: pd.DataFrame, study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scores with every nuisance grid reduced to each variant's own best point, and the choices made.
 
@@ -70,7 +73,7 @@ def _reduce(runs: pd.DataFrame, study: Study, own: bool) -> tuple[pd.DataFrame, 
                 rows = of_task[(of_task["variant"] == variant) & (of_task["setting"] == chosen["chosen"])]
                 kept.append(rows.assign(setting=name))
                 choices.append({"task": task, "setting": name, "variant": variant, **choice})
-                choices[-1] |= _edges(study, task, candidates, choice["chosen"])
+                choices[-1] |= _edges(study, task, candidates, choice["chosen"]) if choice["runs"] else NOT_TUNED
     table = pd.DataFrame(choices)
     if not table.empty:
         budgets = table.groupby(["task", "setting"])["budget"]

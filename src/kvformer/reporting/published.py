@@ -57,7 +57,8 @@ def compare_published(runs: pd.DataFrame, study: Study, published: pd.DataFrame)
     """
     done = usable(runs)
     rows: list[dict[str, Any]] = []
-    for row in published[published["compare_with"] != ""].to_dict("records"):
+    ours = published["task"].isin(study.tasks) & published["variant"].isin(study.variants)
+    for row in published[ours & (published["compare_with"] != "")].to_dict("records"):
         conditions = dict(part.split("=", 1) for part in row["conditions"].split())
         groups = _our_groups(done[done["task"] == row["task"]], study, row)
         protocol = conditions.pop("protocol", None)

