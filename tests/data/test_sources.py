@@ -1,5 +1,6 @@
 """Sources: HTTPS only, quick to give up, and one clear line from every registry client that fails."""
 
+import importlib.util
 import os
 import stat
 import sys
@@ -109,6 +110,12 @@ def test_missing_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert source.missing(tmp_path) == f"{name} is not on this machine"
         with pytest.raises(DataError, match=f"{name} is not on this machine"):
             source.obtain(tmp_path, tmp_path / "scratch")
+
+
+def test_planning_sees_an_environment_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert PyPI("sample", "1.0").missing(tmp_path) is None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert PyPI("sample", "1.0").missing(tmp_path) == "pip is not in this Python environment"
 
 
 def test_an_environment_without_pip(tmp_path: Path, clients: Path, monkeypatch: pytest.MonkeyPatch) -> None:

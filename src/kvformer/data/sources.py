@@ -6,6 +6,7 @@ the digests are checked by whoever reads the files.
 """
 
 import functools
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -157,8 +158,8 @@ class PyPI:
         return _unpacked(folder, "*.whl", scratch, str(self))
 
     def missing(self, user_folder: Path) -> str | None:
-        """None: pip belongs to Python, and only asking it shows whether it works."""
-        return None
+        """Whether the client is part of this Python environment."""
+        return None if importlib.util.find_spec("pip") else "pip is not in this Python environment"
 
 
 @dataclass(frozen=True)
