@@ -14,7 +14,6 @@ from kvformer.reporting.comparisons import paired_differences
 from kvformer.reporting.frames import scores, usable
 from kvformer.reporting.study import Study, quantity
 
-
 NOT_TUNED = {"values": "", "edge": ""}
 
 
