@@ -70,6 +70,7 @@ GREY = "#666666"
 FAINT = "#BBBBBB"
 BAND_ALPHA = 0.18
 FORMATS = ("png", "svg", "pdf")
+PNG_DPI = 200
 WIDTH = 7.2
 """Width of a full-width figure in inches: that of a printed text block, so that fonts keep their size in points."""
 
@@ -86,7 +87,7 @@ RC: Any = {
     "axes.titlelocation": "left",
     "axes.titlesize": 9.5,
     "axes.unicode_minus": True,
-    "figure.dpi": 200,
+    "figure.dpi": PNG_DPI,
     "figure.facecolor": "white",
     "figure.titlesize": 12,
     "font.family": "DejaVu Sans",
@@ -165,9 +166,8 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 def _print_png(canvas: FigureCanvasAgg, stream: BytesIO) -> None:
     """A picture of at most 256 colours: as sharp, a quarter of the size, and faster to compress than full colour."""
     canvas.draw()  # type: ignore[no-untyped-call]
-    picture = Image.frombytes("RGBA", canvas.get_width_height(physical=True), bytes(canvas.buffer_rgba())).convert(
-        "RGB"
-    )
+    pixels = bytes(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    picture = Image.frombytes("RGBA", canvas.get_width_height(physical=True), pixels).convert("RGB")
     picture = picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     # The octree's mean colour of a white ground is a shade off.
     picture.putpalette([255 if value > 252 else value for value in picture.getpalette() or []])
