@@ -190,3 +190,28 @@ def test_user_files_end_to_end(image_tree: Path, tmp_path: Path) -> None:
     (out / MANIFEST).unlink()
     with pytest.raises(DataError, match=r"could not be had: user files: .*train/cat/0.png: cannot be read as an image"):
         prepare("imagefolder:pets@4", out, image_tree.parent)
+
+
+@dataclass(frozen=True)
+class Client:
+    """A source whose client runs in the scratch folder, as apt-get and dpkg-deb do."""
+
+    def __str__(self) -> str:
+        return "client"
+
+    def obtain(self, user_folder: Path, scratch: Path) -> RawFiles:
+        """Write a file from inside the folder."""
+        subprocess.run(["sh", "-c", f"echo 1 > '{scratch}/raw'"], cwd=scratch, check=True)
+        return RawFiles(scratch, scratch, str(self))
+
+    def missing(self, user_folder: Path) -> str | None:
+        """None."""
+        return None
+
+
+def test_clients_work_where_the_folder_is_relative(
+    add: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(Candidate(Client(), build_numbers))
+    monkeypatch.chdir(tmp_path)
+    assert prepare("sample", Path("results/data/sample"), Path("data")).source == "client"

@@ -83,7 +83,7 @@ def _move(arrays: Path, out: Path) -> None:
 def _build(
     entry: Dataset, candidate: Candidate, partial: Path, user_folder: Path, prepared: dict[str, Manifest]
 ) -> Path:
-    arrays, scratch = partial / "arrays", partial / "scratch"
+    arrays, scratch = partial / "arrays", (partial / "scratch").resolve()  # clients run inside it
     arrays.mkdir(parents=True)
     scratch.mkdir()
     raw = replace(candidate.source.obtain(user_folder, scratch), prepared=prepared)
