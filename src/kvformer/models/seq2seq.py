@@ -31,10 +31,15 @@ class Seq2Seq(nn.Module):
         source_padding: Tensor | None,
         target_padding: Tensor | None = None,
         cache: DecoderCache | None = None,
+        last_only: bool = False,
     ) -> Tensor:
-        """Logits (B, N, vocabulary); with a cache, `target` holds only the tokens after the cached ones."""
+        """Logits (B, N, vocabulary), or (B, 1, vocabulary) of the last token alone.
+
+        With a cache, `target` holds only the tokens after the cached ones.
+        """
         embedded = self.target_embed(target, cache.length if cache is not None else 0)
-        return self.head(self.decoder(embedded, target_padding, memory, source_padding, cache))
+        hidden = self.decoder(embedded, target_padding, memory, source_padding, cache)
+        return self.head(hidden[:, -1:] if last_only else hidden)
 
     def forward(
         self, source: Tensor, target: Tensor, source_padding: Tensor | None = None, target_padding: Tensor | None = None
