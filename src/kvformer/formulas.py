@@ -105,8 +105,8 @@ def total_attention_parameters(kind: str, variant: Variant, model: ModelConfig, 
 def attention_macs(spec: AttentionSpec, model: ModelConfig, length: int, owns_keys_values: bool = True) -> int:
     """Multiply-accumulates of one self-attention layer for one sequence of n tokens.
 
-    Projections n·d·rows, output n·d², scores and weighted sum 2·n²·d, pairwise n·H·h², gain n·d, key bias n·(columns) a map.
-    Causal masks are not counted as savings.
+    Projections n·d·rows, output n·d², scores and weighted sum 2·n²·d, pairwise n·H·h², key bias n·(columns) a map.
+    A gain costs nothing: it is part of the queries' scale. Causal masks are not counted as savings.
     """
     dim, channels = model.dim, model.position_channels
     macs = length * dim * projection_rows(spec, model, owns_keys_values) + length * dim**2 + 2 * length**2 * dim

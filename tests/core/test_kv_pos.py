@@ -136,7 +136,7 @@ def test_naive_reference_agrees_with_algebra() -> None:
 
 
 def test_published_initial_spread_of_the_gain() -> None:
-    """The sum of m uniform weights has sd √(2m/(m+1)) (Xavier) or √(1/3) (PyTorch's default), and is negative half the time."""
+    """The sum of m uniform weights has sd √(2m/(m+1)) (Xavier) or √(1/3) (default), and is negative half the time."""
     for scheme, deviation in (("xavier", math.sqrt(10 * 2 / 11)), ("default", math.sqrt(1 / 3))):
         gains = []
         for seed in range(800):
