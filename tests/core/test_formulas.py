@@ -129,7 +129,7 @@ def test_kv_wide_has_the_parameters_of_qkv(kind: str, dim: int) -> None:
 
 
 def test_savings_by_hand() -> None:
-    """d² (+ d with a bias) saved by each shared map; m + 1 added by kv_pos a map; one h x h matrix a head for kv_pair."""
+    """d² + d saved by each shared map; m + 1 added by kv_pos; one h x h matrix a head by kv_pair."""
     model = small_model(dim=32, heads=4)
     sizes = {name: attention_parameters(v.attention, model, 10) for name, v in VARIANTS.items() if name != "gqa4"}
     square = 32 * 32 + 32
