@@ -200,7 +200,7 @@ def test_input_positions_are_sinusoids() -> None:
 
 @pytest.mark.parametrize("name", supported("gpt"))
 def test_generation_with_a_cache_is_generation_without(name: str) -> None:
-    """Greedy text of the cached decoder is, token by token, the argmax of a full pass; and it goes on beyond the context."""
+    """Greedy text of the cached decoder is the argmax of full passes, and it goes on beyond the context."""
     model = make_model("gpt", name)
     (prompt,) = make_inputs("gpt")
     prompt = prompt[:, :4]
