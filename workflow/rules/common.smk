@@ -18,6 +18,7 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])),
 )
 
+from kvformer.dependencies import source_files
 from kvformer.errors import ConfigError
 from kvformer.files import canonical_json, sha256_bytes, write_json
 from kvformer.loading import load_study
@@ -41,30 +42,15 @@ ENVIRONMENT = "../envs/kvformer.yaml"
 # What never changes a result travels to the jobs by the environment, so that a change of it reruns nothing.
 os.environ.update(
     KVFORMER_DEVICE=STUDY.execution.device,
-    KVFORMER_LOG_LEVEL=STUDY.execution.log_level,
     KVFORMER_DATA_FOLDER=STUDY.execution.data_folder,
     KVFORMER_PREPARED=PREPARED,
-    KVFORMER_KEEP_WEIGHTS=str(int(STUDY.execution.keep_weights)),
+    KVFORMER_KEEP_WEIGHTS="yes" if STUDY.execution.keep_weights else "",
     KVFORMER_CHECKPOINT_SECONDS=str(STUDY.execution.checkpoint_seconds),
     KVFORMER_TRACKING_URI=STUDY.execution.tracking_uri or "",
 )
 
-# Parts of the package that no training result depends on. The tables of variants and data sets and the configuration are
-# among them because training takes a resolved run and its variant's definition from `params`, and its data from prepared files.
-NOT_TRAINING = (
-    "cli/",
-    "data/datasets",
-    "data/prepare",
-    "data/sources",
-    "reporting/",
-    "tasks/__init__.py",
-    "config.py",
-    "efficiency.py",
-    "loading.py",
-    "sections.py",
-    "tracking",
-    "variants.py",
-)
+# Training takes a resolved run and its variant's definition from `params`: what only leads to them changes no result by itself.
+CONFIGURATION = ("config", "loading", "sections", "tasks", "variants")
 
 
 def alternatives(values):
@@ -77,21 +63,14 @@ def task_module(task):
     return TASKS[task].data_config.__module__.rpartition(".")[2]
 
 
+def package_code(*modules, without=()):
+    """Source files of modules of the package and of all that they import, relative to the working directory."""
+    return [os.path.relpath(path) for path in source_files(*modules, without=without)]
+
+
 def training_code(wildcards):
-    """Source files that influence the training of the tasks of a module, relative to the working directory."""
-    package = SOURCE / "kvformer"
-    others = {f"tasks/{task_module(task)}.py" for task in TASKS} - {f"tasks/{wildcards.module}.py"}
-    files = {path: path.relative_to(package).as_posix() for path in package.rglob("*.py")}
-    return sorted(
-        os.path.relpath(path)
-        for path, name in files.items()
-        if not name.startswith(NOT_TRAINING) and name not in others
-    )
-
-
-def package_code(folder):
-    """Source files of a part of the package, relative to the working directory."""
-    return sorted(os.path.relpath(path) for path in (SOURCE / "kvformer" / folder).rglob("*.py"))
+    """Source files that influence the training of the tasks of a module."""
+    return package_code("training.run", f"tasks.{wildcards.module}", without=CONFIGURATION)
 
 
 def run_of(wildcards):

@@ -2,7 +2,7 @@ rule tables:
     input:
         study=f"{STUDY_FOLDER}/study.json",
         runs=f"{STUDY_FOLDER}/runs.csv",
-        code=package_code("reporting"),
+        code=package_code("reporting.tables"),
     output:
         tables=report(
             directory(f"{STUDY_FOLDER}/tables"),
@@ -30,7 +30,7 @@ rule figures:
         study=f"{STUDY_FOLDER}/study.json",
         runs=f"{STUDY_FOLDER}/runs.csv",
         curves=f"{STUDY_FOLDER}/curves.csv.gz",
-        code=package_code("reporting"),
+        code=package_code("reporting.figures"),
     output:
         figures=report(
             directory(f"{STUDY_FOLDER}/figures"),
@@ -59,6 +59,7 @@ rule report:
         runs=f"{STUDY_FOLDER}/runs.csv",
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
+        code=package_code("reporting.report"),
     output:
         report=report(
             f"{STUDY_FOLDER}/report.html",

@@ -54,4 +54,6 @@ rule train:
     # exec: a signal of the scheduler reaches the trainer itself, which then saves its state.
     shell:
         'exec python -m kvformer train --run {params.run:q} --out "$(dirname {output.summary:q})"'
-        ' --data "$KVFORMER_PREPARED" --device "$KVFORMER_DEVICE" > {log:q} 2>&1'
+        ' --data "$KVFORMER_PREPARED" --device "$KVFORMER_DEVICE"'
+        ' --checkpoint-seconds "$KVFORMER_CHECKPOINT_SECONDS" ${{KVFORMER_KEEP_WEIGHTS:+--keep-weights}}'
+        " > {log:q} 2>&1"

@@ -1,0 +1,47 @@
+"""Which source files of this package a module depends on, read from import statements without importing anything."""
+
+import ast
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+
+def source_files(*modules: str, without: Collection[str] = ()) -> list[Path]:
+    """Files of `modules` and of all that they import from this package, directly or not, wherever the import stands; sorted.
+
+    modules, without: dotted names relative to the package (`training.run`). What is in `without` is neither listed nor followed.
+    """
+    found: dict[str, Path] = {}
+    pending = list(modules)
+    while pending:
+        module = pending.pop()
+        path = _path_of(module)
+        if path is not None and module not in found and module not in without:
+            found[module] = path
+            pending.extend(_imports(path))
+    return sorted(found.values())
+
+
+def _path_of(module: str) -> Path | None:
+    path = PACKAGE.joinpath(*module.split("."))
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Dotted names, relative to the package, that a file may import; a name of an attribute leads to no file."""
+    prefix = f"{PACKAGE.name}."
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            if name.startswith(prefix):
+                relative = name.removeprefix(prefix)
+                yield relative
+                # Importing a module runs the packages that it lies in.
+                parts = relative.split(".")
+                yield from (".".join(parts[:depth]) for depth in range(1, len(parts)))
