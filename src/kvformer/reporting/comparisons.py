@@ -29,17 +29,20 @@ class Cells:
     @classmethod
     def of(cls, scores: pd.DataFrame) -> "Cells":
         """Split a scores frame."""
-        values: dict[tuple[str, str, str], pd.Series] = {}
+        values: dict[tuple[str, str, str], dict[int, float]] = {}
         lost: dict[tuple[str, str, str], dict[int, str]] = {}
-        for names, group in scores.groupby(["task", "setting", "variant"], sort=False):
-            good = usable(group)
-            bad = group.drop(good.index)
-            task, setting, variant = map(str, names)
-            values[task, setting, variant] = good.set_index("seed")["value"].sort_index()
-            # A finished run can still lack its metric, or hold one that is no number.
-            words = bad["status"].where(bad["status"] != "finished", "finished without a value")
-            lost[task, setting, variant] = dict(zip(bad["seed"], words, strict=True))
-        return cls(values, lost)
+        counted = set(usable(scores).index)
+        columns = scores[["task", "setting", "variant", "seed", "value", "status"]]
+        for index, task, setting, variant, seed, value, status in columns.itertuples(name=None):
+            cell = (task, setting, variant)
+            values.setdefault(cell, {})
+            lost.setdefault(cell, {})
+            if index in counted:
+                values[cell][seed] = value
+            else:
+                # A finished run can still lack its metric, or hold one that is no number.
+                lost[cell][seed] = "finished without a value" if status == "finished" else status
+        return cls({cell: pd.Series(found, dtype=float).sort_index() for cell, found in values.items()}, lost)
 
     def get(self, task: str, setting: str, variant: str) -> pd.Series:
         """Values by seed; empty where the study has no such runs."""
@@ -70,7 +73,7 @@ def summarise(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> p
     (not per setting), seed_sd, setting_sd, minimum, maximum, parameters, lost.
     """
     cells = Cells.of(scores)
-    parameters = usable(scores).groupby(["task", "setting", "variant"])["parameters"].max()
+    parameters = usable(scores).groupby(["task", "setting", "variant"])["parameters"].max().to_dict()
     rows = []
     for task, name, settings, metric, goal in _blocks(scores, study, by_setting):
         for variant in study.variants:
@@ -89,7 +92,8 @@ def summarise(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> p
                 | ({} if by_setting else _bootstrap(groups))
                 | {"seed_sd": seed_sd, "setting_sd": setting_sd}
                 | {"minimum": pooled.min(), "maximum": pooled.max()}
-                | {"parameters": parameters.reindex(pd.MultiIndex.from_tuples(keys)).max(), "lost": "; ".join(lost)}
+                | {"parameters": max((parameters[key] for key in keys if key in parameters), default=np.nan)}
+                | {"lost": "; ".join(lost)}
             )
     return pd.DataFrame(rows)
 
