@@ -13,15 +13,15 @@ from kvformer.reporting.figures.layout import finish
 from kvformer.reporting.style import GREY, WIDTH
 
 FAMILY_CAPTION = (
-    "Attention in the last layer of the first run of each variant, averaged over heads, for one test item: the logits"
-    " before the softmax and the weights after it. A row is a query, a column a key, grey is masked. Each map has its"
-    " own colour scale, whose ends are written below it; weights are coloured by their square root, so that small "
-    "ones show. The logits of kv are a symmetric matrix, its weights are not."
+    "The last layer of the first run of each variant, averaged over heads, for one test item: the logits before the "
+    "softmax and the weights after it. A row is a query, a column a key, grey is masked. Each map has its own colour "
+    "scale, whose ends are written below it; weights are coloured by their square root, so that small ones show. The "
+    "logits of kv are a symmetric matrix, its weights are not."
 )
 HEADS_CAPTION = (
-    "Attention of the heads of the first run of each variant, for one test item: the logits before the softmax and "
-    "the weights after it (coloured by their square root). In each map a row is a query, a column a key, grey is "
-    "masked; each map has its own colour scale."
+    "The first run of each variant, for one test item: the logits before the softmax and the weights after it "
+    "(coloured by their square root). In each map a row is a query, a column a key, grey is masked; each map has its "
+    "own colour scale."
 )
 MAX_LAYERS = 4
 MAX_HEADS = 8

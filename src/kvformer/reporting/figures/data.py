@@ -71,6 +71,11 @@ def load_curves(results: Path) -> pd.DataFrame:
     return curves
 
 
+def _is_one_of(frame: pd.DataFrame, runs: pd.DataFrame) -> bool | np.ndarray:
+    """Which rows of `frame` belong to one of `runs`."""
+    return pd.MultiIndex.from_frame(frame[KEYS]).isin(pd.MultiIndex.from_frame(runs[KEYS])) if len(runs) else False
+
+
 class FigureData:
     """Everything that figures are drawn from. `results` is the folder results/<name> of a collected study."""
 
@@ -82,6 +87,8 @@ class FigureData:
         # Where a grid is there for tuning only, each variant counts with the point that suits it best.
         self.scores, self.choices = select(self.runs, self.study)
         self.curves = load_curves(results)
+        diverged = self.expected[self.expected["status"] == "diverged"]
+        self.curves["diverged"] = _is_one_of(self.curves, diverged)
         self.variants: list[str] = self.study.variants
         self.labels: dict[str, str] = {
             variant["name"]: variant.get("label") or variant["name"] for variant in self.study.content["variants"]
@@ -153,12 +160,6 @@ class FigureData:
     def curve_metrics(self, task: Task) -> list[str]:
         """The metric keys recorded over time for a task, in the order of their names."""
         return sorted(metric for name, metric in self._curves if name == task.name)
-
-    @cached_property
-    def diverged(self) -> set[tuple[str, str, str, int]]:
-        """Task, setting, variant and seed of the runs that diverged."""
-        frame = self.expected[self.expected["status"] == "diverged"]
-        return set(frame[KEYS].itertuples(index=False, name=None))
 
     def notes(self, tasks: list[Task]) -> str:
         """A sentence on the runs of these tasks that are not in the means; empty if all are."""

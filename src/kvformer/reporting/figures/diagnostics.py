@@ -12,10 +12,10 @@ from kvformer.reporting.figures.loss import plot_variants
 from kvformer.reporting.style import WIDTH
 
 CAPTION = (
-    "Attention during training on fixed validation examples, a column for each layer. Gain: the factor s on the "
-    "logits, of variants that have one. Symmetry: 1 for symmetric logits, −1 for antisymmetric ones. Entropy: of the "
-    "attention rows, as a share of that of uniform attention. Diagonal: the mean weight of a token on itself. A curve"
-    " is the mean over seeds, its band reaches from the lowest to the highest seed."
+    "On fixed validation examples, a column for each layer. Gain: the factor s on the logits, of variants that have "
+    "one. Symmetry: 1 for symmetric logits, −1 for antisymmetric ones. Entropy: of the attention rows, as a share of "
+    "that of uniform attention. Diagonal: the mean weight of a token on itself. A curve is the mean over seeds, its "
+    "band reaches from the lowest to the highest seed."
 )
 PREFIX = "diagnostics/layer"
 ORDER = ("gain", "symmetry", "entropy", "diagonal")

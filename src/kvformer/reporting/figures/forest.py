@@ -16,9 +16,9 @@ from kvformer.reporting.study import quantity
 from kvformer.reporting.style import GREY, WIDTH
 
 CAPTION = (
-    "Paired differences to the baseline: the same seed gives both variants the same data and order. Mark: mean "
-    "difference, bar: its 95 % interval, shaded: the margin fixed beforehand within which a difference counts as "
-    "equivalent. An arrow head means that the interval goes on beyond the panel."
+    "The same seed gives a variant and the baseline the same data and order. Mark: mean difference, bar: its 95 % "
+    "interval, shaded: the margin fixed beforehand within which a difference counts as equivalent. An arrow head "
+    "means that the interval goes on beyond the panel."
 )
 Record = dict[str, Any]
 ROW = 0.23

@@ -13,10 +13,10 @@ from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.style import BAND_ALPHA, WIDTH
 
 CAPTION = (
-    "Loss during training, above against the seconds spent in optimisation steps, below against steps; left on "
-    "training, right on validation data. A curve is the mean over seeds (and over settings, where a task has "
-    "several), its band reaches from the lowest to the highest seed. A run that diverged is drawn as a thin line of "
-    "its own that ends in a cross, at the last finite loss or where it leaves the panel."
+    "Above against the seconds spent in optimisation steps, below against steps; left the loss on training, right on "
+    "validation data. A curve is the mean over seeds (and over settings, where a task has several), its band reaches "
+    "from the lowest to the highest seed. A run that diverged is a thin line of its own that ends in a cross, at the "
+    "last finite loss or where it leaves the panel."
 )
 LOSSES = ("train/loss", "validation/loss")
 SMOOTH_ABOVE = 200
@@ -62,8 +62,7 @@ def plot_variants(
         style = data.styles[variant]
         counted = settings or data.counted(task, variant)
         own = frame[(frame["variant"] == variant) & frame["setting"].isin(counted)]
-        runs = zip(own["setting"], own["seed"], strict=True)
-        bad = np.array([(task.name, setting, variant, seed) in data.diverged for setting, seed in runs], dtype=bool)
+        bad = own["diverged"].to_numpy()
         for _, run in own[bad].groupby(["setting", "seed"], sort=True):
             finite = run[np.isfinite(run["value"])]
             if not finite.empty:

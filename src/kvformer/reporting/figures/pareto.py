@@ -21,7 +21,7 @@ CAPTION = (
 COSTS = {
     "parameters": "Parameters",
     "macs": "MACs",
-    "cache_bytes": "Cache (bytes)",
+    "cache_bytes_per_token": "Cache (bytes a token)",
     "step_seconds": "Training step (s)",
 }
 """Columns of runs.csv and profile.csv that are costs, with their axis labels."""
