@@ -251,18 +251,29 @@ def _incomplete_table(raw: pd.DataFrame) -> Table:
 
 def _provenance_table(raw: pd.DataFrame, study: Study) -> Table:
     """Where data and code of each task come from."""
-    names = ["task", "protocol", "data_label", "data_source", "data_sha256", "git_commit", "git_dirty"]
+    names = ["task", "protocol", "data_label", "data_source", "git_commit", "git_dirty"]
     done = raw[raw["status"].isin(["finished", "diverged"])]
-    counts = done.groupby(names, sort=False).size().reset_index(name="runs")
+    groups = done.groupby(names, sort=False)["data_sha256"]
+    counts = groups.agg(runs="size", digests=_digests).reset_index()
     columns = {
         "task": counts["task"],
         "protocol": counts["protocol"],
         "data": counts["data_label"],
         "source": counts["data_source"],
-        "SHA-256": counts["data_sha256"].str.split("; ").map(lambda parts: "; ".join(part[:12] for part in parts)),
+        "SHA-256": counts["digests"],
         "commit": counts["git_commit"].str[:12],
         "uncommitted changes": counts["git_dirty"].map({"True": "yes", "False": "no"}).fillna("unknown"),
         "runs": counts["runs"].map(whole),
     }
-    caption = f"Data and code of the runs of study '{study.name}'. Digests and commits are cut to 12 digits."
+    caption = (
+        f"Data and code of the runs of study '{study.name}'. Digests and commits are cut to 12 digits; generated data "
+        "have a digest for every seed and setting (runs.csv lists them)."
+    )
     return Table("provenance", caption, pd.DataFrame(columns).astype(str))
+
+
+def _digests(values: pd.Series) -> str:
+    digests = list(dict.fromkeys(values))
+    if len(digests) > 1:
+        return f"{len(digests)} digests"
+    return "; ".join(part[:12] for part in digests[0].split("; "))
