@@ -14,12 +14,25 @@ report: "workflow/report/workflow.rst"
 include: "workflow/rules/common.smk"
 
 
+# On a cluster these stay where Snakemake runs: they take seconds, need the internet, or must write to MLflow alone.
+localrules:
+    all,
+    study,
+    code,
+    prepare,
+    track,
+
+
+# The runs are asked for by themselves: after a failure there are tables of the other runs, which must not count as the whole.
 rule all:
     input:
+        runs=[f"{STUDY_FOLDER}/{path}/summary.json" for path in RUNS],
         report=f"{STUDY_FOLDER}/report.html",
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
         tracked=TRACKED,
+    message:
+        "The study is complete"
 
 
 include: "workflow/rules/data.smk"

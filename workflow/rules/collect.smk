@@ -3,8 +3,6 @@ rule study:
         study=f"{STUDY_FOLDER}/study.json",
     log:
         f"{STUDY_FOLDER}/logs/study.log",
-    conda:
-        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,
@@ -14,8 +12,7 @@ rule study:
     message:
         "Write down the study"
     run:
-        write_json(Path(output.study), MANIFEST)
-        Path(log[0]).write_text(f"{len(RUNS)} runs, digest {params.digest}\n")
+        write_study(output.study, log[0])
 
 
 rule collect:

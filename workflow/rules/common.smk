@@ -124,6 +124,12 @@ def run_gpu(wildcards):
     return task_resources(wildcards).gpu
 
 
+def write_study(path, log):
+    """Write the study as data, for reporting."""
+    write_json(Path(path), MANIFEST)
+    Path(log).write_text(f"{path}: {len(RUNS)} runs\n", encoding="utf-8")
+
+
 def next_steps():
     """What has been made and what to do with it."""
     return f"""

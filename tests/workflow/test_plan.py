@@ -1,0 +1,71 @@
+"""What Snakemake plans from nothing, and what it says when it cannot."""
+
+import pytest
+
+STUDY = {
+    "name": "small",
+    "seeds": 1,
+    "variants": ["qkv", "kv"],
+    "tasks": {
+        "reverse": {
+            "data": {"length": 8, "train_examples": 500, "validation_examples": 100, "test_examples": 100},
+            "model": {"dim": 16, "layers": 1, "heads": 2},
+            "training": {"steps": 5, "batch_size": 50, "evaluations": 1},
+        }
+    },
+}
+
+
+def test_the_default_study_is_planned_in_full(project):
+    plan = project.plan()
+    assert plan["train"] == 8 * 3 * 3
+    assert plan["prepare"] == 3
+    assert plan["all"] == plan["study"] == plan["collect"] == plan["track"] == 1
+
+
+def test_a_given_file_replaces_the_default_one(project):
+    assert project.plan(*project.study(STUDY))["train"] == 2
+
+
+def test_the_profile_is_found_by_itself(project):
+    assert "Using workflow specific profile profiles/default" in project.snakemake("--dry-run").stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tasks": {"revers": {}}}, "revers"),
+        ({"seeds": "many"}, "many"),
+        ({"tasks": {"reverse": {"model": {"dim": 30, "heads": 4}}}}, "multiple of heads"),
+        ({"variants": ["qkv", "kw"]}, "'kw'"),
+    ],
+)
+def test_a_mistake_stops_everything_with_one_line(project, change, said):
+    result = project.snakemake("--cores", "1", *project.study({**STUDY, **change}))
+    assert result.returncode != 0
+    assert "Traceback" not in result.stdout
+    lines = [line for line in result.stdout.splitlines() if said in line]
+    assert len(lines) == 1
+    assert not (project.folder / "results").exists()
+
+
+def test_a_failed_run_is_reported_and_the_others_are_kept(project):
+    config = project.study(STUDY)
+    runs = project.folder / "results" / "small" / "runs" / "reverse" / "default"
+    (runs / "kv" / "seed0").mkdir(parents=True)
+    obstacle = runs / "kv" / "seed0" / "progress"
+    obstacle.write_text("a file where the trainer needs a folder")
+
+    result = project.snakemake("--cores", "2", "--retries", "0", *config)
+    assert result.returncode != 0
+    assert "The study is incomplete" in result.stdout
+    assert (runs / "qkv" / "seed0" / "summary.json").is_file()
+    table = (project.folder / "results" / "small" / "runs.csv").read_text()
+    assert ",finished," in table
+    assert ",failed," in table or ",missing," in table
+    assert (project.folder / "results" / "small" / "report.html").is_file()
+
+    obstacle.unlink()
+    plan = project.plan(*config)
+    assert plan["train"] == 1
+    assert plan["collect"] == 1

@@ -1,0 +1,129 @@
+"""The whole workflow, small, in a folder with a space in its name."""
+
+import csv
+import json
+import sqlite3
+
+import pytest
+import yaml
+
+SMOKE = ("--configfile", "config/smoke.yaml")
+
+
+def test_every_result_is_there(finished):
+    study = finished.folder / "results" / "smoke"
+    runs = json.loads((study / "study.json").read_text())["runs"]
+    assert len(runs) == 18
+    for run in runs:
+        folder = study / run["path"]
+        present = {path.name for path in folder.iterdir()}
+        assert {"config.json", "metrics.jsonl", "summary.json", "provenance.json", "attention.npz"} <= present
+        assert "progress" not in present
+        assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
+    with (study / "runs.csv").open() as stream:
+        assert {row["status"] for row in csv.DictReader(stream)} == {"finished"}
+    for folder, endings in (("tables", {".csv", ".md", ".tex"}), ("figures", {".png", ".svg", ".pdf"})):
+        assert {path.suffix for path in (study / folder).iterdir()} >= endings
+    assert (study / "report.html").stat().st_size > 10_000
+
+
+def test_runs_are_in_mlflow_and_nowhere_else(finished):
+    with sqlite3.connect(finished.folder / "results" / "mlflow" / "mlflow.db") as store:
+        assert store.execute("select count(*) from runs").fetchone() == (18,)
+    assert not (finished.folder / "mlruns").exists()
+    assert not (finished.folder / "mlflow.db").exists()
+
+
+def test_every_job_logged_what_it_printed(finished):
+    study = finished.folder / "results" / "smoke"
+    log = (study / "logs" / "runs" / "reverse" / "default" / "kv" / "seed0.log").read_text()
+    assert "step 40/40" in log, "progress goes to standard error"
+    assert "finished:" in log, "the summary goes to standard output"
+    assert len(list((study / "benchmarks").rglob("*.jsonl"))) == 18
+
+
+def test_the_user_is_told_what_to_do_next(finished):
+    output = (finished.folder / "output.txt").read_text()
+    assert "results/smoke/report.html" in output
+    assert "kvformer ui" in output
+    assert "mlflow ui --backend-store-uri sqlite:///results/mlflow/mlflow.db" in output
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    result = finished.snakemake("--cores", "2", *SMOKE)
+    assert result.returncode == 0
+    assert "Nothing to be done" in result.stdout
+
+
+def test_a_new_seed_plans_its_runs_and_the_aggregation(finished):
+    plan = finished.plan(*SMOKE, "--config", "seeds=3")
+    once = ("study", "collect", "tables", "figures", "report", "track", "all")
+    assert plan == {"train": 9, **dict.fromkeys(once, 1)}
+
+
+@pytest.fixture
+def study(finished):
+    """The smoke study, to be changed."""
+    return yaml.safe_load((finished.folder / "config" / "smoke.yaml").read_text(encoding="utf-8"))
+
+
+def test_how_jobs_run_plans_nothing(finished, study):
+    study["execution"] = {
+        "device": "cpu",
+        "log_level": "debug",
+        "tracking_uri": "http://127.0.0.1:1",
+        "data_folder": "elsewhere",
+        "checkpoint_seconds": 5.0,
+    }
+    study["tasks"]["reverse"]["resources"] = {"mem_mb": 3000, "runtime": 5}
+    assert finished.plan(*finished.study(study)) == {}
+
+
+def test_a_learning_rate_plans_its_task_alone(finished, study):
+    study["tasks"]["reverse"]["training"]["learning_rate"] = 0.002
+    result = finished.snakemake("--dry-run", *finished.study(study))
+    trained = [line for line in result.stdout.splitlines() if ": Train " in line]
+    assert len(trained) == 6
+    assert all(" on reverse " in line for line in trained)
+
+
+def test_touched_code_plans_nothing(finished):
+    for path in (finished.folder / "src").rglob("*.py"):
+        path.touch()
+    assert finished.plan(*SMOKE) == {}
+
+
+def _plan_after_edit(project, name, addition="\n# a remark\n"):
+    path = project.folder / "src" / "kvformer" / name
+    original = path.read_text(encoding="utf-8")
+    path.write_text(original + addition, encoding="utf-8")
+    try:
+        return project.plan(*SMOKE)
+    finally:
+        path.write_text(original, encoding="utf-8")
+
+
+def test_an_edited_training_module_plans_training(finished):
+    assert _plan_after_edit(finished, "training/loop.py")["train"] == 18
+
+
+def test_an_edited_task_plans_the_tasks_of_its_file(finished):
+    assert _plan_after_edit(finished, "tasks/synthetic.py")["train"] == 6
+
+
+def test_edited_reporting_plans_no_training(finished):
+    plan = _plan_after_edit(finished, "reporting/tables.py")
+    assert plan["tables"] == 1
+    assert "train" not in plan
+
+
+def test_an_edited_table_of_variants_plans_the_changed_variant(finished):
+    assert _plan_after_edit(finished, "variants.py") == {}
+    changed = "\nfrom dataclasses import replace\nVARIANTS['kv'] = replace(VARIANTS['kv'], widen_mlp=True)\n"
+    assert _plan_after_edit(finished, "variants.py", changed)["train"] == 6
+
+
+def test_snakemake_can_write_its_own_report(finished):
+    result = finished.snakemake(*SMOKE, "--report", "report.zip")
+    assert result.returncode == 0, result.stdout
+    assert (finished.folder / "report.zip").stat().st_size > 100_000
