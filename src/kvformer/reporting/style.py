@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,11 @@ def variant_styles(names: Iterable[str]) -> dict[str, VariantStyle]:
     names = list(names)
     styles = {name: KNOWN[name] for name in names if name in KNOWN}
     taken: set[int] = set()
+    places = len(OTHER_COLOURS)
     for name in sorted(set(names) - set(KNOWN)):
-        places = len(OTHER_COLOURS)
         start = int(hashlib.sha256(name.encode()).hexdigest(), 16) % places
-        place = next((p for k in range(places) if (p := (start + k) % places) not in taken), start + places)
+        candidates = (turn * places + (start + step) % places for turn in count() for step in range(places))
+        place = next(candidate for candidate in candidates if candidate not in taken)
         taken.add(place)
         styles[name] = VariantStyle(
             OTHER_COLOURS[place % places],

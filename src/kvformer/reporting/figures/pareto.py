@@ -55,7 +55,7 @@ def load_costs(data: FigureData) -> pd.DataFrame:
         setting in data.counted(data.tasks[task], variant)
         for task, setting, variant in table[cell].itertuples(index=False, name=None)
     ]
-    return table[counted].groupby(["task", "variant"], sort=False).mean(numeric_only=True)
+    return table[np.array(counted, dtype=bool)].groupby(["task", "variant"], sort=False).mean(numeric_only=True)
 
 
 def draw_family(data: FigureData, family: str, tasks: list[Task], costs: pd.DataFrame) -> Figure:

@@ -1,0 +1,418 @@
+"""Figures: what they show is what the files say, they look alike everywhere, and the same files give the same bytes."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from fake_study import DIVERGED, write_fake_study
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from kvformer.errors import KvformerError
+from kvformer.files import write_json
+from kvformer.reporting import style
+from kvformer.reporting.collect import RUN_COLUMNS, collect
+from kvformer.reporting.figures import (
+    KINDS,
+    attention,
+    diagnostics,
+    grid,
+    loss,
+    pareto,
+    write_figures,
+)
+from kvformer.reporting.figures.data import FigureData, axis_label
+from kvformer.reporting.style import VariantStyle, figure_style, save, variant_styles
+from kvformer.variants import VARIANTS
+
+Figures = dict[str, dict[str, Figure]]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def data(collected: Path) -> FigureData:
+    return FigureData(collected)
+
+
+@pytest.fixture(scope="module")
+def figures(data: FigureData) -> Figures:
+    """Every figure by kind, and by the task or family it shows."""
+    with figure_style():
+        return {kind.name: dict(kind.draw(data)) for kind in KINDS}
+
+
+@pytest.fixture(autouse=True)
+def look() -> Iterator[None]:
+    with figure_style():
+        yield
+
+
+def lightness(colour: str) -> float:
+    """CIE L*, 0 (black) to 100 (white): what is left of a colour in grey."""
+    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    luminance = float(np.dot(channels, [0.2126, 0.7152, 0.0722]))
+    return 116 * luminance ** (1 / 3) - 16 if luminance > 0.008856 else 903.3 * luminance
+
+
+def identity(variant: VariantStyle) -> tuple[str, object, str]:
+    return variant.colour, variant.dash, variant.marker
+
+
+def test_every_variant_has_a_look_of_its_own() -> None:
+    names = [*VARIANTS, *(f"mine{index}" for index in range(30))]
+    styles = variant_styles(names)
+    assert list(styles) == names
+    assert len({identity(found) for found in styles.values()}) == len(names)
+    assert variant_styles(reversed(names)) == styles
+    assert variant_styles(["qkv", "other"])["qkv"] == styles["qkv"] == style.KNOWN["qkv"]
+
+
+def test_the_papers_variants_differ_in_grey_and_in_line() -> None:
+    three = [style.KNOWN[name] for name in ("qkv", "kv", "kv_pos")]
+    levels = sorted(lightness(found.colour) for found in three)
+    assert min(np.diff(levels)) > 15 and levels[-1] < 80
+    assert len({found.dash for found in three}) == len({found.marker for found in three}) == 3
+
+
+def test_every_kind_is_drawn_for_every_task_or_family(figures: Figures) -> None:
+    found = {kind: list(drawn) for kind, drawn in figures.items()}
+    tasks, families = ["reverse", "copy", "sort", "mnist", "characters"], ["synthetic", "vision", "language"]
+    assert found == {
+        "accuracy": families,
+        "forest": ["accuracy", "loss"],
+        "pareto": families,
+        "grid": ["copy", "sort"],
+        "loss": tasks,
+        "settings": ["copy", "sort"],
+        "epochs": ["characters"],
+        "attention": families,
+        "heads": tasks,
+        "diagnostics": tasks,
+    }
+
+
+HASHED = ("forest", "grid", "loss", "heads")
+
+
+def hashes(results: Path, folder: Path) -> dict[str, str]:
+    """SHA-256 of the files of one figure of each kind that draws in a way of its own."""
+    data = FigureData(results)
+    with figure_style():
+        drawn = {kind.name: next(kind.draw(data))[1] for kind in KINDS if kind.name in HASHED}
+        paths = [path for name, figure in drawn.items() for path in save(figure, folder / name)]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def test_same_files_same_bytes_whatever_the_user_has_set(collected: Path, tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("font.size: 20\nlines.linewidth: 9\nsavefig.dpi: 50\nsvg.fonttype: none\n")
+    moved = tmp_path / "else where" / "fake"
+    shutil.copytree(collected, moved)
+    code = f"""
+import json, sys
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(ROOT / "src")!r}]
+from pathlib import Path
+from test_figures import hashes
+print(json.dumps(hashes(Path({str(moved)!r}), Path({str(tmp_path / "there")!r}))))
+"""
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "7",
+        "MATPLOTLIBRC": str(tmp_path),
+        "TZ": "Asia/Tokyo",
+        "LC_ALL": "C",
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    here = hashes(collected, tmp_path / "here")
+    assert len(here) == 3 * len(HASHED)
+    assert json.loads(done.stdout) == here
+
+
+def texts(figure: Figure) -> list[Text]:
+    """The texts that are drawn: tick labels outside their axis are not."""
+    hidden = {
+        id(label)
+        for ax in figure.findobj(matplotlib.axes.Axes)
+        for axis in (ax.xaxis, ax.yaxis)
+        for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+        for label in (tick.label1, tick.label2)
+        if not min(axis.get_view_interval()) - 1e-9 <= tick.get_loc() <= max(axis.get_view_interval()) + 1e-9
+    }
+    return [
+        text
+        for text in figure.findobj(Text)
+        if text.get_visible() and text.get_text().strip() and id(text) not in hidden and text.get_figure() is not None
+    ]
+
+
+@pytest.mark.parametrize("kind", [kind.name for kind in KINDS])
+def test_no_text_overlaps_another_or_leaves_the_figure(figures: Figures, kind: str) -> None:
+    for of, figure in figures[kind].items():
+        FigureCanvasAgg(figure).draw()
+        renderer = figure.canvas.get_renderer()
+        boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts(figure) if text.get_visible()]
+        assert boxes
+        width, height = figure.bbox.width, figure.bbox.height
+        for index, (label, box) in enumerate(boxes):
+            assert box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1, (of, label)
+            for other, its in boxes[index + 1 :]:
+                across = min(box.x1, its.x1) - max(box.x0, its.x0)
+                along = min(box.y1, its.y1) - max(box.y0, its.y0)
+                assert across < 2 or along < 4, f"{kind}-{of}: {label!r} overlaps {other!r}"
+
+
+def test_loss_is_the_mean_over_seeds_and_a_diverged_run_is_drawn_apart(
+    data: FigureData, figures: Figures, collected: Path
+) -> None:
+    curves = pd.read_csv(collected / "curves.csv.gz")
+    task, _, variant, seed = DIVERGED
+    own = curves[(curves["task"] == task) & (curves["variant"] == variant) & (curves["metric"] == "validation/loss")]
+    figure = figures["loss"][task]
+    by_step = figure.axes[3]
+    colour = data.styles[variant].colour
+    mean, lost = (
+        next(line for line in by_step.get_lines() if line.get_color() == colour and line.get_marker() == marker)
+        for marker in ("None", loss.DIVERGED_MARKER)
+    )
+    whole = own[own["seed"] != seed]
+    expected = whole.groupby("step")["value"].mean()
+    assert list(mean.get_xdata()) == list(expected.index)
+    assert mean.get_ydata() == pytest.approx(expected.to_numpy())
+    gone = own[(own["seed"] == seed) & (own["setting"] == DIVERGED[1])]
+    assert list(lost.get_xdata()) == list(gone["step"])
+    assert "1 of 12 runs diverged" in figure._supxlabel.get_text()
+
+
+def test_average_leaves_out_what_not_every_seed_has() -> None:
+    rows = [(setting, seed, step) for setting in "ab" for seed in (0, 1) for step in (10, 20)]
+    frame = pd.DataFrame(rows, columns=["setting", "seed", "step"]).assign(elapsed=lambda f: f["step"] / 10 + f["seed"])
+    frame["value"] = [1.0, 2, 3, 4, 5, 6, 7, 8]
+    along, mean, low, high = loss.average(frame, "elapsed", 2)
+    assert along.tolist() == [1.5, 2.5]
+    assert mean.tolist() == [4.0, 5.0] and low.tolist() == [3.0, 4.0] and high.tolist() == [5.0, 6.0]
+    torn = frame.drop(index=1)  # setting a, seed 0, step 20
+    along, mean, _, _ = loss.average(torn, "step", 2)
+    assert along.tolist() == [10.0] and mean.tolist() == [4.0]
+    assert loss.average(frame[frame["setting"] == "a"], "step", 2) is None
+    assert loss.average(frame.iloc[:0], "step", 2) is None
+
+
+def test_long_curves_are_smoothed_by_a_hundredth() -> None:
+    frame = pd.DataFrame({"setting": "a", "seed": 0, "step": range(1000), "value": [0.0, 1.0] * 500})
+    along, mean, _, _ = loss.average(frame, "step", 1)
+    assert len(along) == 991 and mean == pytest.approx(np.full(991, 0.5))
+
+
+def test_accuracy_shows_every_seed_and_the_interval(data: FigureData, figures: Figures) -> None:
+    figure = figures["accuracy"]["vision"]
+    task = data.tasks["mnist"]
+    full, zoom = figure.axes
+    assert [bar.get_height() for bar in full.patches] == pytest.approx(
+        [data.estimate(task, v).mean for v in data.variants]
+    )
+    for variant, count in (("qkv", 6), ("kv", 5), ("kv_pos", 5)):
+        lines = [line for line in zoom.get_lines() if line.get_color() == data.styles[variant].colour]
+        seeds, interval, mean = lines
+        found = data.estimate(task, variant)
+        assert len(seeds.get_ydata()) == count and np.mean(seeds.get_ydata()) == pytest.approx(found.mean)
+        assert list(interval.get_ydata()) == pytest.approx([found.low, found.high])
+        assert list(mean.get_ydata()) == pytest.approx([found.mean])
+
+
+def test_forest_marks_are_the_paired_differences(data: FigureData, figures: Figures) -> None:
+    figure = figures["forest"]["accuracy"]
+    (ax,) = figure.axes
+    table = data.differences
+    expected = 100 * table[table["metric"] == "test/accuracy"]["difference"]
+    marks = [line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() in ("s", "^")]
+    assert marks == pytest.approx(list(expected))
+    shaded = {round(float(abs(x)), 6) for band in ax.collections for x in band.get_paths()[0].vertices[:, 0]}
+    assert shaded == {1.0}
+    words = [text.get_text() for text in ax.texts]
+    assert words == [
+        f"{text}  {verdict}, n = {n}".replace("-", "−")
+        for text, verdict, n in zip(
+            [f"{value:+.2f}" for value in expected],
+            *(table[table["metric"] == "test/accuracy"][name] for name in ("verdict", "n")),
+            strict=True,
+        )
+    ]  # fmt: skip
+
+
+def test_tuned_grid_counts_at_each_variants_own_best_setting(data: FigureData) -> None:
+    task = data.tasks["sort"]
+    assert data.counted(task, "qkv") == ("lr0.001",) and data.counted(task, "kv") == ("lr0.01",)
+    own = data.expected.query("task == 'sort' and variant == 'kv' and setting == 'lr0.01'")["value"]
+    assert data.estimate(task, "kv").mean == pytest.approx(100 * own.mean())
+
+
+def test_logits_of_kv_are_symmetric_and_masked_positions_stay_out(data: FigureData, figures: Figures) -> None:
+    maps = data.attention(data.tasks["reverse"])
+    values = attention._values(maps["kv"], "logits")
+    assert np.allclose(values[0], np.swapaxes(values[0], -1, -2))
+    assert not np.allclose(attention._values(maps["qkv"], "logits")[0], np.swapaxes(values[0], -1, -2))
+    for kind in attention.KINDS:
+        causal = attention._values(maps["kv"], kind)[1]
+        assert (
+            np.isnan(causal[:, *np.triu_indices(16, 1)]).all() and not np.isnan(causal[:, *np.tril_indices(16)]).any()
+        )
+    figure = figures["heads"]["reverse"]
+    picture = figure.axes[2].get_images()[0].get_array()  # kv, logits: two layers of four heads, 16 tokens, gaps of one
+    assert picture.shape == (33, 67, 3)
+    assert picture[17, 15].tolist() == list(attention.MASKED) and picture[:, 16].min() == picture[16].min() == 1
+
+
+def test_pareto_front_holds_what_nothing_beats_in_both() -> None:
+    places = [(3.0, 0.9), (1.0, 0.5), (2.0, 0.9), (2.0, 0.7), (4.0, 0.8)]
+    assert pareto.pareto_front(places, "max") == [(1.0, 0.5), (2.0, 0.9)]
+    assert pareto.pareto_front(places, "min") == [(1.0, 0.5)]
+    assert pareto.pareto_front([], "max") == []
+
+
+def test_pareto_adds_the_costs_of_the_profile(collected: Path, tmp_path: Path) -> None:
+    for name in ("study.json", "runs.csv", "curves.csv.gz"):
+        shutil.copy(collected / name, tmp_path)
+    rows = [
+        f"{task},{variant},{100 + index}"
+        for task in ("mnist", "reverse")
+        for index, variant in enumerate(("qkv", "kv", "kv_pos"))
+    ]
+    (tmp_path / "profile.csv").write_text("\n".join(["task,variant,macs", *rows, ""]))
+    figures = dict(pareto.draw(FigureData(tmp_path)))
+    assert [ax.get_xlabel() for ax in figures["vision"].axes] == ["Parameters", "MACs"]
+    points = [line.get_xdata()[0] for line in figures["vision"].axes[1].get_lines() if line.get_marker() in "os^"]
+    assert points == [100, 101, 102]
+
+
+@pytest.fixture
+def heat_data(tmp_path: Path) -> FigureData:
+    """A finished grid over two keys, without curves: qkv at 0.5 everywhere, kv better where dim is 64."""
+    runs, rows = [], []
+    for dim in (32, 64):
+        for layers in (1, 2):
+            for variant in ("qkv", "kv"):
+                run = {"task": "copy", "setting": f"d{dim}l{layers}", "variant": variant, "seed": 0}
+                overrides = {"model.dim": dim, "model.layers": layers}
+                runs.append({**run, "overrides": overrides, "hash": "", "path": f"runs/{dim}/{layers}/{variant}"})
+                value = 0.5 + 0.1 * (variant == "kv" and dim == 64)
+                facts = {"family": "synthetic", "status": "finished", "metric": "test/accuracy", "value": value}
+                rows.append({**run, **facts, "goal": "max", "primary": True, "parameters": 10})
+    task = {
+        "name": "copy",
+        "label": "Copy",
+        "family": "synthetic",
+        "metric": "test/accuracy",
+        "goal": "max",
+        "chance": 0.1,
+    }
+    variants = [{"name": name, "label": name, "formula": "", "reference": ""} for name in ("qkv", "kv")]
+    study = {"name": "grid", "description": "", "protocol": "published", "baseline": "qkv", "equivalence_margin": {}}
+    write_json(tmp_path / "study.json", study | {"variants": variants, "tasks": [task], "runs": runs})
+    pd.DataFrame(rows, columns=RUN_COLUMNS).to_csv(tmp_path / "runs.csv", index=False)
+    pd.DataFrame(columns=["task", "setting", "variant", "seed", "metric", "step", "epoch", "elapsed", "value"]).to_csv(
+        tmp_path / "curves.csv.gz", index=False
+    )
+    return FigureData(tmp_path)
+
+
+def test_heat_map_shows_the_baseline_and_the_differences(heat_data: FigureData) -> None:
+    assert grid.varying_keys(heat_data, heat_data.tasks["copy"]) == ["model.dim", "model.layers"]
+    base, difference = dict(grid.draw(heat_data))["copy"].axes
+    assert [text.get_text() for text in base.texts] == ["50.0"] * 4
+    assert [text.get_text() for text in difference.texts] == ["0.0", "0.0", "+10.0", "+10.0"]
+    assert [label.get_text() for label in base.get_yticklabels()] == ["dim 32", "dim 64"]
+
+
+def test_a_study_of_one_seed_without_curves_or_maps_still_has_figures(heat_data: FigureData, tmp_path: Path) -> None:
+    paths = write_figures(tmp_path)
+    stems = {path.stem for path in paths}
+    assert stems == {"accuracy-synthetic", "forest-accuracy", "pareto-synthetic", "grid-copy"}
+    stale = tmp_path / "figures" / "loss-gone.svg"
+    stale.write_text("from an earlier state of the study")
+    (tmp_path / "figures" / ".snakemake_timestamp").touch()
+    first = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    assert write_figures(tmp_path) == paths
+    assert {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths} == first
+    assert not stale.exists() and (tmp_path / "figures" / ".snakemake_timestamp").exists()
+
+
+def test_a_study_of_which_nothing_has_finished_has_no_figures(tmp_path: Path) -> None:
+    results = write_fake_study(tmp_path, seeds=1, points=2)
+    shutil.rmtree(results / "runs")
+    collect(results)
+    assert write_figures(results) == []
+
+
+def test_diagnostics_show_at_most_four_layers(data: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = data.curve(data.tasks["reverse"], "diagnostics/layer0/gain")
+    keys = [f"diagnostics/layer{layer}/{name}" for layer in range(6) for name in ("gain", "entropy", "zeal")]
+    monkeypatch.setattr(data, "curve", lambda task, metric: frame)
+    figure = diagnostics.draw_task(data, data.tasks["reverse"], keys)
+    assert [ax.get_title("left") for ax in figure.axes[:4]] == ["Layer 1", "Layer 3", "Layer 4", "Layer 6"]
+    assert [figure.axes[4 * row].get_ylabel() for row in range(3)] == ["Gain", "Entropy", "Zeal"]
+
+
+def test_axis_labels_carry_units() -> None:
+    assert axis_label("test/accuracy") == "Test accuracy (%)"
+    assert axis_label("validation/loss") == "Validation loss (nats)"
+    assert axis_label("test/bleu") == "Test BLEU"
+
+
+def test_pictures_are_sharp_white_and_small(data: FigureData, tmp_path: Path) -> None:
+    from PIL import Image
+
+    figure = dict(loss.draw(data))["reverse"]
+    png, svg, pdf = save(figure, tmp_path / "loss-reverse")
+    with Image.open(png) as picture:
+        assert picture.size == tuple(round(style.PNG_DPI * inches) for inches in figure.get_size_inches())
+        assert picture.convert("RGB").getpixel((2, picture.height - 2)) == (255, 255, 255)
+        colours = {colour for _, colour in picture.convert("RGB").getcolors()}
+    for found in data.styles.values():
+        target = np.array(to_rgb(found.colour)) * 255
+        assert min(np.abs(np.array(colour) - target).max() for colour in colours) <= 4
+    assert png.stat().st_size < 100_000
+    assert b"<dc:date>" not in svg.read_bytes() and b"CreationDate" not in pdf.read_bytes()
+    assert b"/FontFile2" in pdf.read_bytes()  # TrueType is embedded: journals refuse Type 3
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (None, "no such file"),
+        (b"no gzip", "not readable"),
+        ("torn", "not readable"),
+        ("columns", "lacks the columns variant, "),
+    ],
+)
+def test_damaged_curves_get_one_line(collected: Path, tmp_path: Path, damage: object, message: str) -> None:
+    for name in ("study.json", "runs.csv"):
+        shutil.copy(collected / name, tmp_path)
+    path = tmp_path / "curves.csv.gz"
+    if damage == "torn":
+        path.write_bytes((collected / "curves.csv.gz").read_bytes()[:2000])
+    elif damage == "columns":
+        pd.DataFrame({"task": [], "setting": []}).to_csv(path, index=False)
+    elif isinstance(damage, bytes):
+        path.write_bytes(damage)
+    with pytest.raises(KvformerError, match=message) as error:
+        write_figures(tmp_path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_captions_of_the_workflow_report_are_those_of_the_page() -> None:
+    text = (ROOT / "workflow" / "report" / "figures.rst").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r'kind == "(\w+)" %}\n(.*?)\n{%', text, flags=re.S))
+    assert {name: " ".join(block.split()) for name, block in blocks.items()} == {
+        kind.name: f"**{kind.title}.** {kind.caption}" for kind in KINDS
+    }
