@@ -18,6 +18,9 @@ def add_commands(commands: Commands) -> None:
     parser.set_defaults(handler=describe)
     commands.add_parser("tasks", help="list the tasks").set_defaults(handler=tasks)
     commands.add_parser("variants", help="list the attention variants").set_defaults(handler=variants)
+    parser = commands.add_parser("explain", help="explain a variant", epilog="example: kvformer explain kv_pos")
+    parser.add_argument("variant", help="variant, e.g. kv_pos")
+    parser.set_defaults(handler=explain)
 
 
 def describe(options: argparse.Namespace) -> None:
@@ -78,3 +81,14 @@ def variants(options: argparse.Namespace) -> None:
     print(
         "parameters: of all attention layers, relative to qkv (d 256, 8 heads, 6 layers, no biases). cache: numbers kept a token."
     )
+
+
+def explain(options: argparse.Namespace) -> None:
+    """Print a variant's algebra."""
+    from kvformer.errors import ConfigError
+    from kvformer.explanations import explain as explain_variant
+    from kvformer.variants import VARIANTS
+
+    if options.variant not in VARIANTS:
+        raise ConfigError(f"there is no variant '{options.variant}'; allowed: {', '.join(VARIANTS)}")
+    print(explain_variant(VARIANTS[options.variant]))

@@ -9,7 +9,7 @@ from torch import Tensor
 from kvformer.config import RunConfig
 from kvformer.seeding import generator
 from kvformer.tasks.base import Arrays, TaskData
-from kvformer.training.images import normalise, random_flip_crop
+from kvformer.training.images import normalise, random_flip_crop, resize
 
 Batch = dict[str, Tensor]
 DEVICE_LIMIT = 4 << 30
@@ -98,6 +98,8 @@ class Batches:
                 chosen = self._rows(self.data.tables[split], chosen.cpu().numpy())
             elif name == "inputs" and self.data.normalisation is not None:
                 chosen = normalise(chosen, self._mean, self._std)
+                if self.run.data.image_size is not None:
+                    chosen = resize(chosen, self.run.data.image_size)
             elif not chosen.is_floating_point():
                 chosen = chosen.long()
             batch[name] = chosen

@@ -12,6 +12,11 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return images.float().contiguous().mul_(scale[:, None, None]).sub_((mean / std)[:, None, None])
 
 
+def resize(images: Tensor, size: int) -> Tensor:
+    """Resize (B, C, height, width) float to (B, C, size, size), bilinearly."""
+    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
 def random_flip_crop(
     images: Tensor, scale: tuple[float, float] = (0.8, 1.0), ratio: tuple[float, float] = (0.9, 1.1)
 ) -> Tensor:
