@@ -16,7 +16,7 @@ and a linear map with weight w and bias b leads back to one channel:  L_ij = Σ_
 
 SHARING = {
     "none": "queries, keys and values have a map each",
-    "q=k": "one map makes queries and keys: the logits K·Kᵀ are symmetric and positive semidefinite",
+    "q=k": "one map makes queries and keys",
     "k=v": "one map makes keys and values: a decoder caches one tensor instead of two",
     "q=k=v": "one map makes queries, keys and values",
     "q=I": "the layer's input is the query: no query map",
@@ -46,6 +46,8 @@ def explain(variant: Variant) -> str:
 
 def _facts(spec: AttentionSpec) -> list[str]:
     facts = [SHARING[spec.sharing]]
+    if spec.symmetric_logits:
+        facts.append("the logits are symmetric, a gain apart those of a Gram matrix: every token likes itself")
     if (position := POSITIONS[spec.position]) is not None:
         facts.append(position)
     if spec.kv_heads is not None:
