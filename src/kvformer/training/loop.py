@@ -1,7 +1,6 @@
 """The training loop of one run, and everything around it that makes a run exact: seeds, resume, records."""
 
 import math
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from kvformer.training.diagnostics import diagnose
 from kvformer.training.objectives import OBJECTIVES, Objective
 from kvformer.training.records import MetricLog
 from kvformer.training.schedules import first_beta, learning_rate
+from kvformer.training.signals import StopSignals
 from kvformer.variants import VARIANTS
 
 Report = Callable[[int, int, dict[str, float]], None]
@@ -53,8 +53,7 @@ class Trainer:
         self.data = run.definition.load(run, manifests)
         self.batches = Batches(run, self.data, device)
         self.objective = OBJECTIVES[run.definition.objective](run, self.data)
-        self.model = build_model(run, self.data.shape).to(device)
-        self.optimizer = _optimizer(run, self.model)
+        self._start_afresh()
         training = run.training
         self.steps = training.steps or max(1, round((training.epochs or 0) * self.batches.steps_per_epoch))
         self.evaluate_at = {round(self.steps * (i + 1) / training.evaluations) for i in range(training.evaluations)}
@@ -65,28 +64,30 @@ class Trainer:
         self.best: dict[str, Any] | None = None
         self.last: dict[str, float] = {}
         self.diverged = False
-        self.stop_signal: int | None = None
 
-    def train(self, checkpoint_seconds: float = 60.0) -> Outcome:
+    def _start_afresh(self) -> None:
+        self.model = build_model(self.run, self.data.shape).to(self.device)
+        self.optimizer = _optimizer(self.run, self.model)
+
+    def train(self, stop: StopSignals, checkpoint_seconds: float = 60.0) -> Outcome:
         """Run all steps that are left, then test. Raises Interrupted when a signal asks to stop; the state is saved then."""
         log = MetricLog(self.progress / "metrics.jsonl", self._resume())
         self._save(log)
         saved = time.monotonic()
-        with _StopSignals(self):
-            while self.step < self.steps and not self.diverged:
-                begin = time.perf_counter()
-                self._step()
-                self.elapsed += time.perf_counter() - begin
-                self._record(log)
-                if self.stop_signal is not None or time.monotonic() - saved > checkpoint_seconds:
-                    self._save(log)
-                    saved = time.monotonic()
-                if self.stop_signal is not None:
-                    log.close()
-                    raise Interrupted(
-                        f"stopped by {signal.Signals(self.stop_signal).name} after step {self.step}; state saved"
-                    )
-            return self._finish(log)
+        while self.step < self.steps and not self.diverged:
+            begin = time.perf_counter()
+            self._step()
+            if self._due() and self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)  # steps run ahead of the clock
+            self.elapsed += time.perf_counter() - begin
+            self._record(log)
+            if stop.received is not None or time.monotonic() - saved > checkpoint_seconds:
+                self._save(log)
+                saved = time.monotonic()
+            if stop.received is not None:
+                log.close()
+                raise Interrupted(f"stopped by {stop.received.name} after step {self.step}; state saved")
+        return self._finish(log)
 
     def _step(self) -> None:
         run, model = self.run, self.model
@@ -107,16 +108,19 @@ class Trainer:
         self.loss_count += 1
         self.step += 1
 
+    def _due(self) -> bool:
+        """Whether there is something to record after the last step."""
+        return self.step in self.evaluate_at or self.step % self.run.training.record_every == 0
+
     def _record(self, log: MetricLog) -> None:
-        evaluate = self.step in self.evaluate_at
-        if not evaluate and self.step % self.run.training.record_every:
+        if not self._due():
             return
         begin = time.perf_counter()
         values = {"train/loss": float(self.loss_sum) / self.loss_count}
         self.loss_sum.zero_()
         self.loss_count = 0
         self.diverged = not math.isfinite(values["train/loss"])
-        if evaluate and not self.diverged:
+        if self.step in self.evaluate_at and not self.diverged:
             values["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
             values |= self._measure("validation", final=False)
             values |= {f"diagnostics/{k}": v for k, v in diagnose(self.model, self.objective, self.batches).items()}
@@ -142,10 +146,11 @@ class Trainer:
         if metric not in values:
             metric = "validation/loss"
         sign = 1 if self.run.definition.goal == "max" and metric != "validation/loss" else -1
-        if self.best is None or sign * values[metric] > sign * self.best["value"]:
+        score = sign * values[metric] if math.isfinite(values[metric]) else -math.inf
+        if self.best is None or score > self.best["score"]:
             weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
             validation = {key: value for key, value in values.items() if key.startswith("validation/")}
-            self.best = {"value": values[metric], "step": self.step, "weights": weights, "validation": validation}
+            self.best = {"score": score, "step": self.step, "weights": weights, "validation": validation}
 
     def _finish(self, log: MetricLog) -> Outcome:
         """Test the selected weights; the test split is read here and nowhere else."""
@@ -192,16 +197,24 @@ class Trainer:
 
     def _resume(self) -> int:
         """Restore a saved state and return the size of the metrics written until then; 0 for a fresh start."""
+        path = self.progress / "checkpoint.pt"
         try:
-            state = load_checkpoint(self.progress / "checkpoint.pt", self.run.hash, self.device)
+            state = load_checkpoint(path, self._identity(), self.device)
+            if state is None:
+                return 0
+            metrics = self.progress / "metrics.jsonl"
+            if not metrics.is_file() or metrics.stat().st_size < state["metrics_bytes"]:
+                raise CheckpointError(f"{path}: {metrics.name} beside it lacks points that belong to it")
+            try:
+                self.model.load_state_dict(state["model"])
+                self.optimizer.load_state_dict(state["optimizer"])
+            except (RuntimeError, ValueError, KeyError):
+                raise CheckpointError(f"{path}: does not fit the model of this version of kvformer") from None
         except CheckpointError as error:
             print(f"{error}; starting afresh", flush=True)
-            state = None
-        if state is None:
+            self._start_afresh()
             return 0
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.best, self.last = state["step"], state["best"], state["last"]
+        self.step, self.best, self.last, self.diverged = (state[key] for key in ("step", "best", "last", "diverged"))
         self.elapsed, self.evaluating, self.recording = state["seconds"]
         self.loss_sum, self.loss_count = state["loss_sum"], state["loss_count"]
         self.attempts = state["attempts"] + 1
@@ -209,15 +222,20 @@ class Trainer:
             print(f"resuming at step {self.step} of {self.steps} (attempt {self.attempts})", flush=True)
         return int(state["metrics_bytes"])
 
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with to be of use."""
+        return {"configuration": self.run.hash, "data": [record["sha256"] for record in self.data.records]}
+
     def _save(self, log: MetricLog) -> None:
         begin = time.perf_counter()
         state = {
-            "config_hash": self.run.hash,
+            "identity": self._identity(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "best": self.best,
             "last": self.last,
+            "diverged": self.diverged,
             "seconds": (self.elapsed, self.evaluating, self.recording),
             "loss_sum": self.loss_sum,
             "loss_count": self.loss_count,
@@ -226,25 +244,6 @@ class Trainer:
         }
         save_checkpoint(self.progress / "checkpoint.pt", state)
         self.recording += time.perf_counter() - begin
-
-
-class _StopSignals:
-    """While active, SIGTERM, SIGINT and SIGUSR1 ask the trainer to stop after the step that is going on."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.previous: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> None:
-        def stop(number: int, frame: Any) -> None:
-            self.trainer.stop_signal = number
-
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            self.previous[number] = signal.signal(number, stop)
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
 
 
 def _optimizer(run: RunConfig, model: nn.Module) -> torch.optim.Optimizer:

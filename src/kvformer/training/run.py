@@ -8,20 +8,26 @@ import shutil
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
+from filelock import FileLock, Timeout
 
 from kvformer.config import RunConfig
-from kvformer.errors import ConfigError, Interrupted
+from kvformer.errors import ConfigError, Interrupted, KvformerError
 from kvformer.files import write_bytes, write_json
 from kvformer.training.diagnostics import attention_maps
 from kvformer.training.loop import Outcome, Report, Trainer, tensors_of
 from kvformer.training.records import git_state, package_versions, processor, utc_now
 from kvformer.training.samples import generate_samples
+from kvformer.training.signals import StopSignals
+
+LOCK_SECONDS = 10.0
+"""How long a process waits for another one that trains in the same folder: long enough for one that is ending."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -43,35 +49,48 @@ def train_run(
 ) -> dict[str, Any]:
     """Train a run and write its folder; returns the summary. A run that was interrupted goes on where it stopped.
 
-    started: `time.time()` at which the process began, so that start-up is counted. Raises Interrupted after a stop signal;
-    any other error leaves `failure.json` in the folder.
+    started: `time.time()` at which the process began, so that start-up is counted. Raises Interrupted after a stop signal,
+    KvformerError where another process trains in this folder; any other error leaves `failure.json` in the folder.
     """
     started = started if started is not None else time.time()
     progress = out / "progress"
     progress.mkdir(parents=True, exist_ok=True)
-    (out / "failure.json").unlink(missing_ok=True)
+    lock = FileLock(progress / "lock")
     try:
-        where = choose_device(device)
-        _make_deterministic(run.threads)
-        trainer = Trainer(run, progress, data_folder, where, report)
-        startup = time.time() - started
-        outcome = trainer.train(checkpoint_seconds)
-        summary = _summary(trainer, outcome, startup)
-        provenance = _provenance(trainer, outcome, where, started)
-        _write_results(run, out, trainer, outcome, summary, provenance, keep_weights)
-    except Interrupted:
-        raise
-    except BaseException as error:
-        failure = {
-            "type": type(error).__name__,
-            "error": str(error),
-            "time": utc_now(),
-            "trace": traceback.format_exc(),
-        }
-        write_json(out / "failure.json", failure)
-        raise
-    shutil.rmtree(progress)
+        held = lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        raise KvformerError(f"{out}: another process is training this run ({lock.lock_file} is locked)") from None
+    with held, StopSignals() as stop:
+        for outdated in ("failure.json", "summary.json"):
+            (out / outdated).unlink(missing_ok=True)
+        trainer = None
+        try:
+            where = choose_device(device)
+            _make_deterministic(run.threads)
+            trainer = Trainer(run, progress, data_folder, where, report)
+            startup = max(0.0, time.time() - started)
+            outcome = trainer.train(stop, checkpoint_seconds)
+            summary = _summary(trainer, outcome, startup)
+            provenance = _provenance(trainer, outcome, where, started)
+            _write_results(run, out, trainer, outcome, summary, provenance, keep_weights)
+        except Interrupted:
+            raise
+        except Exception as error:
+            with suppress(OSError):  # a full disk must not hide what went wrong
+                write_json(out / "failure.json", _failure(error, trainer.attempts if trainer is not None else 1))
+            raise
+        shutil.rmtree(progress)
     return summary
+
+
+def _failure(error: Exception, attempt: int) -> dict[str, Any]:
+    return {
+        "type": type(error).__name__,
+        "error": str(error),
+        "time": utc_now(),
+        "attempt": attempt,
+        "trace": traceback.format_exc(),
+    }
 
 
 def _make_deterministic(threads: int) -> None:
