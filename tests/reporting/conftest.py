@@ -18,3 +18,9 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = write_fake_study(tmp_path_factory.mktemp("results"))
     collect(results)
     return results
+
+
+@pytest.fixture(autouse=True)
+def _no_forced_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """statsmodels' multipletests collects garbage on every call: a fifth of a second each under pytest."""
+    monkeypatch.setattr("gc.collect", lambda *_: 0)

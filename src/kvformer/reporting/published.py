@@ -139,4 +139,5 @@ def published_table(runs: pd.DataFrame, study: Study, path: Path) -> Table:
         "origin": rows["origin"],
         "status": rows["status"],
     }
-    return Table("published", CAPTION, pd.DataFrame(columns))
+    printed = ("task", "variant", "published by", "setting there", "published", "± there", "ours", "low", "high", "n")
+    return Table("published", CAPTION, pd.DataFrame(columns), printed=(*printed, "deviation", "status"))

@@ -1,5 +1,6 @@
 """A table of text, written as CSV, Markdown and LaTeX: the same cells in all three."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from kvformer.files import write_text
 
 EMPTY = "–"
 """What stands in an empty cell in print; in CSV it stays empty."""
+MINUS = re.compile(r"(?<!\w)-(?=\d)")
 LATEX = {
     "\\": r"\textbackslash{}",
     "_": r"\_",
@@ -42,12 +44,14 @@ class Table:
     """A finished table: every cell is text.
 
     name: file name without suffix. caption: what it shows and how to read it, in one paragraph. bold: (row, column).
+    printed: the columns of the LaTeX version, where all of them would not fit a page; CSV and Markdown have them all.
     """
 
     name: str
     caption: str
     frame: pd.DataFrame
     bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+    printed: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> list[Path]:
         """Write `<name>.csv`, `.md` and `.tex` into `folder`; returns the three paths."""
@@ -66,18 +70,22 @@ class Table:
 
     def latex(self) -> str:
         """A `table` with booktabs rules, shrunk where it is wider than the line; needs `booktabs` and `graphicx`."""
-        header = [latex(str(column)) for column in self.frame.columns]
-        rows = [[self._mark(latex(cell), place, r"\textbf{{{}}}") for cell, place in row] for row in self._rows()]
+        shown = [index for index, name in enumerate(self.frame.columns) if not self.printed or name in self.printed]
+        header = [latex(str(self.frame.columns[index])) for index in shown]
+        rows = [
+            [self._mark(latex(row[index][0]), row[index][1], r"\textbf{{{}}}") for index in shown]
+            for row in self._rows()
+        ]
         lines = [" & ".join(cells) + r" \\" for cells in (header, *rows)]
         return "\n".join(
             [
-                r"% needs \usepackage{booktabs,graphicx}",
+                rf"% needs \usepackage{{booktabs,graphicx}}; {self.name}.csv has every column",
                 r"\begin{table}",
                 r"\centering",
                 rf"\caption{{{latex(self.caption)}}}",
                 rf"\label{{tab:{self.name}}}",
                 r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-                rf"\begin{{tabular}}{{{''.join(self._alignment())}}}",
+                rf"\begin{{tabular}}{{{''.join(self._alignment(index) for index in shown)}}}",
                 r"\toprule",
                 lines[0],
                 r"\midrule",
@@ -89,12 +97,10 @@ class Table:
             ]
         )
 
-    def _alignment(self) -> list[str]:
+    def _alignment(self, index: int) -> str:
         """Numbers to the right, text to the left."""
-        columns = [self.frame.iloc[:, index] for index in range(self.frame.shape[1])]
-        return [
-            "r" if all(cell[:1] in "+-0123456789" for cell in column) and any(column) else "l" for column in columns
-        ]
+        column = self.frame.iloc[:, index]
+        return "r" if all(cell[:1] in "+-0123456789" for cell in column) and any(column) else "l"
 
     def _rows(self) -> list[list[tuple[str, tuple[int, int]]]]:
         return [
@@ -111,8 +117,8 @@ def _markdown(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    """`text` for LaTeX: special characters escaped, the few symbols that our tables use set in mathematics."""
-    return "".join(LATEX.get(character, character) for character in text)
+    """`text` for LaTeX: special characters escaped; minus signs and the symbols that our tables use in mathematics."""
+    return "".join(LATEX.get(character, character) for character in MINUS.sub("−", text))
 
 
 def number(value: float, digits: int = 4) -> str:

@@ -131,7 +131,7 @@ def _summary_table(name: str, rows: pd.DataFrame, what: str) -> Table:
     }
     beside = "sd: standard deviation between seeds (pooled within settings), apart from that between settings."
     if "bootstrap_low" in rows:
-        beside = f"Beside it the BCa bootstrap interval, too narrow for fewer than about 20 runs. {beside}"
+        beside = f"bootstrap (CSV): the BCa interval, too narrow for fewer than about 20 runs. {beside}"
         columns["bootstrap low"] = rows["bootstrap_low"].map(number)
         columns["bootstrap high"] = rows["bootstrap_high"].map(number)
     columns |= {
@@ -142,7 +142,8 @@ def _summary_table(name: str, rows: pd.DataFrame, what: str) -> Table:
         "parameters": rows["parameters"].map(whole),
     }
     caption = f"{what} {INTERVAL} {beside}"
-    return Table(name, caption, pd.DataFrame(columns))
+    printed = ("task", "setting", "variant", "n", "mean", "low", "high", "sd of seeds", "sd of settings", "parameters")
+    return Table(name, caption, pd.DataFrame(columns), printed=printed)
 
 
 def _paired_table(name: str, rows: pd.DataFrame, study: Study) -> Table:
@@ -176,7 +177,11 @@ def _paired_table(name: str, rows: pd.DataFrame, study: Study) -> Table:
         "verdict": rows["verdict"],
         "unpaired": rows["unpaired"],
     }
-    return Table(name, caption, pd.DataFrame(columns))
+    printed = (
+        *("task", "setting", "variant", "pairs", "difference", "low", "high", "better in", "Wilcoxon p", "Holm"),
+        *("smallest p", "t test Holm", "effect dz", "verdict"),
+    )
+    return Table(name, caption, pd.DataFrame(columns), printed=printed)
 
 
 def _nuisance_table(rows: pd.DataFrame, study: Study) -> Table:
