@@ -16,5 +16,6 @@ def dropout(x: Tensor, probability: float) -> Tensor:
     if x.device.type != "cpu":
         return F.dropout(x, probability)
     draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= round(probability * 65536) - 32768
+    threshold = min(round(probability * 65536), 65535) - 32768
+    kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= threshold
     return x * kept.to(x.dtype).mul_(1 / (1 - probability))
