@@ -116,9 +116,9 @@ def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _public(version: str) -> str:
+def _public(version: str) -> Version | str:
     try:
-        return Version(version).public
+        return Version(Version(version).public)
     except InvalidVersion:
         return version
 
@@ -134,4 +134,4 @@ def _counted(values: Iterable[str]) -> str:
     counts = Counter(values)
     if len(counts) < 2:
         return next(iter(counts), "")
-    return "; ".join(f"{value} ({count} runs)" for value, count in sorted(counts.items()))
+    return "; ".join(f"{value} ({count} {'run' if count == 1 else 'runs'})" for value, count in sorted(counts.items()))
