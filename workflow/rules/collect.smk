@@ -1,8 +1,12 @@
 rule study:
+    input:
+        script=os.path.relpath(f"{workflow.basedir}/workflow/scripts/study.py"),
     output:
         study=f"{STUDY_FOLDER}/study.json",
     log:
         f"{STUDY_FOLDER}/logs/study.log",
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,
@@ -11,8 +15,8 @@ rule study:
         digest=sha256_bytes(canonical_json(MANIFEST).encode()),
     message:
         "Write down the study"
-    run:
-        write_study(output.study, log[0])
+    shell:
+        "python {input.script:q} {output.study:q} > {log:q} 2>&1"
 
 
 rule collect:

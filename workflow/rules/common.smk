@@ -20,7 +20,7 @@ os.environ.update(
 
 from kvformer.dependencies import source_files
 from kvformer.errors import ConfigError
-from kvformer.files import canonical_json, sha256_bytes, write_json
+from kvformer.files import canonical_json, sha256_bytes
 from kvformer.loading import load_study
 from kvformer.tasks import TASKS
 from kvformer.variants import VARIANTS
@@ -46,6 +46,7 @@ os.environ.update(
     KVFORMER_PREPARED=PREPARED,
     KVFORMER_KEEP_WEIGHTS="yes" if STUDY.execution.keep_weights else "",
     KVFORMER_CHECKPOINT_SECONDS=str(STUDY.execution.checkpoint_seconds),
+    KVFORMER_STUDY=canonical_json(config),
     KVFORMER_TRACKING_URI=STUDY.execution.tracking_uri or "",
 )
 
@@ -122,12 +123,6 @@ def run_runtime(wildcards):
 def run_gpu(wildcards):
     """GPUs of the run."""
     return task_resources(wildcards).gpu
-
-
-def write_study(path, log):
-    """Write the study as data, for reporting."""
-    write_json(Path(path), MANIFEST)
-    Path(log).write_text(f"{path}: {len(RUNS)} runs\n", encoding="utf-8")
 
 
 def next_steps():

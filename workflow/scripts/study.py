@@ -1,0 +1,13 @@
+"""Write a study as data, for reporting: `python study.py FILE`, with its configuration as JSON in KVFORMER_STUDY."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from kvformer.files import write_json
+from kvformer.loading import load_study
+
+study = load_study(json.loads(os.environ["KVFORMER_STUDY"]))
+write_json(Path(sys.argv[1]), study.manifest())
+print(f"{sys.argv[1]}: {len(study.runs())} runs")
