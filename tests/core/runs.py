@@ -20,6 +20,7 @@ TRAINING = {"steps": 7, "batch_size": 8, "evaluation_batch_size": 20, "evaluatio
 DATA: dict[str, dict[str, Any]] = {
     "synthetic": {"length": 4, "train_examples": 40, "validation_examples": 20, "test_examples": 20},
     "vision": {"validation_examples": 10},
+    "tiny": {"validation_examples": 10, "image_size": 32},
     "anomaly": {"set_size": 4, "train_sets": 20, "evaluation_sets": 20},
     "characters": {"context": 8, "evaluation_batches": 2},
     "numbers": {"context": 4},
@@ -59,6 +60,7 @@ def write_data(folder: Path) -> Path:
         ("fashion_mnist", (28, 28), 10),
         ("cifar10", (32, 32, 3), 10),
         ("cifar100", (32, 32, 3), 100),
+        ("imagefolder:tiny-imagenet", (64, 64, 3), 200),
     ):
         writer = _writer(folder, name)
         for split, count in (("train", 50), ("test", 20)):

@@ -82,7 +82,7 @@ def test_dropout_keeps_the_right_share_at_the_right_scale(probability: float) ->
 
 
 def test_dropout_draws_are_independent_of_their_neighbours() -> None:
-    """Four elements share one 64-bit draw: neither neighbours nor the places in a draw may agree more than by chance."""
+    """Four elements share one 64-bit draw: neither neighbours nor places may agree more than by chance."""
     torch.manual_seed(0)
     kept = (dropout(torch.ones(400_000), 0.5) != 0).double().view(-1, 4)
     flat = kept.flatten()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kvformer.config import RunConfig
+from kvformer.errors import DataError
 from kvformer.seeding import generator
 from kvformer.tasks.base import Arrays, TaskData
 from kvformer.training.images import normalise, random_flip_crop, resize
@@ -17,7 +18,7 @@ DEVICE_LIMIT = 4 << 30
 
 
 class Batches:
-    """Training and evaluation batches of one run."""
+    """Training and evaluation batches of one run. Raises DataError where a split is left without examples."""
 
     def __init__(self, run: RunConfig, data: TaskData, device: torch.device) -> None:
         self.run, self.data, self.device = run, data, device
@@ -25,6 +26,14 @@ class Batches:
         self.window = data.shape.length
         self._epoch, self._order, self._train = -1, np.empty(0, np.int64), data.splits["train"]
         self._resident: dict[int, Tensor] = {}
+        for split, arrays in data.splits.items():
+            size = len(next(iter(arrays.values())))
+            if data.stream and size <= self.window:
+                raise DataError(
+                    f"{run.task}: data.context {self.window} is too long for the {split} split; allowed: below {size}"
+                )
+            if not size:
+                raise DataError(f"{run.task}: these data settings leave no examples in the {split} split: {run.data}")
         if data.normalisation is not None:
             self._mean, self._std = (torch.tensor(values, device=device) for values in data.normalisation)
 
