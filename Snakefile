@@ -30,6 +30,7 @@ rule all:
         report=f"{STUDY_FOLDER}/report.html",
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
+        crate=f"{STUDY_FOLDER}/ro-crate-metadata.json",
         tracked=TRACKED,
     message:
         "The study is complete"
@@ -38,6 +39,7 @@ rule all:
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/collect.smk"
+include: "workflow/rules/profile.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/track.smk"
 

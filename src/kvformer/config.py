@@ -151,6 +151,7 @@ class StudyConfig(Section):
     )
     tasks: Tasks = Field(Tasks(), description="The tasks to run.")  # type: ignore[valid-type]
     execution: Execution = Field(Execution(), description="Where and how jobs run; never changes a result.")
+    profile: bool = Field(False, description="Also count and measure what every variant costs (`kvformer profile`).")
     on_missing: Literal["fail", "skip"] = Field(
         "fail",
         description="What to do with tasks whose data cannot be had: stop before any job starts, or leave them out.",

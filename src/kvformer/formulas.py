@@ -102,20 +102,57 @@ def total_attention_parameters(kind: str, variant: Variant, model: ModelConfig, 
     return 2 * sum(layers) + model.layers * attention_parameters(spec, model, shape.length, cross=True)
 
 
-def attention_macs(spec: AttentionSpec, model: ModelConfig, length: int, owns_keys_values: bool = True) -> int:
-    """Multiply-accumulates of one self-attention layer for one sequence of n tokens.
+def attention_macs(
+    spec: AttentionSpec,
+    model: ModelConfig,
+    length: int,
+    owns_keys_values: bool = True,
+    memory: int | None = None,
+) -> int:
+    """Multiply-accumulates of one attention layer for one sequence of n tokens, over itself or over `memory` tokens.
 
-    Projections n·d·rows, output n·d², scores and weighted sum 2·n²·d, pairwise n·H·h², key bias n·(columns) a map.
-    A gain costs nothing: it is part of the queries' scale. Causal masks are not counted as savings.
+    Queries n·d², keys and values M·g·h·d each, output n·d², scores and weighted sum 2·n·M·d, pairwise n·d·h, key bias
+    M·(column channels) a map. Pointwise work (gain, softmax, masks) is not counted, nor is a causal mask as a saving.
     """
-    dim, channels = model.dim, model.position_channels
-    macs = length * dim * projection_rows(spec, model, owns_keys_values) + length * dim**2 + 2 * length**2 * dim
+    dim, channels, cross = model.dim, model.position_channels, memory is not None
+    keys = length if memory is None else memory
+    kv_rows = projection_rows(spec, model, owns_keys_values, cross) - dim * has_query_map(spec, model, cross)
+    query_rows = dim * (has_query_map(spec, model, cross) or (cross and spec.sharing != "q=I"))
+    macs = length * dim * query_rows + keys * dim * kv_rows + length * dim**2 + 2 * length * keys * dim
     if spec.sharing == "pairwise":
         macs += length * dim * model.head_dim
     maps = model.heads if model.position_maps == "head" else 1
     if spec.position in ("pos2d", "key_bias"):
-        macs += maps * length * (channels - row_channels(channels))
+        macs += maps * keys * (channels - row_channels(channels))
     return macs
+
+
+def _stack_macs(variant: Variant, model: ModelConfig, length: int, memory: int | None = None) -> int:
+    spec, group = variant.attention, variant.attention.layers_per_kv
+    cross = memory is not None
+    attention = sum(attention_macs(spec, model, length, layer % group == 0) for layer in range(model.layers))
+    crossing = model.layers * attention_macs(spec, model, length, memory=memory) if cross else 0
+    return attention + crossing + model.layers * 2 * length * model.dim * mlp_hidden(model, variant, 1 + cross)
+
+
+def macs(kind: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:
+    """Multiply-accumulates of a forward pass for one example of full length; embedding lookups count nothing.
+
+    An encoder-decoder reads and writes sequences of the full length.
+    """
+    dim, length = model.dim, shape.length
+    stack = _stack_macs(variant, model, length)
+    if kind == "encoder":
+        return stack + length * dim * (dim + shape.outputs)
+    if kind == "set_encoder":
+        return stack + length * dim * (shape.inputs + dim + 1)
+    if kind == "vit":
+        return stack + (length - 1) * shape.inputs * dim + dim * (dim + shape.outputs)
+    if kind == "gpt":
+        return stack + length * dim * shape.outputs
+    if kind == "seq2seq":
+        return stack + _stack_macs(variant, model, length, memory=length) + length * dim * shape.outputs
+    raise ValueError(f"there is no model kind '{kind}'")
 
 
 def cache_elements(variant: Variant, model: ModelConfig) -> int:

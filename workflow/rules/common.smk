@@ -38,6 +38,7 @@ PREPARED = f"{RESULTS}/data"
 TRACKED = f"{RESULTS}/mlflow/{STUDY.name}.tracked"
 RUN_PATH = "runs/{task}/{setting}/{variant}/seed{seed}"
 ENVIRONMENT = "../envs/kvformer.yaml"
+PROFILE = [f"{STUDY_FOLDER}/profile.csv"] if STUDY.profile else []
 
 # What never changes a result travels to the jobs by the environment, so that a change of it reruns nothing.
 os.environ.update(

@@ -3,6 +3,7 @@ rule tables:
         study=f"{STUDY_FOLDER}/study.json",
         runs=f"{STUDY_FOLDER}/runs.csv",
         code=package_code("reporting.tables"),
+        profile=PROFILE,
     output:
         tables=report(
             directory(f"{STUDY_FOLDER}/tables"),
@@ -31,6 +32,7 @@ rule figures:
         runs=f"{STUDY_FOLDER}/runs.csv",
         curves=f"{STUDY_FOLDER}/curves.csv.gz",
         code=package_code("reporting.figures"),
+        profile=PROFILE,
     output:
         figures=report(
             directory(f"{STUDY_FOLDER}/figures"),
@@ -78,3 +80,27 @@ rule report:
         "Write the report"
     shell:
         'python -m kvformer report "$(dirname {input.study:q})" > {log:q} 2>&1'
+
+
+rule crate:
+    input:
+        study=f"{STUDY_FOLDER}/study.json",
+        runs=f"{STUDY_FOLDER}/runs.csv",
+        tables=f"{STUDY_FOLDER}/tables",
+        figures=f"{STUDY_FOLDER}/figures",
+        report=f"{STUDY_FOLDER}/report.html",
+        code=package_code("reporting.crate"),
+    output:
+        crate=f"{STUDY_FOLDER}/ro-crate-metadata.json",
+    log:
+        f"{STUDY_FOLDER}/logs/crate.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    message:
+        "Describe the results as an RO-Crate"
+    shell:
+        'python -m kvformer crate "$(dirname {input.study:q})" > {log:q} 2>&1'

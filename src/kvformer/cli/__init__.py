@@ -13,7 +13,7 @@ from kvformer.errors import Interrupted, KvformerError  # noqa: E402
 
 INTERRUPTED = 75
 """Exit code of a training that saved its state and can be started again (EX_TEMPFAIL of sysexits.h)."""
-COMMANDS = ("training", "inspection", "datasets", "results", "schema")
+COMMANDS = ("training", "inspection", "datasets", "efficiency", "results", "schema")
 
 
 def build_parser() -> argparse.ArgumentParser:

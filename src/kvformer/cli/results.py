@@ -1,4 +1,4 @@
-"""`kvformer collect | tables | figures | report | track | ui`: from run folders to what people look at."""
+"""`kvformer collect | tables | figures | report | crate | compare | track | ui`: from run folders to what people look at."""
 
 import argparse
 import os
@@ -14,6 +14,7 @@ def add_commands(commands: Commands) -> None:
         ("tables", tables, "write the tables (CSV, Markdown, LaTeX)"),
         ("figures", figures, "draw the figures (PNG, SVG, PDF)"),
         ("report", report, "write report.html, one self-contained page"),
+        ("crate", crate, "describe the results as a Workflow Run RO-Crate"),
         ("track", track, "copy the runs to MLflow"),
     ):
         parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
@@ -23,6 +24,11 @@ def add_commands(commands: Commands) -> None:
             parser.add_argument(
                 "--uri", help="MLflow server or store (default MLFLOW_TRACKING_URI, else a local SQLite file)"
             )
+    parser = commands.add_parser("compare", help="compare two studies' results, pair by pair")
+    parser.add_argument("a", type=Path, help="folder of a study, e.g. results/before")
+    parser.add_argument("b", type=Path, help="folder of another, e.g. results/after")
+    parser.add_argument("--out", type=Path, default=Path("results/compare"), help="folder of the tables")
+    parser.set_defaults(handler=compare)
     parser = commands.add_parser(
         "ui", help="browse the runs in MLflow, live", description="Browse the runs in MLflow, live."
     )
@@ -68,6 +74,22 @@ def report(options: argparse.Namespace) -> None:
     from kvformer.reporting.report import write_report
 
     print(f"report -> {write_report(_study_folder(options))}")
+
+
+def crate(options: argparse.Namespace) -> None:
+    """Write ro-crate-metadata.json."""
+    from kvformer.reporting.crate import write_crate
+
+    print(f"crate -> {write_crate(_study_folder(options))}")
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Print what differs between two studies and write the tables."""
+    from kvformer.reporting.compare import compare as compare_studies
+
+    comparison = compare_studies(options.a, options.b, options.out)
+    print(*comparison.sentences, sep="\n")
+    print(*(f"-> {path}" for path in comparison.paths), sep="\n")
 
 
 def track(options: argparse.Namespace) -> None:

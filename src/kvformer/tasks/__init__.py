@@ -5,6 +5,9 @@ import pkgutil
 
 from kvformer.tasks.base import TaskDefinition
 
+FAMILIES = ("synthetic", "vision", "language")
+"""The order in which tasks are listed."""
+
 
 def _discover() -> dict[str, TaskDefinition]:
     found: dict[str, TaskDefinition] = {}
@@ -13,7 +16,7 @@ def _discover() -> dict[str, TaskDefinition]:
             if definition.name in found:
                 raise ValueError(f"two tasks are called '{definition.name}'")
             found[definition.name] = definition
-    return found
+    return dict(sorted(found.items(), key=lambda item: FAMILIES.index(item[1].family)))
 
 
 TASKS: dict[str, TaskDefinition] = _discover()

@@ -67,7 +67,7 @@ class Trainer:
 
     def _start_afresh(self) -> None:
         self.model = build_model(self.run, self.data.shape).to(self.device)
-        self.optimizer = _optimizer(self.run, self.model)
+        self.optimizer = make_optimizer(self.run, self.model)
 
     def train(self, stop: StopSignals, checkpoint_seconds: float = 60.0) -> Outcome:
         """Run all steps that are left, then test. Raises Interrupted when a signal asks to stop; the state is saved then."""
@@ -246,7 +246,8 @@ class Trainer:
         self.recording += time.perf_counter() - begin
 
 
-def _optimizer(run: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+def make_optimizer(run: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of a run, fused into one pass over the parameters."""
     training = run.training
     kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
     return kind(

@@ -1,0 +1,171 @@
+"""What a variant costs: counted by formula, counted by PyTorch, and measured.
+
+All variants of a setting are measured in one process, in turns, so that a machine whose speed drifts slows all alike.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from kvformer.config import RunConfig
+from kvformer.formulas import cache_elements, macs, parameters, total_attention_parameters
+from kvformer.models.blocks import DecoderCache
+from kvformer.models.build import build_model
+from kvformer.models.gpt import GPT
+from kvformer.models.seq2seq import Seq2Seq
+from kvformer.tasks.base import Shape
+from kvformer.tasks.translation import BEGIN, END
+from kvformer.training.loop import make_optimizer
+from kvformer.variants import VARIANTS
+
+Row = dict[str, Any]
+
+
+def random_inputs(run: RunConfig, shape: Shape, batch: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Inputs of full length for a run's model; costs do not depend on what they hold."""
+    random = torch.Generator().manual_seed(0)
+    kind = run.definition.model
+    if kind == "vit":
+        assert shape.image is not None
+        return (torch.rand(batch, *shape.image, generator=random).to(device),)
+    if kind == "set_encoder":
+        return (torch.rand(batch, shape.length, shape.inputs, generator=random).to(device),)
+    if kind == "seq2seq":
+        sides = (shape.inputs, shape.target_inputs or shape.outputs)
+        return tuple(torch.randint(END + 1, n, (batch, shape.length), generator=random).to(device) for n in sides)
+    return (torch.randint(shape.inputs, (batch, shape.length), generator=random).to(device),)
+
+
+class Subject:
+    """One variant of a setting, ready to be measured."""
+
+    def __init__(self, run: RunConfig, shape: Shape, device: torch.device) -> None:
+        self.run, self.shape, self.device = run, shape, device
+        self.model = build_model(run, shape).to(device)
+        self.optimizer = make_optimizer(run, self.model)
+        self.batch = random_inputs(run, shape, run.training.batch_size, device)
+
+    def train_step(self) -> None:
+        """One optimisation step on a fixed batch."""
+        logits = self.model(*self.batch)
+        targets = torch.zeros(logits.shape[:-1], dtype=torch.long, device=logits.device)
+        loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+    def counted_macs(self) -> int:
+        """Multiply-accumulates of a forward pass for one example, by PyTorch's counter of operations (two a MAC)."""
+        one = random_inputs(self.run, self.shape, 1, self.device)
+        self.model.eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self.model(*one)
+        self.model.train()
+        return int(counter.get_total_flops()) // 2
+
+    def decode(self) -> DecoderCache:
+        """Write greedily up to the model's context, one sequence, with the cache; returns the filled cache."""
+        cache = DecoderCache()
+        self.model.eval()
+        token = torch.full((1, 1), BEGIN, device=self.device)
+        with torch.no_grad():
+            if isinstance(self.model, Seq2Seq):
+                memory = self.model.encode(random_inputs(self.run, self.shape, 1, self.device)[0], None)
+                step: Callable[[Tensor], Tensor] = lambda t: self.model.decode(t, memory, None, cache=cache)  # noqa: E731
+            else:
+                step = lambda t: self.model(t, cache)  # noqa: E731
+            for _ in range(self.shape.length):
+                token = step(token)[:, -1].argmax(dim=-1, keepdim=True)
+        self.model.train()
+        return cache
+
+    def peak_bytes(self) -> int:
+        """Most memory that tensors hold during a training step, parameters and optimiser state included."""
+        self.train_step()
+        held = _tensor_bytes(self.model, self.optimizer)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.train_step()
+            return torch.cuda.max_memory_allocated(self.device)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            self.train_step()
+        assert profile.profiler is not None and profile.profiler.kineto_results is not None
+        events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+        running = peak = 0
+        for event in sorted(events, key=lambda event: event.start_ns()):
+            running += event.nbytes()  # negative where memory is given back
+            peak = max(peak, running)
+        return held + peak
+
+
+def _tensor_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
+    return sum(tensor.nbytes for tensor in [*model.parameters(), *state])
+
+
+def measure(runs: list[RunConfig], shape: Shape, device: torch.device, rounds: int = 7) -> list[Row]:
+    """Costs of the variants of one setting, a row each.
+
+    runs: one run a variant, of one task and setting. rounds: each is one timed training step (and one decoded sequence) of
+    every variant in turn; times are medians over them, with the quartiles as spread.
+    """
+    torch.set_num_threads(runs[0].threads)
+    subjects = [Subject(run, shape, device) for run in runs]
+    steps = _interleaved([subject.train_step for subject in subjects], rounds, device)
+    decoders = [subject for subject in subjects if isinstance(subject.model, GPT | Seq2Seq)]
+    decoding = _interleaved([subject.decode for subject in decoders], max(3, rounds // 2), device)
+    rows = []
+    for index, subject in enumerate(subjects):
+        run, variant = subject.run, VARIANTS[subject.run.variant]
+        kind = run.definition.model
+        low, middle, high = _quartiles(steps[index])
+        row: Row = {
+            "task": run.task,
+            "setting": run.setting,
+            "variant": run.variant,
+            "parameters": parameters(kind, variant, run.model, shape),
+            "attention_parameters": total_attention_parameters(kind, variant, run.model, shape),
+            "macs": macs(kind, variant, run.model, shape),
+            "macs_counted": subject.counted_macs(),
+            "step_seconds": middle,
+            "step_seconds_low": low,
+            "step_seconds_high": high,
+            "step_ratio": statistics.median(a / b for a, b in zip(steps[index], steps[0], strict=True)),
+            "peak_bytes": subject.peak_bytes(),
+        }
+        if decoders:
+            cache = subject.decode()
+            row["cache_bytes_per_token"] = cache.bytes / cache.length
+            row["cache_bytes_by_formula"] = (
+                cache_elements(variant, run.model) * next(subject.model.parameters()).itemsize
+            )
+            low, middle, high = _quartiles(decoding[index])
+            row["decode_tokens_per_second"] = shape.length / middle
+            row["decode_low"], row["decode_high"] = shape.length / high, shape.length / low
+        rows.append(row)
+    return rows
+
+
+def _interleaved(actions: list[Callable[[], Any]], rounds: int, device: torch.device) -> list[list[float]]:
+    """Seconds of each action in each round, after one round that is not counted."""
+    seconds: list[list[float]] = [[] for _ in actions]
+    for turn in range(rounds + 1):
+        for action, times in zip(actions, seconds, strict=True):
+            begin = time.perf_counter()
+            action()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if turn:
+                times.append(time.perf_counter() - begin)
+    return seconds
+
+
+def _quartiles(values: list[float]) -> tuple[float, float, float]:
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high

@@ -1,0 +1,23 @@
+# Timings need the machine to themselves: the job asks for all cores.
+rule profile:
+    input:
+        data=[f"{PREPARED}/{dataset}/manifest.json" for dataset in STUDY.datasets()],
+        code=package_code("efficiency"),
+        trained=[f"{STUDY_FOLDER}/{path}/summary.json" for path in RUNS],
+    output:
+        profile=f"{STUDY_FOLDER}/profile.csv",
+    log:
+        f"{STUDY_FOLDER}/logs/profile.log",
+    conda:
+        ENVIRONMENT
+    threads: workflow.cores
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        digest=sha256_bytes(canonical_json(MANIFEST).encode()),
+    message:
+        "Count and measure what the variants cost"
+    shell:
+        'python -m kvformer profile --data "$KVFORMER_PREPARED" --device "$KVFORMER_DEVICE"'
+        " --out {output.profile:q} > {log:q} 2>&1"
