@@ -19,18 +19,31 @@ os.environ.update(
 )
 
 from kvformer.dependencies import source_files
-from kvformer.errors import ConfigError
+from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
 from kvformer.loading import load_study
+from kvformer.planning import leave_out_missing
 from kvformer.tasks import TASKS
 from kvformer.variants import VARIANTS
 
+
+def plan():
+    """The configuration, its study, and the tasks left out for want of data. Only the process that plans looks for data."""
+    study = load_study(config)
+    if not workflow.is_main_process:
+        return config, study, []
+    return leave_out_missing(config, Path(study.execution.results_folder, "data"), Path(study.execution.data_folder))
+
+
 try:
-    STUDY = load_study(config)
+    RAW, STUDY, SKIPPED = plan()
     RUNS = {run.path: run for run in STUDY.runs()}
-    MANIFEST = STUDY.manifest()
-except ConfigError as error:
+    MANIFEST = STUDY.manifest() | {"skipped": SKIPPED}
+except KvformerError as error:
     raise WorkflowError(str(error)) from None
+
+for entry in SKIPPED:
+    print(f"left out: {entry['task']}, for {entry['reason']}", file=sys.stderr)
 
 RESULTS = STUDY.execution.results_folder
 STUDY_FOLDER = f"{RESULTS}/{STUDY.name}"
@@ -47,7 +60,8 @@ os.environ.update(
     KVFORMER_PREPARED=PREPARED,
     KVFORMER_KEEP_WEIGHTS="yes" if STUDY.execution.keep_weights else "",
     KVFORMER_CHECKPOINT_SECONDS=str(STUDY.execution.checkpoint_seconds),
-    KVFORMER_STUDY=canonical_json(config),
+    KVFORMER_STUDY=canonical_json(RAW),
+    KVFORMER_SKIPPED=canonical_json(SKIPPED),
     KVFORMER_TRACKING_URI=STUDY.execution.tracking_uri or "",
 )
 

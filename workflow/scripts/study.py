@@ -1,4 +1,7 @@
-"""Write a study as data, for reporting: `python study.py FILE`, with its configuration as JSON in KVFORMER_STUDY."""
+"""Write a study as data, for reporting: `python study.py FILE`, with its configuration as JSON in KVFORMER_STUDY.
+
+KVFORMER_SKIPPED lists the tasks that planning left out.
+"""
 
 import json
 import os
@@ -9,5 +12,5 @@ from kvformer.files import write_json
 from kvformer.loading import load_study
 
 study = load_study(json.loads(os.environ["KVFORMER_STUDY"]))
-write_json(Path(sys.argv[1]), study.manifest())
+write_json(Path(sys.argv[1]), study.manifest() | {"skipped": json.loads(os.environ["KVFORMER_SKIPPED"])})
 print(f"{sys.argv[1]}: {len(study.runs())} runs")
