@@ -312,7 +312,7 @@ def heat_data(tmp_path: Path) -> FigureData:
         "name": "copy",
         "label": "Copy",
         "family": "synthetic",
-        "metric": "test/accuracy",
+        "metric": "accuracy",
         "goal": "max",
         "chance": 0.1,
     }
@@ -329,6 +329,7 @@ def heat_data(tmp_path: Path) -> FigureData:
 def test_heat_map_shows_the_baseline_and_the_differences(heat_data: FigureData) -> None:
     assert grid.varying_keys(heat_data, heat_data.tasks["copy"]) == ["model.dim", "model.layers"]
     base, difference = dict(grid.draw(heat_data))["copy"].axes
+    assert base.get_title("left") == "qkv, test accuracy (%)"  # of the split that the runs name
     assert [text.get_text() for text in base.texts] == ["50.0"] * 4
     assert [text.get_text() for text in difference.texts] == ["0.0", "0.0", "+10.0", "+10.0"]
     assert [label.get_text() for label in base.get_yticklabels()] == ["dim 32", "dim 64"]

@@ -62,10 +62,10 @@ KNOWN = {
     "k_pos": VariantStyle("#66AADD", DASH_DOT_DOT, "P"),
 }
 OTHER_COLOURS = (
-    "#332288", "#117733", "#882255", "#999933", "#AA4499", "#44AA99", "#CC6677", "#777777", "#663333", "#88AA00"
+    "#332288", "#117733", "#882255", "#999933", "#AA4499", "#222222", "#EE7733", "#777777", "#663333", "#88AA00"
 )  # fmt: skip
 OTHER_DASHES = (DASHED, DASH_DOT, DOTTED, LONG_DASH, DASH_DOT_DOT, SOLID)
-OTHER_MARKERS = ("X", "<", ">", "p", "h", "*", "d")
+OTHER_MARKERS = ("X", "<", ">", "p", "h", "8", "d")
 
 GREY = "#666666"
 FAINT = "#BBBBBB"

@@ -23,6 +23,8 @@ HEADS_CAPTION = (
     "(coloured by their square root). In each map a row is a query, a column a key, grey is masked; each map has its "
     "own colour scale."
 )
+PAGE = 9.0
+"""Height in inches that the maps of many variants are shrunk to, down to a size at which they still say something."""
 MAX_LAYERS = 4
 MAX_HEADS = 8
 COLOURS = {"logits": "cividis", "weights": "Blues"}
@@ -49,8 +51,8 @@ def draw_family(data: FigureData, family: str, tasks: list[Task], maps: dict[str
     """Last layer, averaged over heads: logits in one block, weights in the other."""
     rows, columns = len(data.variants), len(tasks)
     beside = columns <= 2
-    size = 1.35 if columns > 2 else 1.65
     across, down = (2, 1) if beside else (1, 2)
+    size = float(np.clip(PAGE / (down * rows), 0.8, 1.65 if beside else 1.35))
     figure = Figure(
         figsize=(across * (0.6 + size * columns), 0.5 + down * (0.5 + rows * (size + 0.15))), layout="constrained"
     )
@@ -74,7 +76,7 @@ def draw_task_heads(data: FigureData, task: Task, maps: Maps) -> Figure:
     shapes = [arrays["logits"].shape for arrays in maps.values()]
     heads = min(MAX_HEADS, max(shape[2] for shape in shapes))
     rows = min(MAX_LAYERS, max(shape[1] for shape in shapes))
-    size = min(1.5, (WIDTH - 0.9) / (2 * heads))
+    size = float(np.clip(PAGE / (len(maps) * rows), 0.5, min(1.5, (WIDTH - 0.9) / (2 * heads))))
     figure = Figure(figsize=(0.9 + 2 * heads * size, 0.9 + len(maps) * (0.3 + rows * size)), layout="constrained")
     axes = figure.subplots(len(maps), 2, squeeze=False)
     for pair, (variant, arrays) in zip(axes, maps.items(), strict=True):

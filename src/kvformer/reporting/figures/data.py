@@ -101,13 +101,14 @@ class FigureData:
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
-        """The tasks by name, in the order of the study."""
+        """The tasks by name, in the order of the study; judged by the metric (with its split) that their runs name."""
+        judged = usable(self.expected).drop_duplicates("task").set_index("task")["metric"]
         return {
             name: Task(
                 name=name,
                 label=self.study.label(name),
                 family=task["family"],
-                metric=task["metric"],
+                metric=str(judged.get(name, task["metric"])),
                 goal=task["goal"],
                 chance=task.get("chance"),
                 settings=tuple(self.study.settings(name)),
