@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class SyntheticData(Section):
     """Random lists of symbols."""
 
-    length: Annotated[int, Field(gt=1, strict=True)] = Field(16, description="Symbols n of a list.")
-    symbols: Annotated[int, Field(gt=1, le=256, strict=True)] = Field(10, description="Distinct symbols.")
+    length: Annotated[int, Field(gt=1)] = Field(16, description="Symbols n of a list.")
+    symbols: Annotated[int, Field(gt=1, le=256)] = Field(10, description="Distinct symbols.")
     train_examples: PositiveInt = Field(50_000, description="Training lists, drawn once per seed.")
     validation_examples: PositiveInt = Field(1_000, description="Validation lists.")
     test_examples: PositiveInt = Field(10_000, description="Test lists.")
@@ -60,7 +60,7 @@ def _swap_halves(lists: np.ndarray) -> np.ndarray:
     return np.concatenate([lists[:, half:], lists[:, :half]], axis=1)
 
 
-def _label(rule: Callable[[np.ndarray, int], np.ndarray]) -> Callable[[np.random.Generator, int, Any], Arrays]:
+def labelled(rule: Callable[[np.ndarray, int], np.ndarray]) -> Callable[[np.random.Generator, int, Any], Arrays]:
     """Examples of a task whose targets are a rule applied to uniformly random lists."""
 
     def draw(random: np.random.Generator, examples: int, data: SyntheticData) -> Arrays:
@@ -138,13 +138,14 @@ PUBLISHED = {
 }
 
 
-def _task(
+def list_task(
     name: str,
     summary: str,
     draw: Callable[[np.random.Generator, int, Any], Arrays],
     data_config: type[SyntheticData] = SyntheticData,
     shape: Callable[[Any, Any], Shape] = _list_shape,
 ) -> TaskDefinition:
+    """A task on lists with the published model and training; `draw` makes examples, see `labelled`."""
     return TaskDefinition(
         name=name,
         label=name.capitalize(),
@@ -163,21 +164,21 @@ def _task(
 
 
 DEFINITIONS = [
-    _task("reverse", "Write the list backwards.", _label(lambda lists, symbols: lists[:, ::-1])),
-    _task("sort", "Sort the list in ascending order.", _label(lambda lists, symbols: np.sort(lists, axis=1))),
-    _task(
+    list_task("reverse", "Write the list backwards.", labelled(lambda lists, symbols: lists[:, ::-1])),
+    list_task("sort", "Sort the list in ascending order.", labelled(lambda lists, symbols: np.sort(lists, axis=1))),
+    list_task(
         "sub",
         "Replace each symbol x by the largest symbol minus x.",
-        _label(lambda lists, symbols: symbols - 1 - lists),
+        labelled(lambda lists, symbols: symbols - 1 - lists),
     ),
-    _task("swap", "Exchange the two halves of the list.", _label(lambda lists, symbols: _swap_halves(lists)), SwapData),
-    _task("copy", "Write the list as it is.", _label(lambda lists, symbols: lists)),
-    _task(
+    list_task("swap", "Exchange the two halves of the list.", labelled(lambda lists, symbols: _swap_halves(lists)), SwapData),
+    list_task("copy", "Write the list as it is.", labelled(lambda lists, symbols: lists)),
+    list_task(
         "shift",
         "Move each symbol one place to the right, the last one to the front.",
-        _label(lambda lists, symbols: np.roll(lists, 1, axis=1)),
+        labelled(lambda lists, symbols: np.roll(lists, 1, axis=1)),
     ),
-    _task(
+    list_task(
         "recall",
         "Given pairs of keys and values, name the value of each key asked.",
         _recall,
