@@ -141,21 +141,22 @@ def run_gpu(wildcards):
 
 
 def next_steps():
-    """What has been made and what to do with it."""
+    """What has been made and what to do with it; nothing where only a part was asked for."""
+    if not Path(TRACKED).exists():
+        return ""
+    store = (
+        STUDY.execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RESULTS}/mlflow/mlflow.db"
+    )
+    store = re.sub("//[^/@]*@", "//", store)  # a server's password is not for the screen
+    look = f"open {store}" if store.startswith("http") else f"run `mlflow ui --backend-store-uri {store}`"
     return f"""
 Study '{STUDY.name}' is complete: {len(RUNS)} runs.
   tables   {STUDY_FOLDER}/tables
   figures  {STUDY_FOLDER}/figures
   report   {STUDY_FOLDER}/report.html
   runs     {STUDY_FOLDER}/runs.csv
-  MLflow   {tracking_store()}
-Look at the runs with `kvformer ui`, or with `mlflow ui --backend-store-uri {tracking_store()}`."""
-
-
-def tracking_store():
-    """The MLflow store that runs are copied to."""
-    given = STUDY.execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    return given or f"sqlite:///{RESULTS}/mlflow/mlflow.db"
+  MLflow   {store}
+To look at the runs in MLflow, run `kvformer ui`, or {look}"""
 
 
 def partial_report():
