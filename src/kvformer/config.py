@@ -6,27 +6,35 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, SerializeAsAny, ValidationError, create_model, field_validator, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from kvformer.errors import ConfigError
 from kvformer.files import canonical_json, sha256_bytes
 from kvformer.sections import Count, Execution, ModelConfig, Resources, Section, TrainingConfig
 from kvformer.tasks import TASKS
 from kvformer.tasks.base import TaskDefinition
+from kvformer.validation import describe_errors
 from kvformer.variants import VARIANTS, unsupported
 
 ProtocolName = Literal["published", "corrected"]
 Scalar = bool | int | float | str
-Seeds = Annotated[int, Field(ge=1, strict=True)] | list[Count]
+Seeds = Annotated[int, Field(ge=1)] | Annotated[list[Count], Field(min_length=1)]
 SECTIONS = ("data", "model", "training")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class RunConfig(Section):
-    """One training run, fully resolved: everything that its result depends on.
+    """One training run, fully resolved: everything that its result depends on; `data` is of the task's own class.
 
-    `overrides` holds the grid values that distinguish its setting from the others of the task; it and the setting's name are labels
-    and do not enter the hash.
+    `overrides` holds the grid values that distinguish its setting from the others of the task; it and the setting's name
+    are labels and do not enter the hash.
     """
 
     task: str
@@ -35,15 +43,30 @@ class RunConfig(Section):
     seed: Count
     protocol: ProtocolName
     model: ModelConfig
-    data: SerializeAsAny[Section]
+    data: Any
     training: TrainingConfig
-    overrides: dict[str, Scalar] = {}
+    overrides: dict[str, Scalar] = Field({})
+
+    @field_validator("task", "variant")
+    @classmethod
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        known = TASKS if info.field_name == "task" else VARIANTS
+        if name not in known:
+            raise ValueError(f"there is no {info.field_name} '{name}'; allowed: {', '.join(known)}")
+        return name
 
     @field_validator("data", mode="before")
     @classmethod
-    def _typed_data(cls, value: Any, info: Any) -> Any:
-        definition = TASKS[info.data["task"]]
-        return value if isinstance(value, Section) else definition.data_config.model_validate(value)
+    def _typed_data(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, Section) or "task" not in info.data:
+            return value
+        return TASKS[info.data["task"]].data_config.model_validate(value)
+
+    @model_validator(mode="after")
+    def _variant_fits(self) -> "RunConfig":
+        if problem := unsupported(VARIANTS[self.variant], self.model.heads, self.definition.model):
+            raise ValueError(problem)
+        return self
 
     @property
     def definition(self) -> TaskDefinition:
@@ -80,15 +103,17 @@ class RunConfig(Section):
         """Parse `to_json`'s output. Raises ConfigError."""
         try:
             return cls.model_validate_json(text)
-        except (ValidationError, KeyError) as error:
-            raise ConfigError(f"--run: not a run's configuration: {str(error).splitlines()[0]}") from None
+        except ValidationError as error:
+            raise ConfigError(f"--run: {describe_errors(error, cls)}") from None
 
 
 class TaskSection(Section):
     """One task of a study: published settings, changed by what is given here, crossed with a grid."""
 
     protocol: ProtocolName | None = Field(None, description="Protocol of this task; default is the study's.")
-    variants: list[str] | None = Field(None, description="Variants of this task; default is the study's.")
+    variants: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="Variants of this task; default is the study's."
+    )
     seeds: Seeds | None = Field(None, description="Seeds of this task (a number, or a list); default is the study's.")
     model: ModelConfig
     training: TrainingConfig
@@ -108,7 +133,7 @@ def _section_class(definition: TaskDefinition) -> type[TaskSection]:
     name = "".join(part.capitalize() for part in definition.name.split("_"))
     return create_model(
         f"{name}Task", __base__=TaskSection, __doc__=definition.summary, data=(definition.data_config, ...)
-    )  # type: ignore[call-overload,no-any-return]
+    )
 
 
 Tasks = create_model(
@@ -149,7 +174,7 @@ class StudyConfig(Section):
         {"accuracy": 0.01, "loss": 0.02, "bleu": 1.0},
         description="By metric: differences to the baseline inside ± this margin count as equivalent.",
     )
-    tasks: Tasks = Field(Tasks(), description="The tasks to run.")  # type: ignore[valid-type]
+    tasks: Tasks = Field(Tasks(), description="The tasks to run.")
     execution: Execution = Field(Execution(), description="Where and how jobs run; never changes a result.")
     profile: bool = Field(False, description="Also count and measure what every variant costs (`kvformer profile`).")
     on_missing: Literal["fail", "skip"] = Field(
@@ -170,14 +195,18 @@ class StudyConfig(Section):
     def _names_exist(self) -> "StudyConfig":
         if not NAME.fullmatch(self.name):
             raise ValueError(f"name must be letters, digits, '.', '_' and '-', not '{self.name}'")
-        for name, section in [("", None), *self.sections().items()]:
-            where = f"tasks.{name}.variants" if section else "variants"
-            listed = self.variants if section is None else (section.variants or [])
-            for variant in [*listed, *([self.baseline] if section is None else [])]:
+        if self.baseline not in VARIANTS:
+            raise ValueError(f"baseline: there is no variant '{self.baseline}'; allowed: {', '.join(VARIANTS)}")
+        for where, part in [("", self), *((f"tasks.{name}.", section) for name, section in self.sections().items())]:
+            variants, seeds = part.variants or [], part.seeds if isinstance(part.seeds, list) else []
+            for variant in variants:
                 if variant not in VARIANTS:
-                    raise ValueError(f"{where}: there is no variant '{variant}'; allowed: {', '.join(VARIANTS)}")
-            if len(set(listed)) < len(listed):
-                raise ValueError(f"{where}: a variant is listed twice: {', '.join(listed)}")
+                    raise ValueError(
+                        f"{where}variants: there is no variant '{variant}'; allowed: {', '.join(VARIANTS)}"
+                    )
+            for key, values in (("variants", variants), ("seeds", seeds)):
+                if len(set(values)) < len(values):
+                    raise ValueError(f"{where}{key}: a value is listed twice: {', '.join(map(str, values))}")
         return self
 
     def sections(self) -> dict[str, Any]:
@@ -261,7 +290,8 @@ def _with_defaults(name: str, section: Any, protocol: Any) -> Any:
     if name not in TASKS or not isinstance(section, dict):
         return section
     definition = TASKS[name]
-    overlay = definition.protocols.get(section.get("protocol") or protocol, {})
+    chosen = section.get("protocol") or protocol
+    overlay = definition.protocols.get(chosen, {}) if isinstance(chosen, str) else {}
     filled = dict(section)
     for part in SECTIONS:
         given = section.get(part, {})
@@ -280,15 +310,24 @@ def _cells(name: str, section: Any) -> Iterator[Cell]:
             raise ConfigError(
                 f"tasks.{name}.nuisance: '{key}' is not in the grid; allowed: {', '.join(section.grid) or 'none'}"
             )
-    keys = sorted(section.grid)
-    for label, fixed in (section.settings or {"": {}}).items():
-        if label and not NAME.fullmatch(label):
+    keys, names = sorted(section.grid), set()
+    for label, fixed in (section.settings or {None: {}}).items():
+        if label is not None and not NAME.fullmatch(label):
             raise ConfigError(f"tasks.{name}.settings: a name is letters, digits, '.', '_' and '-', not '{label}'")
+        if both := fixed.keys() & section.grid.keys():
+            raise ConfigError(f"tasks.{name}.settings.{label}: '{min(both)}' is in the grid too; give it in one place")
         for values in itertools.product(*(section.grid[key] for key in keys)):
-            grid = dict(zip(keys, values, strict=True))
-            parts = [label] if label else []
-            parts += [f"{key.split('.')[-1]}{_short(value)}" for key, value in grid.items()]
-            cell = Cell("-".join(parts) or "default", {**fixed, **grid}, *_resolve(name, section, {**fixed, **grid}))
+            given = {**fixed, **dict(zip(keys, values, strict=True))}
+            sections = _resolve(name, section, given)
+            overrides = {key: _value(sections, key) for key in given}
+            parts = [] if label is None else [label]
+            parts += [f"{key.split('.')[-1]}{_short(overrides[key])}" for key in keys]
+            cell = Cell("-".join(parts) or "default", overrides, *sections)
+            if cell.setting in names:
+                raise ConfigError(
+                    f"tasks.{name}.grid: two settings are called '{cell.setting}'; is a value listed twice?"
+                )
+            names.add(cell.setting)
             try:
                 TASKS[name].shape(cell.data, None)
             except ValueError as error:
@@ -296,8 +335,18 @@ def _cells(name: str, section: Any) -> Iterator[Cell]:
             yield cell
 
 
+def _value(sections: tuple[Section, ...], key: str) -> Scalar:
+    """The typed value of a dotted key: 0.001 where a file says 1e-3."""
+    part, _, field = key.partition(".")
+    value: Scalar = getattr(sections[SECTIONS.index(part)], field)
+    return value
+
+
 def _short(value: Scalar) -> str:
-    return re.sub(r"[^A-Za-z0-9._]", "_", f"{value:g}" if isinstance(value, float) else str(value))
+    """A value as a part of a folder's name."""
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        value = f"{value:g}"
+    return re.sub(r"[^A-Za-z0-9._]", "_", str(value))
 
 
 def _resolve(name: str, section: Any, overrides: Mapping[str, Scalar]) -> tuple[Section, ModelConfig, TrainingConfig]:
@@ -306,52 +355,18 @@ def _resolve(name: str, section: Any, overrides: Mapping[str, Scalar]) -> tuple[
     for key, value in overrides.items():
         part, _, field = key.partition(".")
         if part not in SECTIONS or field not in type(getattr(section, part)).model_fields:
-            fields = [f"{s}.{f}" for s in SECTIONS for f in type(getattr(section, s)).model_fields]
-            raise ConfigError(f"tasks.{name}.grid: there is no key '{key}'; allowed: {', '.join(fields)}")
+            known = [f"{s}.{f}" for s in SECTIONS for f in type(getattr(section, s)).model_fields]
+            raise ConfigError(f"tasks.{name}.grid: there is no key '{key}'; allowed: {', '.join(known)}")
         changed.setdefault(part, {})[field] = value
         if part == "training" and field in ("steps", "epochs"):
             changed[part][{"steps": "epochs", "epochs": "steps"}[field]] = None
-    resolved = []
+    resolved: list[Any] = []
     for part in SECTIONS:
         original = getattr(section, part)
         try:
-            fields = {field: getattr(original, field) for field in type(original).model_fields}
-            resolved.append(type(original).model_validate({**fields, **changed[part]}) if part in changed else original)
+            fields = {field: getattr(original, field) for field in type(original).model_fields} | changed.get(part, {})
+            resolved.append(type(original).model_validate(fields))
         except ValidationError as error:
             raise ConfigError(f"tasks.{name}.grid: {describe_errors(error, type(original), part)}") from None
-    return tuple(resolved)  # type: ignore[return-value]
-
-
-def describe_errors(error: ValidationError, root: type[Section], prefix: str = "") -> str:
-    """A ValidationError as one line: the key, what it holds and what is allowed."""
-    import difflib
-
-    first, *others = error.errors(include_url=False)
-    location = [str(part) for part in first["loc"]]
-    key = ".".join([prefix, *location] if prefix else location)
-    held = first.get("input")
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(root, location[:-1])
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        text = f"unknown key; {hint}allowed: {', '.join(known)}"
-    elif first["type"] == "value_error":
-        text = str(first["ctx"]["error"])
-    elif isinstance(held, dict | list):
-        text = first["msg"]
-    else:
-        text = f"{first['msg']}, not {held!r}"
-    more = f" (and {len(others)} more)" if others else ""
-    return f"{key}: {text}{more}" if key else f"{text}{more}"
-
-
-def _known_keys(model: Any, location: list[str]) -> list[str]:
-    """The keys of the section at `location` below a section class."""
-    for part in location:
-        fields = getattr(model, "model_fields", {})
-        field = fields.get(part) or fields.get(f"task_{part}")
-        if field is None:
-            return []
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
-    return [field.alias or name for name, field in model.model_fields.items()] if model is not None else []
+    data, model, training = resolved
+    return data, model, training

@@ -1,5 +1,6 @@
 """From files and command lines to a validated study: YAML, `--set key=value`, and one-line errors."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,15 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from kvformer.config import SECTIONS, RunConfig, StudyConfig, describe_errors
-from kvformer.errors import ConfigError
+from kvformer.config import SECTIONS, RunConfig, StudyConfig
+from kvformer.data.datasets import find_dataset
+from kvformer.errors import ConfigError, DataError
 from kvformer.tasks import TASKS
+from kvformer.validation import describe_errors
 from kvformer.variants import VARIANTS
+
+EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+"""Numbers that YAML 1.1 takes for text, such as 1e-3."""
 
 
 def load_study(source: Path | dict[str, Any], overrides: Iterable[str] = (), task: str | None = None) -> StudyConfig:
@@ -19,16 +25,25 @@ def load_study(source: Path | dict[str, Any], overrides: Iterable[str] = (), tas
     With `task`, keys that begin with data, model or training belong to that task.
     Raises ConfigError with one line that names the file, the key, what it holds and what is allowed.
     """
-    where = str(source) if isinstance(source, Path) else "configuration"
-    raw = _read_yaml(source) if isinstance(source, Path) else dict(source)
+    if isinstance(source, Path):
+        return _validate(_read_yaml(source), overrides, task, str(source))
+    return _validate(source, overrides, task, "configuration")
+
+
+def _validate(raw: dict[str, Any], overrides: Iterable[str], task: str | None, where: str) -> StudyConfig:
+    raw = _numbers(raw)
     for override in overrides:
         _apply(raw, override, task)
     try:
         study = StudyConfig.model_validate(raw)
+        if not study.sections():
+            raise ConfigError(f"tasks: names no task; allowed: {', '.join(TASKS)}")
+        for dataset in study.datasets():
+            find_dataset(dataset)
         study.runs()
     except ValidationError as error:
         raise ConfigError(f"{where}: {describe_errors(error, StudyConfig)}") from None
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         raise ConfigError(f"{where}: {error}") from None
     return study
 
@@ -49,11 +64,12 @@ def single_run(
         if name not in known:
             raise ConfigError(f"there is no {kind} '{name}'; allowed: {', '.join(known)}")
     raw = _read_yaml(base) if base else {}
-    section = (raw.get("tasks") or {}).get(task) or {}
+    tasks = raw.get("tasks") or {}
+    section = (tasks.get(task) or {}) if isinstance(tasks, dict) else None
     if not isinstance(section, dict):
-        raise ConfigError(f"{base}: tasks.{task}: must be a mapping, not {section!r}")
+        raise ConfigError(f"{base}: tasks: must be a mapping of tasks to mappings of keys")
     section = {**section, "variants": [variant], "seeds": [seed]}
-    study = load_study({**raw, "tasks": {task: section}, "baseline": raw.get("baseline", "qkv")}, overrides, task)
+    study = _validate({**raw, "tasks": {task: section}}, overrides, task, str(base) if base else "configuration")
     runs = {run.setting: run for run in study.runs()}
     if setting is None and len(runs) > 1:
         raise ConfigError(f"tasks.{task} has {len(runs)} settings, choose one with --setting: {', '.join(runs)}")
@@ -85,25 +101,32 @@ def _apply(raw: dict[str, Any], override: str, task: str | None) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {key}: '{text}' is not a YAML value") from None
-    if isinstance(value, str):
-        value = _number(value)
     parts = key.split(".")
     if task and parts[0] in SECTIONS:
         section = raw["tasks"][task]
-        section["grid"] = {k: v for k, v in (section.get("grid") or {}).items() if k != key}
-        section["nuisance"] = [k for k in section.get("nuisance") or [] if k != key]
+        for varied in [section.get("grid"), *_mapping(section.get("settings")).values()]:
+            _mapping(varied).pop(key, None)
+        if isinstance(section.get("nuisance"), list):
+            section["nuisance"] = [other for other in section["nuisance"] if other != key]
         parts = ["tasks", task, *parts]
     target = raw
     for part in parts[:-1]:
-        inner = target.get(part)
-        target[part] = dict(inner) if isinstance(inner, dict) else {}
+        if not isinstance(target.get(part), dict):
+            target[part] = {}
         target = target[part]
-    target[parts[-1]] = value
+    target[parts[-1]] = _numbers(value)
+    if parts[-2:-1] == ["training"] and parts[-1] in ("steps", "epochs"):
+        target.pop("epochs" if parts[-1] == "steps" else "steps", None)
 
 
-def _number(text: str) -> Any:
-    """YAML 1.1 reads 1e-3 as text; people mean the number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _numbers(value: Any) -> Any:
+    """A copy of nested mappings and lists in which text such as 1e-3 is the number that people mean."""
+    if isinstance(value, dict):
+        return {key: _numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_numbers(inner) for inner in value]
+    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value

@@ -8,15 +8,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
-PositiveInt = Annotated[int, Field(gt=0, strict=True)]
-Count = Annotated[int, Field(ge=0, strict=True)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A frozen part of the configuration that refuses unknown keys."""
+    """A frozen part of the configuration that refuses unknown keys and wrong types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -36,7 +36,7 @@ class ModelConfig(Section):
     )
     projection_bias: bool = Field(True, description="Biases on the query, key and value maps.")
     output_bias: bool = Field(True, description="Bias on the attention's output map.")
-    position_channels: Annotated[int, Field(gt=1, strict=True)] = Field(
+    position_channels: Annotated[int, Field(gt=2)] = Field(
         10, description="Channels m of the 2D positional encoding (kv_pos, k_pos and their controls)."
     )
     position_maps: Literal["layer", "head"] = Field(
@@ -71,6 +71,8 @@ class ModelConfig(Section):
             raise ValueError(f"dim must be a multiple of heads: dim is {self.dim}, heads is {self.heads}")
         if self.positions != "learned" and self.dim % 2:
             raise ValueError(f"dim must be even for sinusoidal positions: dim is {self.dim}")
+        if round(self.mlp_ratio * self.dim) < 1:
+            raise ValueError(f"mlp_ratio must leave the MLP a hidden unit: {self.mlp_ratio} x {self.dim} does not")
         return self
 
     @property
@@ -91,7 +93,7 @@ class TrainingConfig(Section):
     drop_last: bool = Field(True, description="Leave out the last incomplete batch of an epoch.")
     optimizer: Literal["adam", "adamw"] = Field("adam", description="Adam, or AdamW with decoupled weight decay.")
     learning_rate: Rate = Field(1e-3, description="Peak learning rate; a factor on the formula for inverse_sqrt.")
-    betas: tuple[Probability, Probability] = Field((0.9, 0.999), description="Adam's decay rates.")
+    betas: tuple[Probability, Probability] = Field((0.9, 0.999), strict=False, description="Adam's decay rates.")
     epsilon: Rate = Field(1e-8, description="Adam's epsilon.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay.")
     schedule: Literal["constant", "cosine", "one_cycle", "inverse_sqrt"] = Field(

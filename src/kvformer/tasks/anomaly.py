@@ -1,7 +1,7 @@
 """Set anomaly detection: nine images of one class and one of another; name the odd one out, from frozen image features."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -18,7 +18,7 @@ class AnomalyData(Section):
     """Sets of images, by their features."""
 
     dataset: str = Field("cifar100_resnet34", description="Prepared features.")
-    set_size: Annotated[int, Field(gt=2, strict=True)] = Field(10, description="Images of a set, the anomaly included.")
+    set_size: Annotated[int, Field(gt=2)] = Field(10, description="Images of a set, the anomaly included.")
     position: Literal["last", "shuffled"] = Field(
         "shuffled",
         description="Place of the anomaly: always last, as published, or anywhere. A fixed place can be learned.",

@@ -1,7 +1,7 @@
 """Translation with an encoder-decoder, English to German and back."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -23,7 +23,7 @@ class TranslationData(Section):
     source: str = Field("en", description="Language to translate from.")
     target: str = Field("de", description="Language to translate to.")
     min_frequency: PositiveInt = Field(1, description="Rarer words of the training split become <unk>.")
-    max_length: Annotated[int, Field(gt=3, strict=True)] = Field(
+    max_length: Annotated[int, Field(gt=3)] = Field(
         100,
         description="Longest sentence in tokens, <bos> and <eos> included; longer ones are cut, decoding stops there.",
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from kvformer.errors import DataError
 from kvformer.sections import PositiveInt, Section
 from kvformer.seeding import generator
 from kvformer.tasks.base import Arrays, Overrides, Shape, TaskData, TaskDefinition, TaskRun
@@ -42,7 +43,13 @@ SIZES = {
     "cifar100": (3, 32, 32, 100),
 }
 SIZES["cifar10_jpeg"] = SIZES["cifar10"]
-TINY_IMAGENET = (3, 64, 64, 200)
+
+
+def _assumed(data: VisionData) -> tuple[int, int, int, int]:
+    """A set of the user's own, before it is prepared: the size is in its name, or taken to suit the patch; like Tiny ImageNet."""
+    size = data.dataset.rpartition("@")[2]
+    side = int(size) if size.isdigit() else -(-64 // data.patch) * data.patch
+    return 3, side, side, 200
 
 
 def _shape(data: VisionData, manifests: "Mapping[str, Manifest] | None") -> Shape:
@@ -53,7 +60,7 @@ def _shape(data: VisionData, manifests: "Mapping[str, Manifest] | None") -> Shap
         height, width, channels = (*images.shape[1:3], 1 if images.ndim == 3 else images.shape[3])
         classes = int(manifest.facts["classes"])
     else:
-        channels, height, width, classes = SIZES.get(data.dataset, TINY_IMAGENET)
+        channels, height, width, classes = SIZES.get(data.dataset) or _assumed(data)
     if data.image_size is not None:
         height = width = data.image_size
     if height % data.patch or width % data.patch:
@@ -74,7 +81,10 @@ def _load(statistics: tuple[tuple[float, ...], tuple[float, ...]] | None) -> Any
     def load(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData:
         data: VisionData = run.data
         manifest = manifests[data.dataset]
-        shape = _shape(data, manifests)
+        try:
+            shape = _shape(data, manifests)
+        except ValueError as error:
+            raise DataError(f"{run.task}: {error}") from None
         train, test = _images(manifest, "train"), _images(manifest, "test")
         order = generator(data.dataset, "holdout", run.seed).permutation(len(train["targets"]))
         held = order[: data.validation_examples]

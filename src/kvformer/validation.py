@@ -1,0 +1,62 @@
+"""What is wrong with a configuration, in one line."""
+
+import difflib
+import re
+from typing import Any
+
+from pydantic import ValidationError
+
+from kvformer.sections import Section
+
+UNION_TAG = re.compile(r"bool|int|float|str|constrained-\w+|list\[.*\]")
+"""How pydantic marks, inside a location, which alternative of a union an error is about."""
+
+
+def describe_errors(error: ValidationError, root: type[Section], prefix: str = "") -> str:
+    """A ValidationError as one line: the key, what it holds and what is allowed."""
+    problems = [(_location(item["loc"]), item) for item in error.errors(include_url=False)]
+    first = problems[0][0]
+    related = [(place, item) for place, item in problems if place[: len(first)] == first]
+    place = max((place for place, _ in related), key=len)
+    alternatives = [item for other, item in related if other == place]
+    key = ".".join([prefix, *place] if prefix else place)
+    more = f" (and {len(problems) - len(related)} more)" if len(related) < len(problems) else ""
+    text = f"{key}: {_text(alternatives, place, root)}{more}" if key else f"{_text(alternatives, place, root)}{more}"
+    return " ".join(text.split())
+
+
+def _location(parts: tuple[int | str, ...]) -> list[str]:
+    return [str(part) for part in parts if isinstance(part, int) or not UNION_TAG.fullmatch(part)]
+
+
+def _text(alternatives: list[Any], place: list[str], root: type[Section]) -> str:
+    """The messages of all alternatives that a value could have been."""
+    first = alternatives[0]
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(root, place[:-1])
+        close = difflib.get_close_matches(place[-1], known, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        return f"unknown key; {hint}allowed: {', '.join(known)}" if known else "unknown key"
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    if first["type"] == "missing":
+        return "is missing"
+    held = repr(first["input"])
+    held = held if len(held) <= 60 else f"{held[:57]}..."
+    if first["type"] in ("model_type", "dict_type"):
+        return f"must be a mapping of keys, not {held}"
+    messages = dict.fromkeys(item["msg"].removeprefix("Input should be ") for item in alternatives)
+    text = ("must be " if first["msg"].startswith("Input should be ") else "") + " or ".join(messages)
+    return text if ", not " in text else f"{text}, not {held}"
+
+
+def _known_keys(model: Any, location: list[str]) -> list[str]:
+    """The keys of the section at `location` below a section class."""
+    for part in location:
+        fields = getattr(model, "model_fields", {})
+        field = fields.get(part) or fields.get(f"task_{part}")
+        if field is None:
+            return []
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
+    return [field.alias or name for name, field in model.model_fields.items()] if model is not None else []
