@@ -120,6 +120,11 @@ def run_threads(wildcards):
     return run_of(wildcards).threads
 
 
+def all_cores(wildcards):
+    """The cores that this machine was given; on a cluster, where nobody says how many a node has, one."""
+    return workflow.resource_settings.cores or 1
+
+
 def task_resources(wildcards):
     """What the configuration says that one job of the task needs."""
     return STUDY.sections()[wildcards.task].resources

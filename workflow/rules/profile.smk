@@ -10,7 +10,7 @@ rule profile:
         f"{STUDY_FOLDER}/logs/profile.log",
     conda:
         ENVIRONMENT
-    threads: workflow.cores
+    threads: all_cores
     resources:
         mem_mb=4000,
         runtime=120,
