@@ -15,16 +15,17 @@ from kvformer.reporting.style import FAINT
 
 CAPTION = (
     "The metric of each task (mean over seeds, 95 % interval) against what a variant costs: parameters and, where a "
-    "profile was taken, multiply-accumulate operations, size of the key-value cache and time of a training step. The "
-    "grey line joins the variants that no other one beats in both."
+    "profile was taken, multiply-accumulate operations, bytes of the key-value cache, time and memory of a training "
+    "step. The grey line joins the variants that no other one beats in both."
 )
 COSTS = {
-    "parameters": "Parameters",
-    "macs": "MACs",
-    "cache_bytes_per_token": "Cache (bytes a token)",
-    "step_seconds": "Training step (s)",
+    "parameters": ("Parameters", 1),
+    "macs": ("MACs", 1),
+    "cache_bytes_per_token": ("Cache (B/token)", 1),
+    "step_seconds": ("Training step (ms)", 1000),
+    "peak_bytes": ("Memory (B)", 1),
 }
-"""Columns of runs.csv and profile.csv that are costs, with their axis labels."""
+"""Columns of runs.csv and profile.csv that are costs, with their axis labels and the factor to the unit there."""
 COLUMNS = 5
 
 
@@ -60,7 +61,8 @@ def load_costs(data: FigureData) -> pd.DataFrame:
 
 def draw_family(data: FigureData, family: str, tasks: list[Task], costs: pd.DataFrame) -> Figure:
     """Costs (rows) × tasks (columns; beyond five, further blocks of rows)."""
-    names = [name for name in COSTS if name in costs and costs[name].notna().any()]
+    own = costs.loc[[task.name for task in tasks]]
+    names = [name for name in COSTS if name in own and own[name].notna().any()]
     columns = min(COLUMNS, len(tasks))
     blocks = -(-len(tasks) // columns)
     width = max(3.4, 0.7 + columns * (1.4 if columns > 3 else 2.0))
@@ -71,8 +73,9 @@ def draw_family(data: FigureData, family: str, tasks: list[Task], costs: pd.Data
         panels = axes[block * len(names) : (block + 1) * len(names), column]
         panels[0].set_title(task.label)
         for ax, name in zip(panels, names, strict=True):
-            _panel(ax, data, task, costs.loc[task.name][name])
-            ax.set_xlabel(COSTS[name])
+            label, factor = COSTS[name]
+            _panel(ax, data, task, factor * costs.loc[task.name][name])
+            ax.set_xlabel(label)
             if column == 0 or task.axis != tasks[index - 1].axis:
                 ax.set_ylabel(task.axis)
     for spare in range(len(tasks), blocks * columns):
@@ -84,6 +87,7 @@ def draw_family(data: FigureData, family: str, tasks: list[Task], costs: pd.Data
 
 def _panel(ax: Axes, data: FigureData, task: Task, costs: pd.Series) -> None:
     places: list[tuple[float, float]] = []
+    ends: list[float] = []
     for variant in data.variants:
         found = data.estimate(task, variant)
         if not found.n or variant not in costs or np.isnan(costs[variant]):
@@ -93,15 +97,16 @@ def _panel(ax: Axes, data: FigureData, task: Task, costs: pd.Series) -> None:
             ax.plot([costs[variant]] * 2, [found.low, found.high], color=style.colour, linewidth=1.4)
         ax.plot(costs[variant], found.mean, **style.point)
         places.append((float(costs[variant]), found.mean))
+        ends += [end for end in (found.low, found.mean, found.high) if np.isfinite(end)]
     front = pareto_front(places, task.goal)
     ax.plot(*zip(*front, strict=True) if front else ([], []), color=FAINT, linewidth=1.0, zorder=0)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.set_major_locator(MaxNLocator(3))
     ax.yaxis.set_major_locator(MaxNLocator(4))
-    ax.margins(0.18, 0.1)
-    low, high = ax.get_ylim()
-    if high - low < 0.01 * abs(high):
-        ax.set_ylim(0.995 * low, 1.005 * high)
+    ax.margins(x=0.18)
+    if ends:
+        margin = max(0.1 * (max(ends) - min(ends)), 0.004 * max(map(abs, ends)))
+        ax.set_ylim(min(ends) - margin, max(ends) + margin)
 
 
 def pareto_front(places: list[tuple[float, float]], goal: str) -> list[tuple[float, float]]:
