@@ -33,8 +33,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class RunConfig(Section):
     """One training run, fully resolved: everything that its result depends on; `data` is of the task's own class.
 
-    `overrides` holds the grid values that distinguish its setting from the others of the task; it and the setting's name
-    are labels and do not enter the hash.
+    `overrides` holds the grid values that distinguish its setting from the others of the task; it and the name of the
+    setting are labels and do not enter the hash.
     """
 
     task: str

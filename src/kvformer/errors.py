@@ -2,7 +2,13 @@
 
 
 class KvformerError(Exception):
-    """Something the user can mend: the message names the key or file, what it holds and what is allowed."""
+    """Something the user can mend: the message names the key or file, what it holds and what is allowed.
+
+    The message is one line, whatever it quotes.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
 
 
 class ConfigError(KvformerError):
@@ -17,5 +23,5 @@ class CheckpointError(KvformerError):
     """A resume checkpoint is damaged or belongs to another configuration."""
 
 
-class Interrupted(KvformerError):
+class Interrupted(KvformerError):  # noqa: N818  (a request, not an error)
     """Training was asked to stop by a signal, saved its state and can be started again."""

@@ -103,17 +103,20 @@ def _apply(raw: dict[str, Any], override: str, task: str | None) -> None:
         raise ConfigError(f"--set {key}: '{text}' is not a YAML value") from None
     parts = key.split(".")
     if task and parts[0] in SECTIONS:
-        section = raw["tasks"][task]
+        section = _mapping(_mapping(raw["tasks"]).get(task))
         for varied in [section.get("grid"), *_mapping(section.get("settings")).values()]:
             _mapping(varied).pop(key, None)
         if isinstance(section.get("nuisance"), list):
             section["nuisance"] = [other for other in section["nuisance"] if other != key]
         parts = ["tasks", task, *parts]
     target = raw
-    for part in parts[:-1]:
-        if not isinstance(target.get(part), dict):
-            target[part] = {}
-        target = target[part]
+    for depth, part in enumerate(parts[:-1], start=1):
+        held = target.get(part)
+        if held is None:
+            held = target[part] = {}
+        if not isinstance(held, dict):
+            raise ConfigError(f"{'.'.join(parts[:depth])}: must be a mapping of keys, not {held!r}")
+        target = held
     target[parts[-1]] = _numbers(value)
     if parts[-2:-1] == ["training"] and parts[-1] in ("steps", "epochs"):
         target.pop("epochs" if parts[-1] == "steps" else "steps", None)

@@ -21,8 +21,8 @@ def describe_errors(error: ValidationError, root: type[Section], prefix: str = "
     alternatives = [item for other, item in related if other == place]
     key = ".".join([prefix, *place] if prefix else place)
     more = f" (and {len(problems) - len(related)} more)" if len(related) < len(problems) else ""
-    text = f"{key}: {_text(alternatives, place, root)}{more}" if key else f"{_text(alternatives, place, root)}{more}"
-    return " ".join(text.split())
+    text = _text(alternatives, place, root) + more
+    return f"{key}: {text}" if key else text
 
 
 def _location(parts: tuple[int | str, ...]) -> list[str]:
