@@ -1,7 +1,7 @@
 """Write requirements.lock, environment.yml and workflow/envs/kvformer.yaml from pyproject.toml.
 
-pyproject.toml is the only list written by hand. The lock holds exact versions for every platform and Python >= 3.11; the conda
-files take Python from conda-forge and everything else from the lock.
+pyproject.toml is the only list written by hand. The lock holds exact versions for every platform and Python >= 3.11;
+the conda files take Python from conda-forge and everything else from the lock.
 """
 
 import argparse
@@ -20,7 +20,8 @@ HEADER = "# Written by `make lock` from pyproject.toml; do not edit.\n"
 
 
 def compile_pins(*options: str) -> str:
-    """Exact versions for pyproject.toml's requirements, with the markers of every platform, from the package registry."""
+    """Exact versions for pyproject.toml's requirements, with the markers of every platform, from the package
+    registry."""
     command = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--quiet", *options]
     environment = {
         **os.environ,
@@ -36,7 +37,8 @@ def conda_environment() -> str:
 
 
 def job_environment(pins: str) -> str:
-    """The environment of `snakemake --sdm conda`, which copies the file elsewhere: pins in full, no paths, no package."""
+    """The environment of `snakemake --sdm conda`, which copies the file elsewhere: pins in full, no paths, no
+    package."""
     return _conda_file([f'"{line}"' for line in pins.splitlines() if re.match(r"[A-Za-z0-9]", line)])
 
 

@@ -1,4 +1,4 @@
-"""The one attention module. What it computes is said by an `AttentionSpec`; sizes and details come from a `ModelConfig`.
+"""The one attention module: an `AttentionSpec` says what it computes, a `ModelConfig` gives sizes and details.
 
 Shapes: B batch, H heads, G key/value heads, N queries, M keys, D model width, h = D/H head width, m position channels.
 """
@@ -18,8 +18,8 @@ from kvformer.sections import ModelConfig
 from kvformer.variants import AttentionSpec
 
 FUSED_FROM = 96
-"""Sequences at least this long use the fused kernel; below it, explicit matrix products are faster (on CPUs, both measured).
-All variants switch at the same length, so that timings compare variants and not kernels."""
+"""Sequences at least this long use the fused kernel; below it, explicit matrix products are faster (on CPUs, both
+measured). All variants switch at the same length, so that timings compare variants and not kernels."""
 
 Stream = Callable[[str], torch.Generator]
 """Gives the random generator of a named purpose, so that variants draw equal values for the maps that they share."""
@@ -74,10 +74,11 @@ class KeyValueCache:
 class PositionTerm(nn.Module):
     """The learned term on the logits: gain s and key bias γ_j, or a bias of i - j.
 
-    `pos2d` is the 2D positional term of arXiv 2305.19129: logits S are broadcast to m channels, a fixed code P (n x n x m) is added and a
-    linear map with weight w ∈ R^m and bias b leads back to one channel, L_ij = Σ_k w_k (S_ij + P_ijk) + b. P holds row channels (a function
-    of i) and column channels (of j). The row part and b add the same to all logits of a row, which the softmax ignores, so exactly the same
-    attention is softmax_j(s·S_ij + γ_j) with s = Σ_k w_k and γ_j = Σ_{k column} w_k P_jk. w and b stay the parameters, so training
+    `pos2d` is the 2D positional term of arXiv 2305.19129: logits S are broadcast to m channels, a fixed code P
+    (n x n x m) is added, and a linear map with weight w ∈ R^m and bias b leads back to one channel,
+    L_ij = Σ_k w_k (S_ij + P_ijk) + b. P holds row channels (a function of i) and column channels (of j). The row part
+    and b add the same to all logits of a row, which the softmax ignores, so exactly the same attention is
+    softmax_j(s·S_ij + γ_j) with s = Σ_k w_k and γ_j = Σ_{k column} w_k P_jk. w and b stay the parameters, so training
     behaves as published; b receives a gradient of exactly zero.
     """
 
@@ -99,7 +100,7 @@ class PositionTerm(nn.Module):
             self.register_buffer("code", torch.from_numpy(code), persistent=False)  # (max_length, column channels)
 
     def initialise(self, scheme: str, stream: Stream) -> None:
-        """Draw the map as a linear layer from m channels to one: Xavier-uniform or PyTorch's default, or 0.02·N(0,1)."""
+        """Draw the map as a linear layer from m channels to one: Xavier, PyTorch's default, or 0.02·N(0,1)."""
         with torch.no_grad():
             if self.kind == "relative":
                 self.offsets.zero_()
@@ -138,7 +139,8 @@ class PositionTerm(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention, self or cross, causal or not, for every variant.
 
-    spec: the variant. model: sizes and details. max_length: longest key sequence. cross: keys and values come from a memory.
+    spec: the variant. model: sizes and details. max_length: longest key sequence. cross: keys and values come from a
+        memory.
     owns_keys_values: False for a layer that reads keys and values of a layer below it.
     """
 
@@ -208,9 +210,10 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, KeysValues]:
         """Attend from x (B, N, D) to itself, or to `memory` (B, M, D).
 
-        causal: query i sees keys up to i. padding: (B, M), True where a key is padding. shared: keys and values of the owning layer below,
-        for layers without their own. cache: earlier tokens of an incremental decoder; x then holds only the new ones (in cross-attention the
-        memory is projected once). Returns the output (B, N, D) and the keys and values attended to.
+        causal: query i sees keys up to i. padding: (B, M), True where a key is padding. shared: keys and values of the
+        owning layer below, for layers without their own. cache: earlier tokens of an incremental decoder; x then holds
+        only the new ones (in cross-attention the memory is projected once). Returns the output (B, N, D) and the keys
+        and values attended to.
         """
         offset = 0
         if cache is not None:
@@ -239,7 +242,8 @@ class Attention(nn.Module):
         else:
             parts = self._maps(x, (self.query_role,)) if self.spec.sharing != "q=I" else {}
             queries = parts.get(self.query_role)
-            parts = {} if cache is not None and cache.length else self._maps(memory, ("key", "value"))  # type: ignore[arg-type]
+            filled = cache is not None and cache.length
+            parts = {} if filled else self._maps(memory, ("key", "value"))  # type: ignore[arg-type]
             if self.published_lengths and x.shape[1] == memory.shape[1]:  # type: ignore[union-attr]
                 queries = parts["key"]
             if queries is not None:
@@ -316,7 +320,8 @@ class Attention(nn.Module):
         if padding is not None:
             hidden = hidden | padding[:, None, None, :]
         if mask_self:
-            # A token that sees nothing but itself (the first of a causal row, or the only one that is not padding) keeps doing so.
+            # A token that sees nothing but itself (the first of a causal row, or the only one that is not padding)
+            # keeps doing so.
             itself = columns == rows
             hidden = hidden | (itself & ~(hidden | itself).all(dim=-1, keepdim=True))
         return torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, -math.inf)

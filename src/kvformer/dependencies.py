@@ -8,9 +8,11 @@ PACKAGE = Path(__file__).parent
 
 
 def source_files(*modules: str, without: Collection[str] = ()) -> list[Path]:
-    """Files of `modules` and of all that they import from this package, directly or not, wherever the import stands; sorted.
+    """Files of `modules` and of all that they import from this package, directly or not, wherever the import stands;
+    sorted.
 
-    modules, without: dotted names relative to the package (`training.run`). What is in `without` is neither listed nor followed.
+    modules, without: dotted names relative to the package (`training.run`). What is in `without` is neither listed nor
+        followed.
     """
     found: dict[str, Path] = {}
     pending = list(modules)

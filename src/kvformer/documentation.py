@@ -30,7 +30,8 @@ def _schema() -> str:
 
 
 def _relaxed(schema: dict[str, Any]) -> dict[str, Any]:
-    """Sections of tasks are filled with published settings before validation, so that none of their keys must be given."""
+    """Sections of tasks are filled with published settings before validation, so that none of their keys must be
+    given."""
     for definition in schema["$defs"].values():
         definition.pop("required", None)
     return schema

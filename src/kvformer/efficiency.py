@@ -112,8 +112,8 @@ def _tensor_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
 def measure(runs: list[RunConfig], shape: Shape, device: torch.device, rounds: int = 7) -> list[Row]:
     """Costs of the variants of one setting, a row each.
 
-    runs: one run a variant, of one task and setting. rounds: each is one timed training step (and one decoded sequence) of
-    every variant in turn; times are medians over them, with the quartiles as spread.
+    runs: one run a variant, of one task and setting. rounds: each is one timed training step (and one decoded sequence)
+    of every variant in turn; times are medians over them, with the quartiles as spread.
     """
     torch.set_num_threads(runs[0].threads)
     subjects = [Subject(run, shape, device) for run in runs]

@@ -9,7 +9,7 @@ and a linear map with weight w and bias b leads back to one channel:  L_ij = Σ_
 2. P's channels depend on i or on j:  Σ_k w_k·P_ijk = ρ_i + γ_j           (row channels, column channels).
 3. The softmax over j ignores what is the same for all j, so ρ_i and b vanish, and their gradients are exactly zero:
                                       A_ij = softmax_j(s·S_ij + γ_j).
-4. So what it learns is one gain s and a bias γ_j a key position. It has no term in i - j: it cannot tell left from right.
+4. So it learns one gain s and a bias γ_j a key position. It has no term in i - j: it cannot tell left from right.
 5. s may be negative. K·Kᵀ is a Gram matrix, every token likes itself; a small or negative s undoes that.
 6. kvformer computes line 3 (n² + n·m steps instead of n²·m, nothing stored m times) and keeps w and b as parameters,
    so that an optimiser moves s by up to m learning rates a step, as it did for the authors."""

@@ -10,7 +10,8 @@ from kvformer.variants import VARIANTS, AttentionSpec, Variant
 
 
 def has_query_map(spec: AttentionSpec, model: ModelConfig, cross: bool = False) -> bool:
-    """Whether an attention layer has a query map: as the variant says, or in cross-attention as `model.cross_query` says."""
+    """Whether an attention layer has a query map: as the variant says, or in cross-attention as `model.cross_query`
+    says."""
     return spec.has_query_map or (cross and spec.query_is_key and model.cross_query != "key")
 
 
@@ -22,7 +23,8 @@ def projection_rows(spec: AttentionSpec, model: ModelConfig, owns_keys_values: b
 
 
 def position_parameters(spec: AttentionSpec, model: ModelConfig, max_length: int) -> int:
-    """Parameters of the position term: m + 1 a map for pos2d, m for gain, the column channels for key_bias, 2n - 1 for relative."""
+    """Parameters of the position term: m + 1 a map for pos2d, m for gain, the column channels for key_bias, 2n - 1 for
+    relative."""
     maps = model.heads if model.position_maps == "head" else 1
     channels = model.position_channels
     per_map = {

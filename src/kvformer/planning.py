@@ -16,8 +16,8 @@ def leave_out_missing(
     """The study without the tasks whose data cannot be had, as `on_missing` says.
 
     raw: the configuration as read. prepared: folder of prepared data sets. Returns the reduced raw configuration, the
-    study, and what was left out, `{"task", "reason"}` each. Raises DataError, naming the sets and where to put them, where the
-    study is to fail; ConfigError for a faulty configuration.
+    study, and what was left out, `{"task", "reason"}` each. Raises DataError, naming the sets and where to put them,
+    where the study is to fail; ConfigError for a faulty configuration.
     """
     study = load_study(raw)
     reasons = {name: available(name, prepared / name, user_folder) for name in study.datasets()}

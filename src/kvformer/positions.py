@@ -8,7 +8,8 @@ import numpy as np
 def sinusoids(length: int, channels: int, halves: bool = False) -> np.ndarray:
     """Sines and cosines of positions 0 … length-1 with frequencies 10000^(-2t/channels), (length, channels) float32.
 
-    Sine and cosine are interleaved, or (halves) all sines come before all cosines. Formula: Vaswani et al. 2017, section 3.5.
+    Sine and cosine are interleaved, or (halves) all sines come before all cosines. Formula: Vaswani et al. 2017,
+    section 3.5.
     """
     frequencies = 10_000.0 ** (-2 * np.arange(math.ceil(channels / 2)) / channels)
     angles = np.arange(length)[:, None] * frequencies
@@ -23,7 +24,8 @@ def row_channels(channels: int) -> int:
 
 
 def column_code(length: int, channels: int) -> np.ndarray:
-    """The channels of the 2D code that depend on the column (the key's position), (length, m - row channels) float32."""
+    """The channels of the 2D code that depend on the column (the key's position), (length, m - row channels)
+    float32."""
     rows = row_channels(channels)
     return sinusoids(length, rows)[:, : channels - rows]
 

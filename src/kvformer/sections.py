@@ -44,8 +44,9 @@ class ModelConfig(Section):
     )
     cross_query: Literal["key", "own", "published"] = Field(
         "key",
-        description="Queries of cross-attention where queries and keys share a map: that same map; a map of their own; or, as published, a map of "
-        "their own that is passed over whenever target and source have equal length (the keys then attend to themselves).",
+        description="Queries of cross-attention where queries and keys share a map: that same map; a map of their own; or, as "
+        "published, a map of their own that is passed over whenever target and source have equal length (the keys then "
+        "attend to themselves).",
     )
     positions: Literal["sinusoidal", "sinusoidal_halves", "learned"] = Field(
         "sinusoidal",
@@ -55,8 +56,8 @@ class ModelConfig(Section):
     tied_output: bool = Field(False, description="The output map uses the token embedding's matrix.")
     init: Literal["default", "xavier", "xavier_attention", "xavier_fused"] = Field(
         "default",
-        description="PyTorch's defaults; Xavier-uniform on all matrices; or on attention only, each projection by itself "
-        "or as one fused matrix, with zero biases.",
+        description="PyTorch's defaults; Xavier-uniform on all matrices; or on attention only, each projection by "
+        "itself or as one fused matrix, with zero biases.",
     )
     embedding_dropout: Probability = Field(0.0, description="Dropout on the embedded input.")
     attention_dropout: Probability = Field(0.0, description="Dropout on the attention weights.")

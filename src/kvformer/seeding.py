@@ -6,7 +6,8 @@ import numpy as np
 
 
 def seed_sequence(*names: str | int) -> np.random.SeedSequence:
-    """The seed sequence of a purpose, e.g. `seed_sequence("reverse", "train", 0)`; different names give unrelated streams."""
+    """The seed sequence of a purpose, e.g. `seed_sequence("reverse", "train", 0)`; different names give unrelated
+    streams."""
     digest = hashlib.sha256("\x1f".join(str(name) for name in names).encode()).digest()
     return np.random.SeedSequence(int.from_bytes(digest[:16], "big"))
 

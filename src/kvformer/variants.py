@@ -19,13 +19,14 @@ KAYYAM = "Kayyam et al. 2026, arXiv 2606.04032"
 class AttentionSpec:
     """What one attention layer computes, as orthogonal choices.
 
-    sharing: which projections are the same map. `q=I` uses the layer's input as query (no query map); `pairwise` forms the
-        query as K·B with one h x h matrix B per head.
+    sharing: which projections are the same map. `q=I` uses the layer's input as query (no query map); `pairwise` forms
+        the query as K·B with one h x h matrix B per head.
     position: the term on the logits. `pos2d` is the 2D positional term of the paper in its exact reduced form
         s·logits + γ_j with s = Σw; `gain` keeps only s, `key_bias` only γ_j, `relative` adds a learned bias of i - j.
     kv_heads: number of key/value heads; None means as many as query heads.
     layers_per_kv: this many neighbouring layers share the key and value activations of the first of them.
-    normalise_keys, mask_self: Reformer's shared-QK: unit-length keys, and no token attends to itself unless it sees nothing else.
+    normalise_keys, mask_self: Reformer's shared-QK: unit-length keys, and no token attends to itself unless it sees
+        nothing else.
     small_position_init: position map starts at 0.02·N(0,1) (gain near 0) instead of the model's own initialisation.
     """
 
@@ -62,7 +63,8 @@ class AttentionSpec:
 class Variant:
     """A named attention variant: its spec, how it is printed, and where it comes from.
 
-    widen_mlp: the parameters that the variant saves against `qkv` are re-spent in the MLP (the parameter-matched control).
+    widen_mlp: the parameters that the variant saves against `qkv` are re-spent in the MLP (the parameter-matched
+        control).
     """
 
     name: str

@@ -30,7 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 2 a mistake that the user can mend, 75 interrupted and resumable."""
+    """Run a command and return its exit code: 0 done, 2 a mistake that the user can mend, 75 interrupted and
+    resumable."""
     options = build_parser().parse_args(arguments)
     try:
         return options.handler(options) or 0

@@ -21,8 +21,8 @@ def add_commands(commands: Commands) -> None:
     parser = commands.add_parser(
         "profile",
         help="count and measure what the variants of a study cost",
-        description="Parameters, multiply-accumulates, memory, time of a training step and of decoding, for every task, setting "
-        "and variant of a study. Variants are timed in turns; let nothing else run meanwhile.",
+        description="Parameters, multiply-accumulates, memory, time of a training step and of decoding, for every "
+        "task, setting and variant of a study. Variants are timed in turns; let nothing else run meanwhile.",
     )
     parser.add_argument(
         "--config", type=Path, help="study (default: the one in KVFORMER_STUDY, else config/config.yaml)"

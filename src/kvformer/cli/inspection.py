@@ -47,7 +47,8 @@ def describe(options: argparse.Namespace) -> None:
     print(f"{run.task} with {run.variant}: {run.definition.summary}")
     print(f"attention: {variant.formula}  ({variant.reference})")
     for part in ("data", "model", "training"):
-        print(f"{part}:", ", ".join(f"{key} {value}" for key, value in content["config"][part].items()))  # type: ignore[index]
+        values = run.model_dump(mode="json")[part]
+        print(f"{part}:", ", ".join(f"{key} {value}" for key, value in values.items()))
     print(f"parameters: {content['parameters']:,}")
     for name, sizes in content["shapes"].items():  # type: ignore[union-attr]
         print(f"  {name} {' x '.join(map(str, sizes))}")
@@ -62,7 +63,7 @@ def tasks(options: argparse.Namespace) -> None:
 
 
 def variants(options: argparse.Namespace) -> None:
-    """Print the table of variants, with parameters and cache relative to qkv for d 256, 8 heads, 6 layers, 64 tokens."""
+    """Print the table of variants, with parameters and cache relative to qkv (d 256, 8 heads, 6 layers)."""
     from kvformer.formulas import attention_parameters, cache_elements
     from kvformer.sections import ModelConfig
     from kvformer.variants import VARIANTS
@@ -79,7 +80,8 @@ def variants(options: argparse.Namespace) -> None:
         share, cache = sum(counts) / full, cache_elements(variant, model) / full_cache
         print(f"{variant.name:13} {variant.formula:38} {share:10.3f} {cache:6.3f}  {variant.reference}")
     print(
-        "parameters: of all attention layers, relative to qkv (d 256, 8 heads, 6 layers, no biases). cache: numbers kept a token."
+        "parameters: of all attention layers, relative to qkv (d 256, 8 heads, 6 layers, no biases). "
+        "cache: numbers kept a token."
     )
 
 

@@ -1,4 +1,5 @@
-"""`kvformer collect | tables | figures | report | crate | compare | track | ui`: from run folders to what people look at."""
+"""`kvformer collect | tables | figures | report | crate | compare | track | ui`: from run folders to what people look
+at."""
 
 import argparse
 import os

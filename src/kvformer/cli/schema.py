@@ -1,4 +1,5 @@
-"""`kvformer schema` and `kvformer study`: the configuration's schema and documentation, and the expansion of a study."""
+"""`kvformer schema` and `kvformer study`: the configuration's schema and documentation, and the expansion of a
+study."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +14,7 @@ def add_commands(commands: Commands) -> None:
         "--write", action="store_true", help="write the files (default: check that they are up to date)"
     )
     parser.add_argument("--check", action="store_true", help="check that the files are up to date")
-    parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder")
+    parser.add_argument("--root", type=Path, default=Path(), help="the project's folder")
     parser.set_defaults(handler=schema)
     parser = commands.add_parser("plan", help="validate a study and list its runs")
     parser.add_argument("config", type=Path, help="study file, e.g. config/config.yaml")

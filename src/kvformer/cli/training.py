@@ -66,7 +66,8 @@ def train(options: argparse.Namespace) -> int:
     value = summary["metrics"].get(primary, "none")
     shown = f"{value:.4f}" if isinstance(value, float) else value
     print(
-        f"{summary['status']}: {primary} {shown}, {summary['steps']} steps in {summary['seconds']['total']:.1f} s -> {options.out}"
+        f"{summary['status']}: {primary} {shown}, {summary['steps']} steps in {summary['seconds']['total']:.1f} s"
+        f" -> {options.out}"
     )
     return 0
 

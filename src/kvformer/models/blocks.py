@@ -39,7 +39,8 @@ class MLP(nn.Sequential):
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention in a decoder with a memory, and an MLP, each in a residual branch with its LayerNorm."""
+    """Self-attention, cross-attention in a decoder with a memory, and an MLP, each in a residual branch with its
+    LayerNorm."""
 
     def __init__(
         self, model: ModelConfig, variant: Variant, max_length: int, cross: bool = False, owns_keys_values: bool = True
@@ -121,7 +122,8 @@ class DecoderCache:
         self.cross_attention: dict[int, KeyValueCache] = {}
 
     def layer(self, layer: int, group: int) -> tuple[KeyValueCache | None, KeyValueCache]:
-        """The self- and cross-attention caches of a layer; a layer without its own keys and values has no self-attention cache."""
+        """The self- and cross-attention caches of a layer; a layer without its own keys and values has no
+        self-attention cache."""
         own = self.self_attention.setdefault(layer, KeyValueCache()) if layer % group == 0 else None
         return own, self.cross_attention.setdefault(layer, KeyValueCache())
 
@@ -211,7 +213,8 @@ class TokenEmbedding(nn.Module):
 
 
 def initialise(model: nn.Module, scheme: str, seed: int) -> None:
-    """Draw all parameters. Every module draws from a stream named after it, so that variants share what they have in common."""
+    """Draw all parameters. Every module draws from a stream named after it, so that variants share what they have in
+    common."""
     for name, module in model.named_modules():
 
         def stream(purpose: str, name: str = name) -> torch.Generator:

@@ -68,7 +68,8 @@ def translate(model: Seq2Seq, source: Tensor, beam: int = 1, cached: bool = True
 
 
 def _best(logits: Tensor, scores: Tensor, finished: Tensor, beam: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best continuations of each sentence: rows of the beams they continue, their new tokens, their scores (B, beam)."""
+    """The best continuations of each sentence: rows of the beams they continue, their new tokens, their scores (B,
+    beam)."""
     batch, vocabulary = len(scores), logits.shape[-1]
     steps = torch.log_softmax(logits, dim=-1)
     steps[finished] = -torch.inf

@@ -8,8 +8,9 @@ from torch import Tensor
 def dropout(x: Tensor, probability: float) -> Tensor:
     """Zero each element with this probability and scale the others by 1 / (1 - probability).
 
-    On CPUs, PyTorch's own dropout spends most of its time in drawing one Bernoulli variable an element. Here four elements share a 64-bit
-    draw, 16 bits each: the probability is met to 1/65536, about eight times faster. GPUs use PyTorch's kernel.
+    On CPUs, PyTorch's own dropout spends most of its time in drawing one Bernoulli variable an element. Here four
+    elements share a 64-bit draw, 16 bits each: the probability is met to 1/65536, about eight times faster. GPUs use
+    PyTorch's kernel.
     """
     if probability == 0.0:
         return x

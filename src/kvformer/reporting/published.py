@@ -139,5 +139,15 @@ def published_table(runs: pd.DataFrame, study: Study, path: Path) -> Table:
         "origin": rows["origin"],
         "status": rows["status"],
     }
-    printed = ("task", "variant", "published by", "setting there", "metric there", "published", "± there", "ours", "low")
+    printed = (
+        "task",
+        "variant",
+        "published by",
+        "setting there",
+        "metric there",
+        "published",
+        "± there",
+        "ours",
+        "low",
+    )
     return Table("published", CAPTION, pd.DataFrame(columns), printed=(*printed, "high", "n", "deviation", "status"))

@@ -1,4 +1,5 @@
-"""The tasks. Every module of this package that has a list `DEFINITIONS` contributes the tasks in it: adding a file is enough."""
+"""The tasks. Every module of this package that has a list `DEFINITIONS` contributes the tasks in it: adding a file is
+enough."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,5 @@
-"""Set anomaly detection: nine images of one class and one of another; name the odd one out, from frozen image features."""
+"""Set anomaly detection: nine images of one class and one of another; name the odd one out, from frozen image
+features."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -44,8 +45,8 @@ def draw_sets(
 ) -> Arrays:
     """One set for each image as the anomaly, or for `limit` random ones.
 
-    images: indices into the features, labels: their classes. Returns `inputs` (sets, set_size) image indices and `targets` (sets,), the
-    anomaly's place. The other images are distinct and of one other class.
+    images: indices into the features, labels: their classes. Returns `inputs` (sets, set_size) image indices and
+    `targets` (sets,), the anomaly's place. The other images are distinct and of one other class.
     """
     by_class = [images[labels == label] for label in np.unique(labels)]
     counts = np.array([len(members) for members in by_class])

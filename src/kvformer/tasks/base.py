@@ -22,7 +22,8 @@ class Shape:
     """Sizes that fix a model's ends.
 
     length: tokens of the longest sequence. inputs: input symbols, channels or features. outputs: classes or symbols.
-    image: (channels, height, width) and patch: side of a patch, for vision. target_inputs: symbols of the decoder's language in translation.
+    image: (channels, height, width) and patch: side of a patch, for vision. target_inputs: symbols of the decoder's
+        language in translation.
     """
 
     length: int
@@ -37,13 +38,14 @@ class Shape:
 class TaskData:
     """The arrays of one run.
 
-    splits: train, validation and test; each maps names (`inputs`, `targets`, …) to arrays with the examples along the first axis.
-        A `stream` task has one long array `tokens` per split instead, and examples are windows of it.
+    splits: train, validation and test; each maps names (`inputs`, `targets`, …) to arrays with the examples along the
+        first axis. A `stream` task has one long array `tokens` per split instead, and examples are windows of it.
     tables: per split, an array that the integers of `inputs` point into (the features of set anomaly detection).
     redraw: makes the training arrays of an epoch from that epoch's generator, where each epoch has new examples.
     normalisation: per-channel (mean, std) of images in [0, 1].
     vocabulary: the symbols by index, for tasks that generate text (target side in translation).
-    references: per split, the sentences that generated ones are compared with. sources: the test sentences to translate.
+    references: per split, the sentences that generated ones are compared with. sources: the test sentences to
+        translate.
     """
 
     splits: dict[str, Arrays]
@@ -62,15 +64,24 @@ class TaskRun(Protocol):
     """The part of a RunConfig that data depend on (never the variant: pairs of runs see the same data)."""
 
     @property
-    def task(self) -> str: ...
+    def task(self) -> str:
+        """Its name."""
+
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        """The seed."""
+
     @property
-    def data(self) -> Any: ...
+    def data(self) -> Any:
+        """The task's data section."""
+
     @property
-    def model(self) -> ModelConfig: ...
+    def model(self) -> ModelConfig:
+        """The model section."""
+
     @property
-    def training(self) -> TrainingConfig: ...
+    def training(self) -> TrainingConfig:
+        """The training section."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,8 @@ class TaskDefinition:
 
     name, label, summary: how it is called, printed, and explained in one sentence.
     family: the table in which it is reported. model, objective: keys of `models.build` and `training.objectives`.
-    metric, goal: what it is judged by and whether more or less of it is better; chance: the metric of a guess, if known.
+    metric, goal: what it is judged by and whether more or less of it is better; chance: the metric of a guess, if
+        known.
     data_config: the typed `data` section. defaults: the published settings of the sections `data`, `model`, `training`.
     protocols: what the named protocols change in these sections.
     shape: sizes, from the data section and the manifests of prepared data sets (None before they are prepared).

@@ -22,7 +22,7 @@ class CharactersData(Section):
     )
     test_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.0,
-        description="Share of the text, at its end, for the test; 0: there is no test split and the validation split is reported.",
+        description="Share of the text, at its end, for the test; 0: there is no test split, validation is reported.",
     )
     evaluation: Literal["random_windows", "whole"] = Field(
         "whole", description="Measure on random windows of a split, or on the whole split, window by window."

@@ -2,10 +2,12 @@
 
 Example with n = 6:   input    3 1 4 1 5 9
                       reverse  9 5 1 4 1 3      sort  1 1 3 4 5 9      sub    6 8 5 8 4 0  (9 - x)
-                      swap     1 5 9 3 1 4      copy  3 1 4 1 5 9      shift  9 3 1 4 1 5  (each symbol moves one place right)
+                      swap     1 5 9 3 1 4      copy  3 1 4 1 5 9      shift  9 3 1 4 1 5  (each symbol moves one place
+                      right)
 
 `shift` is a control that the papers lack: it is not its own inverse, so no symmetric attention pattern expresses it.
-`recall` (associative recall in the manner of MQAR): pairs of a key and its value, then keys; each of these asks for its value.
+`recall` (associative recall in the manner of MQAR): pairs of a key and its value, then keys; each of these asks for its
+value.
 """
 
 from collections.abc import Callable, Mapping
@@ -71,7 +73,8 @@ def labelled(rule: Callable[[np.ndarray, int], np.ndarray]) -> Callable[[np.rand
 
 
 def _recall(random: np.random.Generator, examples: int, data: RecallData) -> Arrays:
-    """Keys are symbols 0 … s-1 at the input, values s … 2s-1; the targets of questions are 0 … s-1, others are not scored."""
+    """Keys are symbols 0 … s-1 at the input, values s … 2s-1; the targets of questions are 0 … s-1, others are not
+    scored."""
     pairs, questions = data.length // 4, data.length // 2
     keys = random.permuted(np.tile(np.arange(data.symbols, dtype=np.int16), (examples, 1)), axis=1)[:, :pairs]
     values = random.integers(0, data.symbols, (examples, pairs), dtype=np.int16)
@@ -171,7 +174,9 @@ DEFINITIONS = [
         "Replace each symbol x by the largest symbol minus x.",
         labelled(lambda lists, symbols: symbols - 1 - lists),
     ),
-    list_task("swap", "Exchange the two halves of the list.", labelled(lambda lists, symbols: _swap_halves(lists)), SwapData),
+    list_task(
+        "swap", "Exchange the two halves of the list.", labelled(lambda lists, symbols: _swap_halves(lists)), SwapData
+    ),
     list_task("copy", "Write the list as it is.", labelled(lambda lists, symbols: lists)),
     list_task(
         "shift",

@@ -37,7 +37,8 @@ class TranslationData(Section):
     )
     bleu: Literal["tokens_with_ends", "sacrebleu"] = Field(
         "sacrebleu",
-        description="BLEU-4 on tokens with <bos> and <eos> counted, as published, or sacrebleu on detokenised text; both 0 to 100.",
+        description="BLEU-4 on tokens with <bos> and <eos> counted, as published, or sacrebleu on detokenised text; "
+        "both 0 to 100.",
     )
     beam: PositiveInt = Field(1, description="Beam width of decoding; 1 is greedy.")
 

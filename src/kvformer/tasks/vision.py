@@ -22,8 +22,8 @@ class VisionData(Section):
     patch: PositiveInt = Field(7, description="Side of a patch in pixels; divides the image's side.")
     validation: Literal["test", "holdout", "overlap"] = Field(
         "holdout",
-        description="Images that choose the checkpoint: the test split itself, a part of the training split that is not trained on, or a part "
-        "drawn independently of the training part, so that most of it is trained on.",
+        description="Images that choose the checkpoint: the test split itself, a part of the training split that is "
+        "not trained on, or a part drawn independently of the training part, so that most of it is trained on.",
     )
     validation_examples: PositiveInt = Field(5_000, description="Images held out of the training split.")
     image_size: PositiveInt | None = Field(
@@ -46,14 +46,17 @@ SIZES["cifar10_jpeg"] = SIZES["cifar10"]
 
 
 def _assumed(data: VisionData) -> tuple[int, int, int, int]:
-    """A set of the user's own, before it is prepared: the size is in its name, or taken to suit the patch; like Tiny ImageNet."""
+    """A set of the user's own, before it is prepared: its size is in its name, or suits the patch; 200 classes."""
     size = data.dataset.rpartition("@")[2]
     side = int(size) if size.isdigit() else -(-64 // data.patch) * data.patch
     return 3, side, side, 200
 
 
 def _shape(data: VisionData, manifests: "Mapping[str, Manifest] | None") -> Shape:
-    """Shapes of the known sets before they are prepared, of every set afterwards. Raises ValueError for an impossible patch."""
+    """Shapes of the known sets before they are prepared, of every set afterwards.
+
+    Raises ValueError for a patch that does not divide the images.
+    """
     if manifests is not None:
         manifest = manifests[data.dataset]
         images = manifest.array("train_images")
@@ -193,7 +196,7 @@ def _task(
 GREY = ((0.1307,), (0.3081,))
 """Mean and standard deviation of MNIST; the published code uses them for Fashion-MNIST too."""
 COLOUR = ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784))
-"""Channel means and standard deviations of CIFAR-10's training images; the published code uses them for CIFAR-100 too."""
+"""Channel means and deviations of CIFAR-10's training images; the published code uses them for CIFAR-100 too."""
 
 DEFINITIONS = [
     _task("mnist", "MNIST", "Classify handwritten digits.", DIGITS, "test", GREY, 0.1),

@@ -1,4 +1,5 @@
-"""Batches. Which examples a step sees is a function of the task, the seed and the step alone: equal for all variants, exact after a resume."""
+"""Batches. Which examples a step sees is a function of the task, the seed and the step alone: equal for all variants,
+exact after a resume."""
 
 from collections.abc import Iterator
 
@@ -99,7 +100,8 @@ class Batches:
         return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
 
     def _take(self, split: str, arrays: Arrays, rows: np.ndarray) -> Batch:
-        """These rows of the arrays as tensors; `inputs` that point into a table are looked up, images are normalised."""
+        """These rows of the arrays as tensors; `inputs` that point into a table are looked up, images are
+        normalised."""
         batch = {}
         for name, array in arrays.items():
             chosen = self._rows(array, rows)

@@ -18,7 +18,8 @@ SCORE_EXAMPLES = 16
 
 @contextmanager
 def recorded(model: nn.Module) -> Iterator[list[Attention]]:
-    """Make every self-attention layer record its (logits, weights), each (B, H, N, N), in evaluation mode without gradients."""
+    """Make every self-attention layer record its (logits, weights), each (B, H, N, N), in evaluation mode without
+    gradients."""
     layers = [module for module in model.modules() if isinstance(module, Attention) and not module.cross]
     was_training = model.training
     model.eval()
@@ -39,7 +40,8 @@ def _first_examples(batches: Batches, objective: Objective, split: str, examples
 
 
 def attention_maps(model: nn.Module, objective: Objective, batches: Batches) -> dict[str, np.ndarray]:
-    """`inputs` (items, …), and `logits` and `weights` (items, layers, heads, N, N) of the first examples of the last split.
+    """`inputs` (items, …), and `logits` and `weights` (items, layers, heads, N, N) of the first examples of the last
+    split.
 
     Logits are those before the softmax, masks included (-inf). An encoder-decoder gives its encoder's maps.
     """
@@ -56,8 +58,9 @@ def attention_maps(model: nn.Module, objective: Objective, batches: Batches) -> 
 def diagnose(model: nn.Module, objective: Objective, batches: Batches) -> dict[str, float]:
     """Scores per layer, by `layer<i>/<name>`, on fixed validation examples.
 
-    gain: mean factor s on the logits (variants that have one). symmetry: (‖S‖² of the symmetric part - that of the antisymmetric part) /
-    ‖S‖² of the unmasked logits S, 1 for symmetric and -1 for antisymmetric (the score of Saponati et al. 2025, applied to logits).
+    gain: mean factor s on the logits (variants that have one). symmetry: (‖S‖² of the symmetric part - that of the
+    antisymmetric part) / ‖S‖² of the unmasked logits S, 1 for symmetric and -1 for antisymmetric (the score of Saponati
+    et al. 2025, applied to logits).
     entropy: mean entropy of the attention rows over log N, 1 for uniform. diagonal: mean weight of a token on itself.
     """
     scores: dict[str, float] = {}

@@ -6,7 +6,8 @@ from torch import Tensor
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 (B, height, width) or (B, height, width, C) to float (B, C, height, width): (x / 255 - mean) / std per channel."""
+    """uint8 (B, height, width) or (B, height, width, C) to float (B, C, height, width): (x / 255 - mean) / std per
+    channel."""
     images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
     scale = 1 / (255 * std)
     return images.float().contiguous().mul_(scale[:, None, None]).sub_((mean / std)[:, None, None])
@@ -20,10 +21,11 @@ def resize(images: Tensor, size: int) -> Tensor:
 def random_flip_crop(
     images: Tensor, scale: tuple[float, float] = (0.8, 1.0), ratio: tuple[float, float] = (0.9, 1.1)
 ) -> Tensor:
-    """Flip half of the images left to right and crop each to a random area, resized back bilinearly; (B, C, S, S) float.
+    """Flip half of the images left to right and crop each to a random area, resized back bilinearly; (B, C, S, S)
+    float.
 
-    Every image has its own parameters, drawn from torch's generator: area share uniform in `scale`, aspect ratio log-uniform in `ratio`,
-    place uniform. One affine sampling grid does flip, crop and resize.
+    Every image has its own parameters, drawn from torch's generator: area share uniform in `scale`, aspect ratio
+    log-uniform in `ratio`, place uniform. One affine sampling grid does flip, crop and resize.
     """
     batch = len(images)
     draws = torch.rand(5, batch, device=images.device)

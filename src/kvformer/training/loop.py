@@ -70,7 +70,8 @@ class Trainer:
         self.optimizer = make_optimizer(self.run, self.model)
 
     def train(self, stop: StopSignals, checkpoint_seconds: float = 60.0) -> Outcome:
-        """Run all steps that are left, then test. Raises Interrupted when a signal asks to stop; the state is saved then."""
+        """Run all steps that are left, then test. Raises Interrupted when a signal asks to stop; the state is saved
+        then."""
         log = MetricLog(self.progress / "metrics.jsonl", self._resume())
         self._save(log)
         saved = time.monotonic()

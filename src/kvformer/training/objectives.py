@@ -24,14 +24,16 @@ class Objective(Protocol):
         """Mean loss of a batch, a scalar with gradient."""
 
     def measure(self, model: nn.Module, batches: Iterable[Batch], split: str, final: bool) -> dict[str, float]:
-        """Metrics of a split by name; `final` asks for the costly ones too. The model is in evaluation mode, without gradients."""
+        """Metrics of a split by name; `final` asks for the costly ones too. The model is in evaluation mode, without
+        gradients."""
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """What the model's forward pass takes."""
 
 
 class Classification:
-    """Cross-entropy over the last axis of the logits: labels of images, of list positions, of set elements, or next tokens."""
+    """Cross-entropy over the last axis of the logits: labels of images, of list positions, of set elements, or next
+    tokens."""
 
     def __init__(self, run: RunConfig, data: TaskData) -> None:
         self.smoothing = run.training.label_smoothing

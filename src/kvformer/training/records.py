@@ -29,7 +29,8 @@ PACKAGES = (
 
 
 class MetricLog:
-    """Appends points to a JSON-lines file. Opening it cuts off everything after `size` bytes: what a resumed run will write again."""
+    """Appends points to a JSON-lines file. Opening it cuts off everything after `size` bytes: what a resumed run will
+    write again."""
 
     def __init__(self, path: Path, size: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

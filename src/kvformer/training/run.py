@@ -49,8 +49,9 @@ def train_run(
 ) -> dict[str, Any]:
     """Train a run and write its folder; returns the summary. A run that was interrupted goes on where it stopped.
 
-    started: `time.time()` at which the process began, so that start-up is counted. Raises Interrupted after a stop signal,
-    KvformerError where another process trains in this folder; any other error leaves `failure.json` in the folder.
+    started: `time.time()` at which the process began, so that start-up is counted. Raises Interrupted after a stop
+    signal, KvformerError where another process trains in this folder; any other error leaves `failure.json` in the
+    folder.
     """
     started = started if started is not None else time.time()
     progress = out / "progress"
@@ -156,7 +157,8 @@ def _write_results(
     provenance: dict[str, Any],
     keep_weights: bool,
 ) -> None:
-    """Write every file of the run's folder, each atomically, the summary last: where it stands, the rest is complete."""
+    """Write every file of the run's folder, each atomically, the summary last: where it stands, the rest is
+    complete."""
     write_json(out / "config.json", {**run.model_dump(mode="json"), "hash": run.hash})
     arrays = attention_maps(outcome.model, outcome.objective, outcome.batches)
     buffer = io.BytesIO()

@@ -8,8 +8,10 @@ from kvformer.sections import ModelConfig, TrainingConfig
 def learning_rate(step: int, steps: int, training: TrainingConfig, model: ModelConfig) -> float:
     """Learning rate of step 0 … steps - 1.
 
-    constant: the peak rate, after linear warm-up. cosine: ½(1 + cos(π·t/steps)), times t/warm-up at first, so that step 0 has rate 0.
-    one_cycle: cosine from 1/25 of the peak to the peak over the first quarter, then cosine to 1e-5 of it (fastai's defaults).
+    constant: the peak rate, after linear warm-up. cosine: ½(1 + cos(π·t/steps)), times t/warm-up at first, so that step
+        0 has rate 0.
+    one_cycle: cosine from 1/25 of the peak to the peak over the first quarter, then cosine to 1e-5 of it (fastai's
+        defaults).
     inverse_sqrt: d^-½ · min(t^-½, t · warm-up^-1.5) with t counted from 1 (Vaswani et al. 2017, section 5.3).
     """
     peak, warmup = training.learning_rate, training.warmup_steps
