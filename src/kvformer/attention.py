@@ -87,6 +87,7 @@ class PositionTerm(nn.Module):
         self.kind = spec.position
         self.small_init = spec.small_position_init
         self.channels = model.position_channels
+        self.code: Tensor
         maps = model.heads if model.position_maps == "head" else 1
         code = column_code(max_length, self.channels)
         if self.kind == "relative":

@@ -75,11 +75,11 @@ class Subject:
         self.model.eval()
         token = torch.full((1, 1), BEGIN, device=self.device)
         with torch.no_grad():
-            if isinstance(self.model, Seq2Seq):
-                memory = self.model.encode(random_inputs(self.run, self.shape, 1, self.device)[0], None)
-                step: Callable[[Tensor], Tensor] = lambda t: self.model.decode(t, memory, None, cache=cache)  # noqa: E731
+            if isinstance(model := self.model, Seq2Seq):
+                memory = model.encode(random_inputs(self.run, self.shape, 1, self.device)[0], None)
+                step: Callable[[Tensor], Tensor] = lambda t: model.decode(t, memory, None, cache=cache)  # noqa: E731
             else:
-                step = lambda t: self.model(t, cache)  # noqa: E731
+                step = lambda t: model(t, cache)  # noqa: E731
             for _ in range(self.shape.length):
                 token = step(token)[:, -1].argmax(dim=-1, keepdim=True)
         self.model.train()

@@ -44,9 +44,9 @@ class ModelConfig(Section):
     )
     cross_query: Literal["key", "own", "published"] = Field(
         "key",
-        description="Queries of cross-attention where queries and keys share a map: that same map; a map of their own; or, as "
-        "published, a map of their own that is passed over whenever target and source have equal length (the keys then "
-        "attend to themselves).",
+        description="Queries of cross-attention where queries and keys share a map: that same map; a map of their "
+        "own; or, as published, a map of their own that is passed over whenever target and source have equal length, "
+        "where the keys attend to themselves.",
     )
     positions: Literal["sinusoidal", "sinusoidal_halves", "learned"] = Field(
         "sinusoidal",

@@ -1,12 +1,12 @@
 # On the submitting machine: planning has looked for the data there, and a job elsewhere would not know what was left out.
 rule study:
-    priority: 100
     input:
         script=os.path.relpath(f"{workflow.basedir}/workflow/scripts/study.py"),
     output:
         study=f"{STUDY_FOLDER}/study.json",
     log:
         f"{STUDY_FOLDER}/logs/study.log",
+    priority: 100
     localrule: True
     conda:
         ENVIRONMENT

@@ -34,11 +34,12 @@ def describe(options: argparse.Namespace) -> None:
     shape = run.definition.shape(run.data, None)
     model = build_model(run, shape)
     variant = VARIANTS[run.variant]
+    shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
     content = {
         "config": {**run.model_dump(mode="json"), "hash": run.hash},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "parameters_by_formula": parameters(run.definition.model, variant, run.model, shape),
-        "shapes": {name: list(parameter.shape) for name, parameter in model.named_parameters()},
+        "shapes": shapes,
         "cache_elements_per_token": cache_elements(variant, run.model) if run.definition.model == "gpt" else None,
     }
     if options.json:
@@ -50,7 +51,7 @@ def describe(options: argparse.Namespace) -> None:
         values = run.model_dump(mode="json")[part]
         print(f"{part}:", ", ".join(f"{key} {value}" for key, value in values.items()))
     print(f"parameters: {content['parameters']:,}")
-    for name, sizes in content["shapes"].items():  # type: ignore[union-attr]
+    for name, sizes in shapes.items():
         print(f"  {name} {' x '.join(map(str, sizes))}")
 
 

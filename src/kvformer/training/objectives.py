@@ -20,6 +20,9 @@ from kvformer.training.batches import Batch
 class Objective(Protocol):
     """What is minimised, and what is measured."""
 
+    def __init__(self, run: RunConfig, data: TaskData) -> None:
+        """Take what is needed of a run and its data."""
+
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss of a batch, a scalar with gradient."""
 
