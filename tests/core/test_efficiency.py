@@ -1,0 +1,67 @@
+"""Costs: formula, PyTorch's counter and a running decoder agree for every variant; measured times are there."""
+
+import pytest
+import torch
+
+from kvformer.config import RunConfig
+from kvformer.efficiency import Subject, measure
+from kvformer.errors import ConfigError
+from kvformer.formulas import cache_elements, macs
+from kvformer.loading import single_run
+from kvformer.tasks.base import Shape
+from kvformer.variants import VARIANTS
+
+SMALL = ["model.dim=32", "model.layers=3", "model.heads=8", "training.batch_size=2"]
+TRANSLATION = Shape(12, 40, 50, target_inputs=50)
+CASES = {
+    "reverse": [],
+    "mnist": [],
+    "anomaly": [],
+    "characters": ["data.context=16"],
+    "numbers": [],
+    "translation_en_de": ["data.max_length=12", "model.cross_query=key"],
+    "translation_de_en": ["data.max_length=12", "model.cross_query=own"],
+}
+
+
+def runs(task: str, *variants: str) -> list[RunConfig]:
+    found = []
+    for variant in variants or VARIANTS:
+        try:
+            found.append(single_run(task, variant, 0, overrides=[*SMALL, *CASES[task]])[0])
+        except ConfigError as error:
+            assert "only decoders" in str(error)
+    return found
+
+
+def shape_of(run: RunConfig) -> Shape:
+    return TRANSLATION if run.definition.model == "seq2seq" else run.definition.shape(run.data, None)
+
+
+@pytest.mark.parametrize("task", CASES)
+def test_macs_by_formula_are_those_that_pytorch_counts(task: str) -> None:
+    for run in runs(task):
+        subject = Subject(run, shape_of(run), torch.device("cpu"))
+        expected = macs(run.definition.model, VARIANTS[run.variant], run.model, shape_of(run))
+        assert subject.counted_macs() == expected, run.variant
+
+
+@pytest.mark.parametrize("task", ["characters", "translation_en_de"])
+def test_a_running_decoder_caches_what_the_formula_says(task: str) -> None:
+    for run in runs(task):
+        cache = Subject(run, shape_of(run), torch.device("cpu")).decode()
+        assert cache.length == shape_of(run).length
+        assert cache.bytes == 4 * cache.length * cache_elements(VARIANTS[run.variant], run.model), run.variant
+
+
+def test_a_row_a_variant_with_times_in_order_and_memory_above_the_weights() -> None:
+    chosen = runs("characters", "qkv", "kv", "k")
+    rows = measure(chosen, shape_of(chosen[0]), torch.device("cpu"), rounds=3)
+    assert [row["variant"] for row in rows] == ["qkv", "kv", "k"]
+    for row in rows:
+        assert 0 < row["step_seconds_low"] <= row["step_seconds"] <= row["step_seconds_high"]
+        assert row["decode_low"] <= row["decode_tokens_per_second"] <= row["decode_high"]
+        # Weights, their gradients and Adam's two moments are all held at the end of a step.
+        assert row["peak_bytes"] > 4 * 4 * row["parameters"]
+    assert rows[0]["step_ratio"] == 1.0
+    assert rows[0]["cache_bytes_per_token"] == 2 * rows[2]["cache_bytes_per_token"]
