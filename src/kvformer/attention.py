@@ -332,6 +332,10 @@ def _fused(queries: Tensor, attended: KeysValues, key_bias: Tensor | None, mask:
     """The same by PyTorch's fused kernel. A key bias rides in one more feature: [s·c·q, 1]·[k, γ] = s·c·q·k + γ."""
     keys, values = attended
     grouped = queries.shape[1] != keys.shape[1]
+    if key_bias is not None and len(key_bias) not in (1, keys.shape[1]):
+        # A bias of each query head cannot ride on keys that several of them share.
+        bias = key_bias[None, :, None, :]
+        mask, key_bias = bias if mask is None else mask + bias, None
     width = queries.shape[-1]
     if key_bias is not None:
         ones = queries.new_ones(*queries.shape[:-1], 1)

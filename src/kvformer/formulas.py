@@ -158,7 +158,10 @@ def macs(kind: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:
 
 
 def cache_elements(variant: Variant, model: ModelConfig) -> int:
-    """Numbers that a decoder keeps per token: (1 or 2)·g·h for each layer that owns keys and values."""
+    """Numbers that a decoder keeps per token: g·h for keys and as many for values, for each layer that owns them.
+
+    One tensor serves as both where they are the same map and keys are not normalised.
+    """
     spec = variant.attention
     owners = -(-model.layers // spec.layers_per_kv)
-    return owners * (1 + spec.has_value_map) * (spec.kv_heads or model.heads) * model.head_dim
+    return owners * (1 + (spec.has_value_map or spec.normalise_keys)) * (spec.kv_heads or model.heads) * model.head_dim

@@ -4,14 +4,21 @@ import itertools
 
 import pytest
 import torch
-from models import PAIRS, SHAPES, make_model, model_config
+from models import PAIRS, SHAPES, make_inputs, make_model, model_config
 from references import small_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from kvformer.attention import FUSED_FROM, Attention
 from kvformer.config import RunConfig
-from kvformer.formulas import attention_macs, attention_parameters, mlp_hidden, parameters, total_attention_parameters
+from kvformer.formulas import (
+    attention_macs,
+    attention_parameters,
+    macs,
+    mlp_hidden,
+    parameters,
+    total_attention_parameters,
+)
 from kvformer.loading import single_run
 from kvformer.models.build import MODELS, build_model
 from kvformer.sections import ModelConfig
@@ -106,11 +113,11 @@ def test_published_mac_ratios(
 ) -> None:
     """The published reduced ratios apply the gain to H·n² logits; here it is part of the queries' scale, free."""
     model = ModelConfig(dim=dim, heads=heads, layers=1, position_channels=channels, position_maps=maps)
-    macs = {name: attention_macs(VARIANTS[name].attention, model, length) for name in ("qkv", "kv", "kv_pos")}
-    assert macs["kv"] / macs["qkv"] == pytest.approx(kv, abs=5e-4)
-    assert macs["kv"] < macs["kv_pos"] <= reduced * macs["qkv"] + 1
+    counts = {name: attention_macs(VARIANTS[name].attention, model, length) for name in ("qkv", "kv", "kv_pos")}
+    assert counts["kv"] / counts["qkv"] == pytest.approx(kv, abs=5e-4)
+    assert counts["kv"] < counts["kv_pos"] <= reduced * counts["qkv"] + 1
     naive_extra = heads * length**2 * channels
-    assert macs["kv_pos"] - macs["kv"] < naive_extra / 100
+    assert counts["kv_pos"] - counts["kv"] < naive_extra / 100
 
 
 @pytest.mark.parametrize("kind", ["encoder", "vit", "gpt", "seq2seq"])
@@ -126,6 +133,21 @@ def test_kv_wide_has_the_parameters_of_qkv(kind: str, dim: int) -> None:
     assert model.get_submodule(
         "stack.blocks.0.mlp.0" if kind != "seq2seq" else "encoder.blocks.0.mlp.0"
     ).out_features == (mlp_hidden(config, VARIANTS["kv_wide"]))
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize(("kind", "name"), PAIRS)
+def test_macs_of_whole_models(kind: str, name: str, norm: str) -> None:
+    model = make_model(kind, name, norm=norm, tied_output=kind == "gpt")
+    shape = SHAPES[kind]
+    if kind == "seq2seq":
+        tokens = torch.zeros(1, shape.length, dtype=torch.long)
+        inputs: tuple[torch.Tensor, ...] = (tokens, tokens)
+    else:
+        inputs = make_inputs(kind, batch=1)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(*inputs)
+    assert counter.get_total_flops() == 2 * macs(kind, VARIANTS[name], model_config(kind), shape)
 
 
 def test_savings_by_hand() -> None:

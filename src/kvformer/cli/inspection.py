@@ -16,8 +16,11 @@ def add_commands(commands: Commands) -> None:
     add_run_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(handler=describe)
-    commands.add_parser("tasks", help="list the tasks").set_defaults(handler=tasks)
-    commands.add_parser("variants", help="list the attention variants").set_defaults(handler=variants)
+    for name, handler, text in (
+        ("tasks", tasks, "list the tasks"),
+        ("variants", variants, "list the attention variants, with parameters and cache relative to qkv"),
+    ):
+        commands.add_parser(name, help=text, description=f"{text.capitalize()}.").set_defaults(handler=handler)
     parser = commands.add_parser("explain", help="explain a variant", epilog="example: kvformer explain kv_pos")
     parser.add_argument("variant", help="variant, e.g. kv_pos")
     parser.set_defaults(handler=explain)

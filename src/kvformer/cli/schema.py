@@ -1,5 +1,4 @@
-"""`kvformer schema` and `kvformer study`: the configuration's schema and documentation, and the expansion of a
-study."""
+"""`kvformer schema` and `kvformer plan`: the configuration's generated files, and the runs of a study."""
 
 import argparse
 from pathlib import Path
@@ -8,8 +7,12 @@ from kvformer.cli.options import Commands
 
 
 def add_commands(commands: Commands) -> None:
-    """Add `schema` and `study`."""
-    parser = commands.add_parser("schema", help="write or check the generated schema and configuration table")
+    """Add `schema` and `plan`."""
+    parser = commands.add_parser(
+        "schema",
+        help="write or check the generated schema and configuration table",
+        description="Write the files that are generated from the configuration, or check that they are up to date.",
+    )
     parser.add_argument(
         "--write", action="store_true", help="write the files (default: check that they are up to date)"
     )

@@ -28,7 +28,6 @@ def add_commands(commands: Commands) -> None:
 def train(options: argparse.Namespace) -> int:
     """Train one run and print its summary."""
     from kvformer.cli import STARTED
-    from kvformer.cli.progress import progress_reporter
     from kvformer.config import RunConfig
     from kvformer.errors import ConfigError
     from kvformer.loading import single_run
@@ -46,6 +45,7 @@ def train(options: argparse.Namespace) -> int:
     else:
         raise ConfigError("give a task and a variant, or --run; e.g. kvformer train reverse kv --out runs/reverse-kv")
 
+    from kvformer.cli.progress import progress_reporter
     from kvformer.training.run import train_run
 
     name = f"{run.task}/{run.setting}/{run.variant}/seed{run.seed}"
