@@ -267,6 +267,10 @@ def test_logits_of_kv_are_symmetric_and_masked_positions_stay_out(data: FigureDa
         assert (
             np.isnan(causal[:, *np.triu_indices(16, 1)]).all() and not np.isnan(causal[:, *np.tril_indices(16)]).any()
         )
+    tokens = maps["qkv"]["inputs"][0]
+    ax = figures["attention"]["synthetic"].axes[0]
+    beside = {(y, line.get_marker()) for line in ax.get_lines() for y in np.ravel(line.get_ydata()) if y >= 0}
+    assert beside == {(place, f"${token}$") for place, token in enumerate(tokens)}
     figure = figures["heads"]["reverse"]
     picture = figure.axes[2].get_images()[0].get_array()  # kv, logits: two layers of four heads, 16 tokens, gaps of one
     assert picture.shape == (33, 67, 3)
@@ -417,3 +421,10 @@ def test_captions_of_the_workflow_report_are_those_of_the_page() -> None:
     assert {name: " ".join(block.split()) for name, block in blocks.items()} == {
         kind.name: f"**{kind.title}.** {kind.caption}" for kind in KINDS
     }
+
+
+def test_reporting_needs_neither_torch_nor_training() -> None:
+    code = "import sys, kvformer.reporting.figures, kvformer.reporting.report; print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert not {"torch", "mlflow", "kvformer.training", "kvformer.models"} & set(done.stdout.split())

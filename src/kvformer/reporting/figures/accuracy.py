@@ -103,7 +103,7 @@ def _points(data: FigureData, task: Task, estimates: dict[str, Estimate], ax: Ax
         everything += [*points, *interval, found.mean]
     if everything:
         low, high = min(everything), max(everything)
-        margin = max(0.08 * (high - low), 0.002 * max(abs(low), abs(high)))
+        margin = 0.08 * (high - low) or 0.002 * abs(high) or 0.01
         ax.set_ylim(low - margin, high + margin)
         if task.scale == 100 and high <= 100:
             ax.set_ylim(top=min(high + margin, 100 + 0.1 * (100 - low + margin)))

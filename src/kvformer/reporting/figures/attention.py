@@ -1,6 +1,7 @@
 """Attention maps: what the variants look at, before and after the softmax."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -14,9 +15,9 @@ from kvformer.reporting.style import GREY, WIDTH
 
 FAMILY_CAPTION = (
     "The last layer of the first run of each variant, averaged over heads, for one test item: the logits before the "
-    "softmax and the weights after it. A row is a query, a column a key, grey is masked. Each map has its own colour "
-    "scale, whose ends are written below it; weights are coloured by their square root, so that small ones show. The "
-    "logits of kv are a symmetric matrix, its weights are not."
+    "softmax and the weights after it. A row is a query, a column a key (with their tokens, where these are digits), "
+    "grey is masked. Each map has its own colour scale, whose ends are written below it; weights are coloured by "
+    "their square root, so that small ones show. The logits of kv are a symmetric matrix, its weights are not."
 )
 HEADS_CAPTION = (
     "The first run of each variant, for one test item: the logits before the softmax and the weights after it "
@@ -25,6 +26,7 @@ HEADS_CAPTION = (
 )
 PAGE = 9.0
 """Height in inches that the maps of many variants are shrunk to, down to a size at which they still say something."""
+MAX_TOKENS = 20
 MAX_LAYERS = 4
 MAX_HEADS = 8
 COLOURS = {"logits": "cividis", "weights": "Blues"}
@@ -64,9 +66,11 @@ def draw_family(data: FigureData, family: str, tasks: list[Task], maps: dict[str
             for ax, task in zip(axes[row], tasks, strict=True):
                 arrays = maps[task.name].get(variant)
                 _map(ax, None if arrays is None else _values(arrays, kind)[-1].mean(axis=0), kind)
+                if arrays is not None:
+                    _label_digits(ax, arrays["inputs"][0])
                 if row == 0:
-                    ax.set_title(task.label)
-            axes[row, 0].set_ylabel(data.labels[variant])
+                    ax.set_title(task.label, pad=9)
+            axes[row, 0].set_ylabel(data.labels[variant], labelpad=9)
     finish(figure, f"{family.capitalize()}: attention", [])
     return figure
 
@@ -118,6 +122,25 @@ def _mosaic(ax: Axes, values: np.ndarray, kind: str) -> None:
 def _values(arrays: dict[str, np.ndarray], kind: str) -> np.ndarray:
     """Logits or weights of the first item, (layers, heads, n, n), with NaN where a position is masked."""
     return np.where(np.isfinite(arrays["logits"][0]), arrays[kind][0], np.nan)
+
+
+def _label_digits(ax: Axes, tokens: np.ndarray) -> None:
+    """Write the tokens beside the rows and above the columns of a map where they are a short list of digits."""
+    if tokens.ndim != 1 or len(tokens) > MAX_TOKENS or tokens.dtype.kind not in "iu" or tokens.max() > 9:
+        return
+    look: dict[str, Any] = {
+        "linestyle": "none",
+        "markersize": 3.2,
+        "color": GREY,
+        "markeredgewidth": 0,
+        "clip_on": False,
+    }
+    for digit in np.unique(tokens):
+        places = np.flatnonzero(tokens == digit)
+        beyond = np.full(places.shape, -1.15)
+        # A marker for each digit is far faster to draw than a text for each token.
+        for x, y in ((places, beyond), (beyond, places)):
+            ax.plot(x, y, marker=f"${digit}$", scalex=False, scaley=False, **look)
 
 
 def _map(ax: Axes, values: np.ndarray | None, kind: str) -> None:
