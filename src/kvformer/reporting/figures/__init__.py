@@ -38,8 +38,8 @@ KINDS = (
 
 
 @contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
-    """Leave collecting to the caller: Python spends a sixth of the time searching the webs of figures."""
+def _no_garbage_collection() -> Iterator[None]:
+    """Python would spend a sixth of the time searching the webs of figures, and free little before the end."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -60,11 +60,10 @@ def write_figures(results: Path) -> list[Path]:
     data = FigureData(results)
     folder = results / "figures"
     paths: list[Path] = []
-    with figure_style(), _rare_garbage_collection():
+    with figure_style(), _no_garbage_collection():
         for kind in KINDS:
             for of, figure in kind.draw(data):
                 paths += save(figure, folder / f"{kind.name}-{of}")
-            gc.collect()
     for path in sorted(folder.iterdir()) if folder.exists() else ():
         if path.suffix.removeprefix(".") in FORMATS and path not in paths:
             path.unlink()  # drawn from an earlier state of the study

@@ -37,7 +37,7 @@ def draw_task(data: FigureData, task: Task, metrics: list[str]) -> Figure:
             cut_diverged(ax)
         ax.set_xlabel("Epoch")
         ax.set_ylabel(axis_label(metric))
-        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.xaxis.set_major_locator(MaxNLocator(3))
     finish(figure, task.label, legend_handles(data), data.notes([task]))
     return figure
 
