@@ -112,7 +112,7 @@ def _heads(
 def _logits(attention: Attention, head: int, x: Tensor, source: Tensor) -> Tensor:
     spec, width = attention.spec, attention.head_dim
     keys = _head(apply_map(attention, "key", source), head // _group(attention), width)
-    if spec.sharing in ("none", "k=v"):
+    if "query" in attention.widths:
         queries = _head(apply_map(attention, "query", x), head, width)
     elif spec.sharing in ("q=k", "q=k=v"):
         queries = _head(apply_map(attention, "key", x), head, width)

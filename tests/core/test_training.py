@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from runs import results, tiny_run
+from runs import results, tiny_run, write_data
 
 from kvformer.config import RunConfig
 from kvformer.data.manifest import load_manifest
@@ -454,3 +454,26 @@ def test_splits_without_examples_are_named_before_training(prepared: Path, tmp_p
     ):
         with pytest.raises(DataError, match=f"{task}: these data settings leave no examples in the {split} split"):
             train(tiny_run(task, data=data), tmp_path, prepared)
+
+
+def test_a_flipped_bit_in_the_data_is_named(tmp_path: Path) -> None:
+    folder = write_data(tmp_path / "data")
+    victim = folder / "mnist" / "train_images.npy"
+    content = bytearray(victim.read_bytes())
+    content[-1000] ^= 1
+    victim.write_bytes(content)
+    with pytest.raises(DataError, match=r"train_images.npy: its SHA-256 is not the one in manifest.json"):
+        train(tiny_run("mnist"), tmp_path / "run", folder)
+
+
+def test_a_clock_that_jumps_back_disturbs_nothing(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny_run("copy")
+    train(run, tmp_path / "whole", prepared)
+    hours = iter(range(10_000, 0, -1))
+    monkeypatch.setattr("time.time_ns", lambda: next(hours) * 3_600_000_000_000)
+    monkeypatch.setattr("time.time", lambda: next(hours) * 3600.0)
+    summary = train(run, tmp_path / "jumping", prepared, started=1e12)
+    assert summary["seconds"]["startup"] == 0.0 and summary["seconds"]["total"] < 60
+    assert results(tmp_path / "jumping") == results(tmp_path / "whole")

@@ -62,18 +62,17 @@ def translate(model: Seq2Seq, source: Tensor, beam: int = 1, cached: bool = True
         finished = finished | (chosen == END)
     if beam == 1:
         return tokens
-    lengths = (tokens != PADDING).sum(dim=1).view(batch, beam)
+    lengths = (tokens[:, 1:] != PADDING).sum(dim=1).view(batch, beam)
     best = (scores / lengths).argmax(dim=1)
     return tokens.view(batch, beam, -1)[torch.arange(batch, device=source.device), best]
 
 
 def _best(logits: Tensor, scores: Tensor, finished: Tensor, beam: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best continuations of each sentence: rows of the beams they continue, their new tokens, their scores (B,
-    beam)."""
+    """The best continuations: rows of the beams that they continue, their new tokens, their scores (B, beam)."""
     batch, vocabulary = len(scores), logits.shape[-1]
     steps = torch.log_softmax(logits, dim=-1)
     steps[finished] = -torch.inf
-    steps[finished, PADDING] = 0.0  # a finished translation stays as it is
+    steps[:, PADDING] = torch.where(finished, 0.0, -torch.inf)  # a finished translation stays as it is
     totals = (scores.view(-1, 1) + steps).view(batch, -1)
     top, places = totals.topk(beam, dim=1)
     rows = places // vocabulary + torch.arange(batch, device=scores.device)[:, None] * beam

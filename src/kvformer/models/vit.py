@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from kvformer.attention import Stream
-from kvformer.models.blocks import InputPositions, Stack
+from kvformer.models.blocks import Dropout, InputPositions, Stack
 from kvformer.sections import ModelConfig
 from kvformer.tasks.base import Shape
 from kvformer.variants import Variant
@@ -20,7 +20,9 @@ class VisionTransformer(nn.Module):
         self.embed = nn.Linear(shape.inputs, model.dim)
         self.class_token = nn.Parameter(torch.empty(model.dim))
         self.positions = InputPositions(model, shape.length)
+        self.drop = Dropout(model.embedding_dropout)
         self.stack = Stack(model, variant, shape.length)
+        self.head_drop = Dropout(model.head_dropout)
         self.head = nn.Sequential(nn.Linear(model.dim, model.dim), nn.GELU(), nn.Linear(model.dim, shape.outputs))
 
     def initialise(self, scheme: str, stream: Stream) -> None:
@@ -37,4 +39,5 @@ class VisionTransformer(nn.Module):
         """Class logits."""
         tokens = self.embed(self.patches(images))
         first = self.class_token.expand(len(tokens), 1, -1)
-        return self.head(self.stack(self.positions(torch.cat([first, tokens], dim=1)))[:, 0])
+        embedded = self.drop(self.positions(torch.cat([first, tokens], dim=1)))
+        return self.head(self.head_drop(self.stack(embedded)[:, 0]))

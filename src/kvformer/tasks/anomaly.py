@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from kvformer.errors import DataError
 from kvformer.sections import PositiveInt, Section
 from kvformer.seeding import generator
 from kvformer.tasks.base import Arrays, Shape, TaskData, TaskDefinition, TaskRun
@@ -46,10 +47,16 @@ def draw_sets(
     """One set for each image as the anomaly, or for `limit` random ones.
 
     images: indices into the features, labels: their classes. Returns `inputs` (sets, set_size) image indices and
-    `targets` (sets,), the anomaly's place. The other images are distinct and of one other class.
+    `targets` (sets,), the anomaly's place. The other images are distinct and of one other class. Raises DataError where
+    a class has too few images.
     """
     by_class = [images[labels == label] for label in np.unique(labels)]
     counts = np.array([len(members) for members in by_class])
+    if len(counts) < 2 or counts.min() < data.set_size - 1:
+        raise DataError(
+            f"data.set_size {data.set_size} needs two classes or more of {data.set_size - 1} images or more; "
+            f"{data.dataset} has {len(counts)} in a split, the smallest of {counts.min()}"
+        )
     order = random.permutation(len(images))[:limit]
     own = np.unique(labels, return_inverse=True)[1][order]
     other = (own + random.integers(1, len(by_class), len(order))) % len(by_class)
@@ -57,8 +64,10 @@ def draw_sets(
     for row, members in enumerate(by_class):
         padded[row, : len(members)] = members
     chosen = random.integers(0, counts[other, None], (len(order), data.set_size - 1))
-    while len(repeated := np.flatnonzero((np.diff(np.sort(chosen, axis=1), axis=1) == 0).any(axis=1))):
-        chosen[repeated] = random.integers(0, counts[other[repeated], None], (len(repeated), data.set_size - 1))
+    repeated = np.flatnonzero((np.diff(np.sort(chosen, axis=1), axis=1) == 0).any(axis=1))
+    keys = random.random((len(repeated), counts.max()))
+    keys[np.arange(counts.max()) >= counts[other[repeated], None]] = 1.0  # beyond the class's images
+    chosen[repeated] = np.argsort(keys, axis=1)[:, : data.set_size - 1]
     sets = np.concatenate([padded[other[:, None], chosen], images[order][:, None]], axis=1)
     last = data.set_size - 1
     targets = np.full(len(order), last)

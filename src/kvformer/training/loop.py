@@ -49,7 +49,7 @@ class Trainer:
 
     def __init__(self, run: RunConfig, progress: Path, data_folder: Path, device: torch.device, report: Report) -> None:
         self.run, self.progress, self.device, self.report = run, progress, device, report
-        manifests = {name: load_manifest(data_folder / name) for name in run.datasets}
+        manifests = {name: load_manifest(data_folder / name, verify=True) for name in run.datasets}
         self.data = run.definition.load(run, manifests)
         self.batches = Batches(run, self.data, device)
         self.objective = OBJECTIVES[run.definition.objective](run, self.data)

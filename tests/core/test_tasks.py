@@ -1,0 +1,159 @@
+"""The tasks' examples: what is asked and what is right."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from runs import tiny_run
+
+from kvformer.data.manifest import load_manifest
+from kvformer.errors import DataError
+from kvformer.tasks import TASKS
+from kvformer.tasks.anomaly import AnomalyData, draw_sets
+from kvformer.tasks.base import TaskData
+from kvformer.tasks.translation import BEGIN, END, PADDING, UNKNOWN
+from kvformer.training.batches import Batches
+
+
+def load(task: str, prepared: Path | None = None, seed: int = 0, **changes: Any) -> TaskData:
+    run = tiny_run(task, seed=seed, **changes)
+    return run.definition.load(run, {name: load_manifest(prepared / name) for name in run.datasets} if prepared else {})
+
+
+RULES = {
+    "reverse": lambda row: row[::-1],
+    "sort": sorted,
+    "sub": lambda row: [9 - x for x in row],
+    "swap": lambda row: row[len(row) // 2 :] + row[: len(row) // 2],
+    "copy": lambda row: row,
+    "shift": lambda row: [row[-1], *row[:-1]],
+}
+
+
+@pytest.mark.parametrize("task", RULES)
+def test_synthetic_targets_follow_their_rule(task: str) -> None:
+    data = load(task, data={"length": 6, "train_examples": 300})
+    for split, arrays in data.splits.items():
+        for inputs, targets in zip(arrays["inputs"].tolist(), arrays["targets"].tolist(), strict=True):
+            assert targets == list(RULES[task](inputs)), split
+    everything = data.splits["train"]["inputs"]
+    shares = np.bincount(everything.flatten(), minlength=10) / everything.size
+    assert len(shares) == 10 and np.all(np.abs(shares - 0.1) < 0.03), "symbols are uniform"
+    assert everything.shape == (300, 6)
+
+
+def test_the_suite_is_involutive_but_for_sort_and_shift() -> None:
+    """Reverse, swap, copy, sub undo themselves: a symmetric attention pattern can express them. Shift does not."""
+    row = [3, 1, 4, 1, 5, 9]
+    for task, rule in RULES.items():
+        assert (list(rule(list(rule(row)))) == row) == (task not in ("sort", "shift")), task
+
+
+def test_recall_asks_for_values_that_were_given() -> None:
+    data = load("recall", data={"length": 16, "symbols": 6, "train_examples": 200})
+    for inputs, targets in zip(*(data.splits["train"][name].tolist() for name in ("inputs", "targets")), strict=True):
+        keys, values, asked = inputs[0:8:2], inputs[1:8:2], inputs[8:]
+        assert len(set(keys)) == 4 and all(key < 6 for key in keys)
+        assert all(6 <= value < 12 for value in values)
+        assert targets[:8] == [-100] * 8
+        memory = dict(zip(keys, values, strict=True))
+        assert targets[8:] == [memory[key] - 6 for key in asked]
+
+
+def test_synthetic_splits_differ_between_splits_seeds_and_tasks() -> None:
+    base = load("reverse", data={"length": 16})
+    assert len({arrays["inputs"][:20].tobytes() for arrays in base.splits.values()}) == 3
+    for other in (load("reverse", seed=1, data={"length": 16}), load("sort", data={"length": 16})):
+        assert not np.array_equal(base.splits["train"]["inputs"], other.splits["train"]["inputs"])
+    longer = load("reverse", data={"length": 16, "train_examples": 80})
+    assert np.array_equal(longer.splits["train"]["inputs"][:40], base.splits["train"]["inputs"])
+    assert base.records != load("reverse", seed=1, data={"length": 16}).records
+
+
+def test_characters_and_numbers_predict_the_next_token(prepared: Path) -> None:
+    for task in ("characters", "numbers"):
+        run = tiny_run(task)
+        data = load(task, prepared)
+        batches = Batches(run, data, torch.device("cpu"))
+        for batch in [batches.training(0), next(batches.evaluation("validation"))]:
+            assert torch.equal(batch["inputs"][:, 1:], batch["targets"][:, :-1])
+
+
+def test_whole_evaluation_reads_every_window_once(prepared: Path) -> None:
+    run = tiny_run("characters")
+    data = load("characters", prepared)
+    tokens = data.splits["validation"]["tokens"]
+    batches = Batches(run, data, torch.device("cpu"))
+    inputs = torch.cat([batch["inputs"] for batch in batches.evaluation("validation")]).flatten().numpy()
+    assert np.array_equal(inputs, tokens[: len(inputs)])
+    assert len(tokens) - 8 <= len(inputs) + 1 <= len(tokens)
+
+
+def test_translation_rows(prepared: Path) -> None:
+    data = load("translation_en_de", prepared, data={"max_length": 5})
+    manifest = load_manifest(prepared / "multi30k")
+    for side, language in (("source", "en"), ("target", "de")):
+        rows = data.splits["train"][side]
+        sentences = np.split(
+            np.asarray(manifest.array(f"train_{language}_tokens")), manifest.array(f"train_{language}_offsets")[1:-1]
+        )
+        assert rows.shape[1] <= 5
+        for row, sentence in zip(rows.tolist(), sentences, strict=True):
+            cut = sentence.tolist()[:3]
+            assert row == [BEGIN, *cut, END] + [PADDING] * (len(row) - len(cut) - 2)
+    rare = load("translation_en_de", prepared, data={"min_frequency": 1000})
+    assert rare.shape.inputs == rare.shape.outputs == 4
+    assert set(np.unique(rare.splits["train"]["source"])) <= {UNKNOWN, PADDING, BEGIN, END}
+    back = load("translation_de_en", prepared)
+    assert np.array_equal(back.splits["train"]["source"], load("translation_en_de", prepared).splits["train"]["target"])
+
+
+@pytest.mark.parametrize("set_size", [4, 9, 21])
+@pytest.mark.parametrize("position", ["last", "shuffled"])
+def test_anomaly_sets(position: str, set_size: int) -> None:
+    """Distinct images of one class and one of another, whose place is the target; sets as large as a class too."""
+    data = AnomalyData(set_size=set_size, position=position)
+    labels = np.repeat(np.arange(5), 20)
+    sets = draw_sets(np.random.default_rng(0), np.arange(100) + 7, labels, data, None)
+    assert sets["inputs"].shape == (100, set_size)
+    anomalies = []
+    for row, place in zip(sets["inputs"], sets["targets"], strict=True):
+        classes = labels[row - 7]
+        odd = classes[place]
+        others = np.delete(classes, place)
+        assert len(set(others)) == 1 and others[0] != odd
+        assert len(set(row)) == set_size
+        anomalies.append(row[place] - 7)
+    assert sorted(anomalies) == list(range(100)), "each image is the anomaly once"
+    if position == "last":
+        assert set(sets["targets"]) == {set_size - 1}
+    else:
+        assert len(set(sets["targets"].tolist())) > set_size // 2
+
+
+def test_normal_images_of_a_set_are_drawn_evenly() -> None:
+    """Classes of different sizes: every image of a class is as likely as the others, also after repeated draws."""
+    labels = np.array([0] * 6 + [1] * 4)
+    counts = np.zeros(10)
+    for seed in range(2000):
+        sets = draw_sets(
+            np.random.default_rng(seed), np.arange(10), labels, AnomalyData(set_size=4, position="last"), 1
+        )
+        counts[sets["inputs"][0, :-1]] += 1
+    for members in (counts[:6], counts[6:]):
+        expected = members.mean()
+        assert np.all(np.abs(members - expected) < 5 * np.sqrt(expected)), counts
+
+
+def test_sets_larger_than_a_class_are_refused(prepared: Path) -> None:
+    with pytest.raises(DataError, match=r"data.set_size 30 needs two classes or more of 29 images or more"):
+        load("anomaly", prepared, data={"set_size": 30})
+
+
+def test_chance_is_what_guessing_gives() -> None:
+    for task in TASKS.values():
+        if task.metric == "accuracy" and task.chance is not None:
+            shape = task.shape(tiny_run(task.name).data if task.name != "anomaly" else AnomalyData(), None)
+            assert task.chance == pytest.approx(1 / shape.outputs), task.name
