@@ -78,10 +78,8 @@ class Server:
         return self.greeting + self.process.communicate(timeout=60)[0]
 
 
-@pytest.mark.parametrize("signal_to_stop", [signal.SIGINT, signal.SIGTERM])
-def test_runs_appear_while_the_pages_are_up(study: Path, signal_to_stop: int) -> None:
-    if signal_to_stop == signal.SIGINT:
-        (study.parent / "mlflow" / "mlflow.db").unlink()  # the server is then the first to need a database
+def test_runs_appear_while_the_pages_are_up(cold_study: Path) -> None:
+    study = cold_study
     points = curve_points(30)
     run = FakeRun(study, "reverse/default/kv/seed0").begin().log(points[:10])
     write_report(study)
@@ -98,7 +96,7 @@ def test_runs_appear_while_the_pages_are_up(study: Path, signal_to_stop: int) ->
         (identity,) = (entry["info"]["run_id"] for entry in runs if entry["info"]["run_name"] == run.name)
         assert '"seed": 0' in server.page(f"/get-artifact?path=config.json&run_uuid={identity}")
     finally:
-        output = server.stop(signal_to_stop)
+        output = server.stop(signal.SIGTERM)
     assert server.process.returncode == 0, output
     assert f"ssh -L {server.port}:127.0.0.1:{server.port}" in output
     assert tracking.ui_command(study.parent) in output
@@ -117,6 +115,21 @@ def test_a_server_that_ends_by_itself_is_told(study: Path) -> None:
     assert server.process.returncode != 0
     assert "MLflow's server ended by itself (exit code" in output.splitlines()[-1]
     assert "server.log" in output
+
+
+def test_an_interrupt_while_the_server_starts(study: Path) -> None:
+    port = free_port()
+    # In the background of a script SIGINT is ignored unless a program says otherwise.
+    start = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n{SERVE}"
+    command = [sys.executable, "-c", start, str(study.parent), str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while process.poll() is None and not psutil.Process(process.pid).children():
+        time.sleep(0.05)
+    (child,) = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[0]
+    assert (process.returncode, output) == (0, "MLflow stopped\n")
+    assert not child.is_running()
 
 
 def test_a_port_in_use_is_one_line(study: Path) -> None:

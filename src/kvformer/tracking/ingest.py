@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -85,21 +85,31 @@ class Ingestion:
         report.unfinished += sum(run.state == "running" for run in runs)
         experiment = self.store.experiment(client, study.absolute().name, study_note(study))
         shown = [run for run in runs if run.state in ("done", "failed") or (live and run.state == "running")]
+        # The store itself remembers, by task, the state that it is complete for: nothing can get out of step with it.
+        before = dict(_pairs(experiment.tags.get("records", "")))
+        now = {}
         for task, group in groupby(sorted(shown, key=lambda run: run.name), key=lambda run: run.name.split("/")[0]):
-            self._track_task(client, experiment, task, list(group), report)
+            members = list(group)
+            state = hashlib.sha256("\n".join(f"{run.name} {run.signature}" for run in members).encode()).hexdigest()[
+                :16
+            ]
+            if before.get(task) == state:
+                report.unchanged += len(members)
+            elif not self._track_task(client, experiment, task, members, report):
+                continue
+            now[task] = state
         record, signature = read_study(study, runs)
-        if experiment.tags.get("records") != signature:
+        if before.get("@study") != signature:
             _write(client, experiment, record, signature, _known(client, experiment, "study@%").get(record.name, []))
-            client.set_experiment_tag(experiment.experiment_id, "records", signature)
+        now["@study"] = signature
+        if now != before:
+            text = " ".join(f"{task}:{state}" for task, state in now.items())
+            client.set_experiment_tag(experiment.experiment_id, "records", text)
 
     def _track_task(
         self, client: "MlflowClient", experiment: "Experiment", task: str, runs: list[RunFolder], report: TrackReport
-    ) -> None:
-        # The store itself remembers the state that it is complete for, so nothing can get out of step with it.
-        state = hashlib.sha256("\n".join(f"{run.name} {run.signature}" for run in runs).encode()).hexdigest()
-        if experiment.tags.get(f"records/{task}") == state:
-            report.unchanged += len(runs)
-            return
+    ) -> bool:
+        """Bring the runs of a task up to date; returns whether all of them could be understood."""
         marks = {run.name: (experiment.experiment_id, experiment.creation_time, run.name) for run in runs}
         fresh = [run for run in runs if self._seen.get(marks[run.name]) != run.signature]
         report.unchanged += len(runs) - len(fresh)
@@ -115,8 +125,13 @@ class Ingestion:
             setattr(report, outcome, getattr(report, outcome) + 1)
             report.points += points
             self._seen[marks[run.name]] = run.signature
-        if len(report.problems) == problems:
-            client.set_experiment_tag(experiment.experiment_id, f"records/{task}", state)
+        return len(report.problems) == problems
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    for pair in text.split():
+        task, _, state = pair.partition(":")
+        yield task, state
 
 
 def _known(client: "MlflowClient", experiment: "Experiment", *patterns: str) -> dict[str, list["Run"]]:

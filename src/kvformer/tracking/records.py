@@ -170,14 +170,16 @@ def _points(path: Path) -> list[Point]:
 
 
 def _final_points(summary: dict[str, Any], end: int) -> list[Point]:
-    """The summary's numbers. They have keys of their own: a curve's last point need not be the selected one."""
-    step = int(summary.get("selected_step") or summary.get("steps") or 0)
+    """The summary's numbers. They have keys of their own: a curve's last point need not be the selected one.
+
+    MLflow draws a metric that has only a step 0 as bars over the runs, any other as a curve.
+    """
     numbers = {f"final/{key}": value for key, value in summary.get("metrics", {}).items()}
     for group in ("parameters", "seconds"):
         numbers |= {f"{group}/{key}": value for key, value in summary.get(group, {}).items()}
     for key in ("steps", "selected_step", "samples_per_second"):
         numbers[key] = summary.get(key)
-    return [Point(key, step, float(value), end) for key, value in numbers.items() if value is not None]
+    return [Point(key, 0, float(value), end) for key, value in numbers.items() if value is not None]
 
 
 def _run_tags(

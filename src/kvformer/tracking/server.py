@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from kvformer.errors import ConfigError, KvformerError
 from kvformer.tracking.ingest import Ingestion
@@ -22,6 +24,7 @@ HOST = "127.0.0.1"
 STARTUP_SECONDS = 120
 STOP_SECONDS = 10
 LONGEST_PAUSE = 60.0
+START_PAGE = "#/experiments?workflowType=machine_learning"  # instead of MLflow's pages for language models
 SAY = partial(print, flush=True)
 
 
@@ -48,18 +51,28 @@ def serve(results: Path, port: int = 5000, interval: float = 5.0, say: Callable[
     ingestion = Ingestion(results, database_uri(results))
     with ingestion.store.writer():
         pass  # creates the database: a server and a writer that both migrate a new one would fail
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGINT too: in the background of a script it would be ignored.
+    with _handled_by(signal.default_int_handler):
+        try:
+            with _server(results, port) as server:
+                say(f"MLflow shows {results} at http://{HOST}:{port}/{START_PAGE} (Ctrl-C ends it)")
+                tunnel = f"ssh -L {port}:{HOST}:{port} USER@{socket.gethostname()}"
+                say(f"From another machine: {tunnel}, then open the same address there")
+                say(f"The same without kvformer: {ui_command(results)}")
+                _keep_ingesting(ingestion, results, server, interval, say)
+        except KeyboardInterrupt:
+            say("MLflow stopped")
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> Iterator[None]:
+    """SIGINT and SIGTERM go to `handler` meanwhile."""
+    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with _server(results, port) as server:
-            say(f"MLflow shows {results} at http://{HOST}:{port} (Ctrl-C ends it)")
-            tunnel = f"ssh -L {port}:{HOST}:{port} USER@{socket.gethostname()}"
-            say(f"From another machine: {tunnel}, then open the same address there")
-            say(f"The same without kvformer: {ui_command(results)}")
-            _keep_ingesting(ingestion, results, server, interval, say)
-    except KeyboardInterrupt:
-        say("MLflow stopped")
+        yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
 def _keep_ingesting(
@@ -126,10 +139,8 @@ def _server(results: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
         _wait_until_up(server, port, results)
         yield server
     finally:
-        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-        _stop(server)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        with _handled_by(signal.SIG_IGN):
+            _stop(server)
 
 
 def _wait_until_up(server: "subprocess.Popen[bytes]", port: int, results: Path) -> None:
