@@ -57,8 +57,10 @@ class FakeRun:
         return f"{self.name}@{self.config['hash']}"
 
     def begin(self) -> "FakeRun":
-        """What is there before the first point."""
-        write_json(self.path / "config.json", self.config)
+        """A training starts: earlier verdicts are withdrawn, other files of an earlier execution stay."""
+        (self.path / "progress").mkdir(parents=True, exist_ok=True)
+        for verdict in ("summary.json", "failure.json"):
+            (self.path / verdict).unlink(missing_ok=True)
         return self
 
     def log(self, points: Iterable[dict[str, Any]], torn: str = "") -> "FakeRun":
@@ -88,6 +90,7 @@ class FakeRun:
     ) -> "FakeRun":
         """The declared files of a run that came to its end; its progress and an earlier failure are gone."""
         self.begin()
+        write_json(self.path / "config.json", self.config)
         text = "".join(json.dumps(point) + "\n" for point in points)
         write_text(self.path / "metrics.jsonl", text)
         provenance = {
@@ -95,7 +98,7 @@ class FakeRun:
             "packages": {"torch": "2.14.1"},
             "device": "cpu",
             "data": self.data,
-            "start": "2026-11-24T23:58:00Z",
+            "start": "2026-11-24T23:45:00Z",
             "end": end,
             "attempts": 1,
         }
@@ -120,7 +123,6 @@ class FakeRun:
             "samples_per_second": 5500.0,
             "data": self.data,
         }
-        (self.path / "failure.json").unlink(missing_ok=True)
         write_json(self.path / "summary.json", summary)
         shutil.rmtree(self.path / "progress", ignore_errors=True)
         return self
@@ -131,7 +133,9 @@ FINAL_POINTS = 2 + 3 + 5 + 3
 
 
 def write_study(study: Path, runs: Iterable[FakeRun]) -> Path:
-    """The study's description, listing `runs`."""
+    """The study's description, with `runs` as its plan."""
+    runs = list(runs)
+    sections = ("task", "setting", "data", "model", "training")
     content = {
         "name": study.name,
         "description": "A study of nothing.",
@@ -141,6 +145,7 @@ def write_study(study: Path, runs: Iterable[FakeRun]) -> Path:
             | {"path": f"runs/{run.name}"}
             for run in runs
         ],
+        "settings": [{key: run.config[key] for key in sections} for run in runs],
     }
     write_json(study / "study.json", content)
     return study

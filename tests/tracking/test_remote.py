@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_runs import EPOCH, FINAL_POINTS, FakeRun, curve_points, write_report
+from fake_runs import EPOCH, FINAL_POINTS, FakeRun, curve_points, write_report, write_study
 
 from kvformer import tracking
 from kvformer.errors import KvformerError
@@ -159,6 +159,7 @@ def test_sixteen_sweeps_and_a_server_that_goes_away(
 
 def test_a_run_is_followed_on_a_server(server: TrackingServer, study: Path, export: Export) -> None:
     run = FakeRun(study, "reverse/default/kv/seed0").begin().log(POINTS[:30])
+    write_study(study, [run])
     assert tracking.track([study], server.uri, live=True).points == 30
     run.log(POINTS[30:50])
     assert tracking.track([study], server.uri, live=True).points == 20

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from fake_runs import FINAL_POINTS, FakeRun, curve_points, write_report
+from fake_runs import FINAL_POINTS, FakeRun, curve_points, write_report, write_study
 
 from kvformer import tracking
 from kvformer.errors import KvformerError
@@ -82,13 +82,15 @@ def test_runs_appear_while_the_pages_are_up(cold_study: Path) -> None:
     study = cold_study
     points = curve_points(30)
     run = FakeRun(study, "reverse/default/kv/seed0").begin().log(points[:10])
+    other = FakeRun(study, "reverse/default/qkv/seed0")
+    write_study(study, [run, other])
     write_report(study)
     server = Server(study.parent)
     try:
         assert "<title>MLflow</title>" in server.page("/")
         (seen,) = server.runs(1, "RUNNING")
         assert seen["info"]["run_name"] == run.name
-        FakeRun(study, "reverse/default/qkv/seed0").finish(points)
+        other.finish(points)
         run.finish(points)
         runs = server.runs(2, "FINISHED")
         assert all(len(entry["data"]["metrics"]) == 5 + FINAL_POINTS for entry in runs)

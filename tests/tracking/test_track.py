@@ -40,7 +40,7 @@ def test_everything_is_there_once(cold_study: Path, export: Export) -> None:
     assert [first[run.key]["status"] for run in runs[:4]] == ["FINISHED", "FINISHED", "FAILED", "FAILED"]
     assert [len(first[run.key]["points"]) for run in runs[:4]] == [50 + FINAL_POINTS] * 2 + [21 + FINAL_POINTS, 20]
     finished = first[runs[0].key]
-    assert (finished["name"], finished["start"], finished["end"]) == (runs[0].name, 1795564680000, 1795565400000)
+    assert (finished["name"], finished["start"], finished["end"]) == (runs[0].name, 1795563900000, 1795565400000)
     assert ("train/loss", 10, 0.1, EPOCH + 10_000) in finished["points"]
     assert finished["artifacts"] == ["attention.npz", "config.json", "provenance.json", "samples.json", "summary.json"]
     assert first["study@demo"]["artifacts"] == ["figures/loss.svg", "report.html", "study.json", "tables/synthetic.csv"]
@@ -67,6 +67,8 @@ def test_the_database_may_be_deleted(cold_study: Path, export: Export) -> None:
 def test_a_run_in_progress_is_followed_and_each_point_is_there_once(study: Path, export: Export) -> None:
     points = curve_points(50)
     run = FakeRun(study, NAME).begin().log(points[:10])
+    assert tracking.track([study], live=True).added == 0  # nothing says which configuration it is of
+    write_study(study, [run])
     assert tracking.track([study]).added == 0
     assert tracking.track([study], live=True).points == 10
     run.log(points[10:23], torn='{"step": ')
@@ -86,6 +88,7 @@ def test_a_run_in_progress_is_followed_and_each_point_is_there_once(study: Path,
 def test_a_killed_and_resumed_run_has_each_point_once(study: Path, export: Export) -> None:
     before = curve_points(40)
     run = FakeRun(study, NAME).begin().log(before)
+    write_study(study, [run])
     tracking.track([study], live=True)
     again = curve_points(50, start=EPOCH + 3_600_000)[20:]
     run.rewind(20).log(again[:5])
@@ -116,11 +119,17 @@ def test_a_run_that_was_trained_anew_replaces_the_old_one(study: Path, export: E
 def test_a_retry_mends_the_status(study: Path, export: Export) -> None:
     points = curve_points(50)
     run = FakeRun(study, NAME).begin().log(points[:20]).fail()
+    write_study(study, [run])
     tracking.track([study])
     failed = export(study)[run.key]
     assert (failed["status"], failed["tags"]["status"], len(failed["points"])) == ("FAILED", "failed", 20)
     assert "out of memory" in failed["tags"]["failure"]
     assert "failure.json" in failed["artifacts"]
+    run.begin().log(points[20:30])
+    tracking.track([study], live=True)
+    retried = export(study)[run.key]
+    assert (retried["status"], retried["tags"]["status"], len(retried["points"])) == ("RUNNING", "running", 30)
+    assert "failure" not in retried["tags"]
     run.finish(points)
     tracking.track([study])
     mended = export(study)[run.key]
@@ -135,8 +144,14 @@ def test_a_retry_mends_the_status(study: Path, export: Export) -> None:
 
 def test_a_changed_configuration_is_another_run_and_the_old_one_is_marked(study: Path, export: Export) -> None:
     old = FakeRun(study, NAME).finish(curve_points(5))
+    write_study(study, [old])
     tracking.track([study])
-    new = FakeRun(study, NAME, learning_rate=0.01).finish(curve_points(5))
+    assert export(study)[old.key]["tags"]["current"] == "true"
+    new = FakeRun(study, NAME, learning_rate=0.01)
+    write_study(study, [new])
+    tracking.track([study])
+    assert export(study)[old.key]["tags"]["current"] == "false"
+    new.finish(curve_points(5))
     assert tracking.track([study]).added == 1
     runs = export(study)
     assert runs[old.key]["tags"]["current"] == "false"

@@ -84,7 +84,9 @@ class Ingestion:
         report.missing += sum(run.state == "missing" for run in runs)
         report.unfinished += sum(run.state == "running" for run in runs)
         experiment = self.store.experiment(client, study.absolute().name, study_note(study))
-        shown = [run for run in runs if run.state in ("done", "failed") or (live and run.state == "running")]
+        followed = ("done", "failed", "running") if live else ("done", "failed")
+        # Without a study.json nothing tells which configuration a run in progress has.
+        shown = [run for run in runs if run.state in followed and (run.plan or run.state != "running")]
         # The store itself remembers, by task, the state that it is complete for: nothing can get out of step with it.
         before = dict(_pairs(experiment.tags.get("records", "")))
         now = {}
@@ -198,7 +200,8 @@ def _write(
 
 def _is_complete(run: "Run", record: Record, signature: str) -> bool:
     tags = run.data.tags
-    return tags.get("records") == signature and run.info.status == record.status and tags.get("current") == "true"
+    same = tags.get("records") == signature and tags.get("current") == record.tags["current"]
+    return same and run.info.status == record.status
 
 
 def _stored_points(client: "MlflowClient", run: "Run") -> dict[tuple[str, int], tuple[float, int]]:

@@ -14,8 +14,14 @@ from kvformer.files import canonical_json, read_json, read_jsonl
 
 State = Literal["done", "failed", "running", "missing"]
 
-RUN_ARTIFACTS = ("config.json", "summary.json", "provenance.json", "failure.json", "samples.json", "attention.npz")
-STUDY_ARTIFACTS = ("study.json", "runs.csv", "curves.csv.gz", "report.html")
+ARTIFACTS: dict[State, tuple[str, ...]] = {
+    "done": ("config.json", "summary.json", "provenance.json", "samples.json", "attention.npz"),
+    "failed": ("failure.json",),
+    "running": (),
+    "missing": (),
+}
+RUN_ARTIFACTS = (*ARTIFACTS["done"], *ARTIFACTS["failed"])
+STUDY_ARTIFACTS = ("study.json", "runs.csv", "curves.csv.gz", "profile.csv", "report.html", "ro-crate-metadata.json")
 STUDY_FOLDERS = ("tables", "figures")
 PROGRESS = "progress/metrics.jsonl"
 WATCHED = (*RUN_ARTIFACTS, "metrics.jsonl", PROGRESS)
@@ -51,32 +57,46 @@ class Record:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder as a look at its directory shows it. `signature` changes whenever a file of it does."""
+    """A run's folder as a look at its directory shows it. `signature` changes whenever a file of it does.
+
+    `plan` is the configuration that the study has for it: with `hash`, where there is a study.json, else empty.
+    """
 
     path: Path
     name: str
-    hash: str | None
     state: State
     signature: str
+    plan: dict[str, Any] = field(default_factory=dict)
 
 
 def study_runs(study: Path) -> list[RunFolder]:
     """The runs of a study: those that its study.json lists, or without one those that are there. Raises DataError."""
     manifest = study / "study.json"
-    if manifest.exists():
-        try:
-            planned = {str(entry["path"]): str(entry["hash"]) for entry in read_json(manifest)["runs"]}
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{manifest}: not a study's description ({type(error).__name__}: {error})") from None
-        for path in planned:
-            if not RUN_PATH.fullmatch(path):
-                raise DataError(f"{manifest}: path {path!r}, must be runs/<task>/<setting>/<variant>/seed<k>")
-        return [_look(study / path, path, digest) for path, digest in planned.items()]
-    found = {path: path.relative_to(study).as_posix() for path in sorted(study.glob("runs/*/*/*/seed*"))}
-    return [_look(path, relative, None) for path, relative in found.items() if RUN_PATH.fullmatch(relative)]
+    if not manifest.exists():
+        found = {path: path.relative_to(study).as_posix() for path in sorted(study.glob("runs/*/*/*/seed*"))}
+        return [_look(path, relative, {}) for path, relative in found.items() if RUN_PATH.fullmatch(relative)]
+    try:
+        plans = _plans(read_json(manifest))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{manifest}: not a study's description ({type(error).__name__}: {error})") from None
+    for path in plans:
+        if not RUN_PATH.fullmatch(path):
+            raise DataError(f"{manifest}: path {path!r}, must be runs/<task>/<setting>/<variant>/seed<k>")
+    return [_look(study / path, path, plan) for path, plan in plans.items()]
 
 
-def _look(path: Path, relative: str, digest: str | None) -> RunFolder:
+def _plans(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Configuration by path: what a run's own config.json says only when the run has ended."""
+    sections = {(entry["task"], entry["setting"]): entry for entry in content.get("settings", [])}
+    return {
+        str(entry["path"]): sections.get((entry.get("task"), entry.get("setting")), {})
+        | {key: value for key, value in entry.items() if key != "path"}
+        | {"hash": str(entry["hash"])}
+        for entry in content["runs"]
+    }
+
+
+def _look(path: Path, relative: str, plan: dict[str, Any]) -> RunFolder:
     seen: dict[str, os.stat_result] = {}
     for name in WATCHED:
         try:
@@ -90,14 +110,14 @@ def _look(path: Path, relative: str, digest: str | None) -> RunFolder:
         # A retry writes new points after the failure of the attempt before.
         retried = PROGRESS in seen and seen[PROGRESS].st_mtime_ns > seen["failure.json"].st_mtime_ns
         state = "running" if retried else "failed"
-    elif seen:
+    elif PROGRESS in seen:
         state = "running"
-    return RunFolder(path, relative.removeprefix("runs/"), digest, state, _signature(seen))
+    return RunFolder(path, relative.removeprefix("runs/"), state, _signature(seen, plan.get("hash", "")), plan)
 
 
-def _signature(seen: dict[str, os.stat_result]) -> str:
+def _signature(seen: dict[str, os.stat_result], also: str) -> str:
     text = "".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}\n" for name, stat in seen.items())
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256((text + also).encode()).hexdigest()[:16]
 
 
 def read_run(folder: RunFolder) -> Record:
@@ -110,37 +130,42 @@ def read_run(folder: RunFolder) -> Record:
 
 def _read_run(folder: RunFolder) -> Record:
     path = folder.path
-    config, summary = _json(path / "config.json"), _json(path / "summary.json")
-    provenance, failure = _json(path / "provenance.json"), _json(path / "failure.json")
-    digest = config.get("hash") or summary.get("config_hash") or folder.hash
+    # A run that has not ended may lie beside the files of an earlier execution.
+    done = folder.state == "done"
+    config = _json(path / "config.json") if done else folder.plan
+    summary = _json(path / "summary.json") if done else {}
+    provenance = _json(path / "provenance.json") if done else {}
+    failure = _json(path / "failure.json") if folder.state == "failed" else {}
+    digest = config.get("hash") or summary.get("config_hash")
     if digest is None:
-        raise DataError(f"{path}: neither config.json nor study.json tells the configuration's hash")
-    points = _points(path / ("metrics.jsonl" if folder.state == "done" else PROGRESS))
-    if folder.state == "done":
-        summary_end = _milliseconds(path / "summary.json")
-        end: int | None = _time(provenance.get("end"), points[-1].time if points else summary_end)
-        diverged = summary.get("status") == "diverged"
-        label, status = ("diverged", "FAILED") if diverged else ("finished", "FINISHED")
-        points += _final_points(summary, end or 0)
+        raise DataError(f"{path}: {folder.state}, and neither config.json nor study.json has its configuration's hash")
+    points = _points(path / ("metrics.jsonl" if done else PROGRESS))
+    end: int | None = None
+    if done:
+        end = _time(provenance.get("end"), _milliseconds(path / "summary.json"))
+        label, status = ("diverged", "FAILED") if summary.get("status") == "diverged" else ("finished", "FINISHED")
     elif folder.state == "failed":
-        label, status = "failed", "FAILED"
         end = _time(failure.get("time"), _milliseconds(path / "failure.json"))
+        label, status = "failed", "FAILED"
     else:
-        label, status, end = "running", "RUNNING", None
-    first = points[0].time if points else end
-    start = _time(provenance.get("start"), first if first is not None else _milliseconds(path))
+        label, status = "running", "RUNNING"
+    # `start` is that of the last attempt; the points go back to the first.
+    began = [point.time for point in points[:1]] + [end or _milliseconds(path)]
+    start = min(_time(provenance.get("start"), began[0]), began[0])
+    points += _final_points(summary, end or 0)
     unique = {(point.key, point.step): point for point in points}
+    tags = _run_tags(folder.name, label, config, summary, provenance, failure)
     return Record(
         name=folder.name,
         key=f"{folder.name}@{digest}",
         status=status,  # type: ignore[arg-type]
-        complete=folder.state == "done",
+        complete=done,
         start=start,
         end=end,
-        tags=_run_tags(folder.name, str(digest), label, config, summary, provenance, failure),
+        tags=tags | {"config_hash": str(digest), "current": _text(digest == folder.plan.get("hash", digest))},
         params=dict(_flatten({key: value for key, value in config.items() if key != "hash"})),
         points=list(unique.values()),
-        artifacts={name: path / name for name in RUN_ARTIFACTS if status != "RUNNING" and (path / name).exists()},
+        artifacts={name: path / name for name in ARTIFACTS[folder.state] if (path / name).exists()},
     )
 
 
@@ -184,7 +209,6 @@ def _final_points(summary: dict[str, Any], end: int) -> list[Point]:
 
 def _run_tags(
     name: str,
-    digest: str,
     label: str,
     config: dict[str, Any],
     summary: dict[str, Any],
@@ -201,8 +225,6 @@ def _run_tags(
         "variant": variant,
         "seed": seed.removeprefix("seed"),
         "status": label,
-        "current": True,
-        "config_hash": digest,
         "protocol": summary.get("protocol") or config.get("protocol"),
         "family": summary.get("family"),
         "primary_metric": (summary.get("primary") or {}).get("metric"),
@@ -264,7 +286,7 @@ def read_study(study: Path, runs: list[RunFolder]) -> tuple[Record, str]:
         tags={"kind": "study", "current": "true", "mlflow.source.name": "kvformer", **counts},
         artifacts={name: study / name for name in seen},
     )
-    return record, hashlib.sha256((_signature(seen) + canonical_json(counts)).encode()).hexdigest()[:16]
+    return record, _signature(seen, canonical_json(counts))
 
 
 def study_note(study: Path) -> str:
