@@ -208,9 +208,9 @@ def test_generation_with_a_cache_is_generation_without(name: str) -> None:
     assert torch.equal(text[:, :4], prompt)
     for place in range(4, 12):
         assert torch.equal(text[:, place], model(text[:, :place])[:, -1].argmax(-1))
-    beyond = generate(model, prompt, 40)
+    beyond = generate(model, prompt, 20)
     assert torch.equal(beyond[:, :12], text)
-    assert beyond.shape == (2, 40)
+    assert beyond.shape == (2, 20)
 
 
 def test_sampling_follows_its_generator_and_the_temperature() -> None:

@@ -49,9 +49,15 @@ def test_two_runs_agree_byte_for_byte(task: str, prepared: Path, tmp_path: Path)
     torch.rand(1000)
     train(run, tmp_path / "two", prepared)
     assert results(tmp_path / "one") == results(tmp_path / "two")
-    other = tiny_run(task, "kv_pos", seed=1, model={"attention_dropout": 0.1})
-    train(other, tmp_path / "other", prepared)
-    assert results(tmp_path / "other")["points"] != results(tmp_path / "one")["points"]
+
+
+@pytest.mark.parametrize("task", ["copy", "mnist", "characters"])
+def test_another_seed_is_another_run(task: str, prepared: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train(tiny_run(task, seed=seed), tmp_path / str(seed), prepared)
+    first, second = (results(tmp_path / str(seed))["points"] for seed in (0, 1))
+    assert [point["key"] for point in first] == [point["key"] for point in second]
+    assert all(a["value"] != b["value"] for a, b in zip(first, second, strict=True) if a["key"].endswith("/loss"))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -391,15 +397,15 @@ def test_accuracy_and_loss_are_means_over_scored_positions(prepared: Path, tmp_p
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_trains_and_learns_to_copy(name: str, prepared: Path, tmp_path: Path) -> None:
-    """80 steps on copy: the loss falls below chance (ln 10 = 2.303) in every variant, encoder or decoder."""
+    """In 30 steps the loss falls below that of guessing in every variant, encoder or decoder."""
     kind = "encoder" if unsupported(VARIANTS[name], 8, "encoder") is None else "gpt"
-    training = {"steps": 80, "batch_size": 32, "learning_rate": 0.01, "evaluations": 1, "warmup_steps": 0}
+    training = {"steps": 30, "batch_size": 16, "learning_rate": 0.01, "evaluations": 1, "warmup_steps": 0}
     task = "copy" if kind == "encoder" else "characters"
-    data = {"train_examples": 400} if kind == "encoder" else {}
+    data = {"train_examples": 400, "symbols": 3} if kind == "encoder" else {}
     run = tiny_run(task, name, data=data, training=training, model={"heads": 8, "dim": 32, "layers": 2})
     summary = train(run, tmp_path, prepared)
     assert summary["status"] == "finished"
-    assert summary["metrics"]["train/loss"] < (1.5 if kind == "encoder" else math.log(20))
+    assert summary["metrics"]["train/loss"] < math.log(3 if kind == "encoder" else 20) - 0.01
 
 
 def test_bf16_learns_as_fp32_does(prepared: Path, tmp_path: Path) -> None:
