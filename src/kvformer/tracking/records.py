@@ -273,7 +273,7 @@ def read_study(study: Path, runs: list[RunFolder]) -> tuple[Record, str]:
     files = [study / name for name in STUDY_ARTIFACTS]
     files += sorted(path for folder in STUDY_FOLDERS for path in study.glob(f"{folder}/**/*") if path.is_file())
     seen = {path.relative_to(study).as_posix(): path.stat() for path in files if path.exists()}
-    newest = max((stat.st_mtime_ns for stat in seen.values()), default=0) // 1_000_000
+    newest = max(stat.st_mtime_ns for stat in seen.values() or [study.stat()]) // 1_000_000
     states = [run.state for run in runs]
     counts = {f"runs_{state}": str(states.count(state)) for state in ("done", "failed", "running", "missing")}
     record = Record(
