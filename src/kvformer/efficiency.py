@@ -21,7 +21,7 @@ from kvformer.models.gpt import GPT
 from kvformer.models.seq2seq import Seq2Seq
 from kvformer.tasks.base import Shape
 from kvformer.tasks.translation import BEGIN, END
-from kvformer.training.loop import make_optimizer
+from kvformer.training.optimizers import make_optimizer
 from kvformer.variants import VARIANTS
 
 Row = dict[str, Any]

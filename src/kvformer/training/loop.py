@@ -20,6 +20,7 @@ from kvformer.training.batches import Batches
 from kvformer.training.checkpoint import load_checkpoint, save_checkpoint
 from kvformer.training.diagnostics import diagnose
 from kvformer.training.objectives import OBJECTIVES, Objective
+from kvformer.training.optimizers import make_optimizer
 from kvformer.training.records import MetricLog
 from kvformer.training.schedules import first_beta, learning_rate
 from kvformer.training.signals import StopSignals
@@ -245,20 +246,6 @@ class Trainer:
         }
         save_checkpoint(self.progress / "checkpoint.pt", state)
         self.recording += time.perf_counter() - begin
-
-
-def make_optimizer(run: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of a run, fused into one pass over the parameters."""
-    training = run.training
-    kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
-    return kind(
-        model.parameters(),
-        lr=training.learning_rate,
-        betas=training.betas,
-        eps=training.epsilon,
-        weight_decay=training.weight_decay,
-        fused=True,
-    )
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
