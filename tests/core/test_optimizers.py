@@ -32,7 +32,8 @@ def test_bit_equal_to_pytorchs(name: str, reference: type[torch.optim.Optimizer]
 
 def test_a_step_does_not_import_the_compiler() -> None:
     code = (
-        "import sys, torch; from kvformer.loading import single_run; from kvformer.training.optimizers import make_optimizer;"
+        "import sys, torch; from kvformer.loading import single_run;"
+        "from kvformer.training.optimizers import make_optimizer;"
         "model = torch.nn.Linear(2, 2); optimizer = make_optimizer(single_run('reverse', 'kv', 0)[0], model);"
         "model(torch.ones(1, 2)).sum().backward(); optimizer.step(); optimizer.zero_grad();"
         "optimizer.load_state_dict(optimizer.state_dict()); assert 'torch._dynamo' not in sys.modules"

@@ -1,6 +1,6 @@
 """Optimisers: PyTorch's fused Adam, without what only torch.compile needs.
 
-An optimiser's first step imports `torch._dynamo`, which takes two seconds of processor time: more than many a short training.
+An optimiser's first step imports `torch._dynamo`, which takes two seconds of processor time.
 """
 
 import inspect
