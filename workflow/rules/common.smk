@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -25,6 +26,11 @@ from kvformer.loading import load_study
 from kvformer.planning import leave_out_missing
 from kvformer.tasks import TASKS
 from kvformer.variants import VARIANTS
+
+# A scheduler's warning is for the trainer, but SLURM sends it to all processes of a job. Were the Snakemake around the trainer to
+# die of it, SLURM would kill the trainer before its state is saved.
+if not workflow.is_main_process:
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def plan():
