@@ -352,7 +352,7 @@ def test_two_processes_never_train_in_one_folder(
     train(tiny_run("copy"), tmp_path, prepared)
 
 
-def wait_for(ready: Callable[[], bool], process: "subprocess.Popen[bytes]", seconds: float = 120.0) -> None:
+def wait_for(ready: Callable[[], bool], process: "subprocess.Popen[bytes]", seconds: float = 600.0) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         assert process.poll() is None and time.monotonic() < deadline
@@ -372,7 +372,7 @@ def test_processes_hit_by_signals_end_as_an_undisturbed_one(prepared: Path, tmp_
         wait_for(lambda before=before: checkpoint.exists() and checkpoint.stat().st_mtime_ns != before, process)
         time.sleep(0.1)
         process.send_signal(number)
-        assert process.wait(timeout=120) == code
+        assert process.wait(timeout=600) == code
     assert subprocess.run(line, env=environment(), stderr=subprocess.DEVNULL, check=False).returncode == 0
     assert results(out) == results(tmp_path / "whole")
     assert read_json(out / "provenance.json")["attempts"] == 4
