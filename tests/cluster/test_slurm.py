@@ -23,7 +23,7 @@ STUDY = {
         "reverse": {
             "data": {"length": 16, "train_examples": 5000, "validation_examples": 200, "test_examples": 200},
             "model": {"dim": 32, "layers": 1, "heads": 2},
-            "training": {"steps": 1500, "batch_size": 32, "evaluations": 2},
+            "training": {"steps": 600, "batch_size": 32, "evaluations": 6},
             "resources": {"mem_mb": 1500, "runtime": 10},
         }
     },
@@ -41,7 +41,9 @@ def _slurm_runs() -> bool:
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.skipif(not _slurm_runs(), reason="no SLURM is running here; as root: tools/start_slurm.sh"),
-    pytest.mark.skipif(" " in sys.executable, reason="the SLURM plugin cannot use an interpreter in a path with a space"),
+    pytest.mark.skipif(
+        " " in sys.executable, reason="the SLURM plugin cannot use an interpreter in a path with a space"
+    ),
 ]
 
 
@@ -71,7 +73,10 @@ def _start(folder: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def _finish(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=400)
+    try:
+        output, _ = process.communicate(timeout=300)
+    finally:
+        process.terminate()
     assert process.returncode == 0, output[-4000:]
     return output
 

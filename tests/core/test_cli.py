@@ -213,7 +213,7 @@ def test_schema_names_stale_files(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["schema", "--check", "--root", str(tmp_path)]) == 0
 
 
-HEAVY = ("torch", "torchvision", "mlflow", "pandas", "matplotlib", "scipy", "snakemake")
+HEAVY = ("torch", "torch._dynamo", "sympy", "torchvision", "mlflow", "pandas", "matplotlib", "scipy", "snakemake")
 
 
 def heavy_imports(code: str) -> set[str]:

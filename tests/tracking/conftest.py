@@ -23,7 +23,7 @@ def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database that MLflow has just created, which takes it seconds."""
     from mlflow import MlflowClient
 
@@ -39,10 +39,10 @@ def cold_study(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def study(cold_study: Path, _empty_database: Path) -> Path:
+def study(cold_study: Path, empty_database: Path) -> Path:
     """The same with an empty database."""
     (cold_study.parent / "mlflow").mkdir(parents=True)
-    shutil.copy(_empty_database, cold_study.parent / "mlflow" / "mlflow.db")
+    shutil.copy(empty_database, cold_study.parent / "mlflow" / "mlflow.db")
     return cold_study
 
 

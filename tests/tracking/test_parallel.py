@@ -55,7 +55,7 @@ def test_sixteen_trainings_and_three_ingestions_on_a_cold_store(
         started = pool.submit(first)
         list(pool.map(train, runs))
     done.touch()
-    outputs = [ingestion.communicate(timeout=120) for ingestion in ingestions]
+    outputs = [ingestion.communicate(timeout=300) for ingestion in ingestions]
     assert [ingestion.returncode for ingestion in ingestions] == [0, 0, 0], outputs
     assert "locked" not in str(outputs)
     assert "Traceback" not in str(outputs)

@@ -53,7 +53,7 @@ class TrackingServer:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline and self._process.poll() is None:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
             try:
@@ -104,11 +104,13 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, empty_database: Path
+) -> Iterator[TrackingServer]:
     """A running tracking server."""
     folder = tmp_path_factory.mktemp("server")
     if request.param == "sqlite":
-        database = f"sqlite:///{folder / 'mlflow.db'}"
+        database = f"sqlite:///{shutil.copy(empty_database, folder)}"
     else:
         database = request.getfixturevalue("postgresql")
     started = TrackingServer(folder, database)

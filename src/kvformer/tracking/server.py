@@ -21,7 +21,7 @@ from kvformer.tracking.ingest import Ingestion
 from kvformer.tracking.store import ENVIRONMENT, database_uri
 
 HOST = "127.0.0.1"
-STARTUP_SECONDS = 120
+STARTUP_SECONDS = 300
 STOP_SECONDS = 10
 LONGEST_PAUSE = 60.0
 START_PAGE = "#/experiments?workflowType=machine_learning"  # instead of MLflow's pages for language models
