@@ -24,7 +24,7 @@ class Adam(torch.optim.AdamW):
     """Adam, with weight decay decoupled (AdamW) or added to the gradient; one fused pass over each parameter."""
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update. Bit-equal to torch.optim.Adam's and AdamW's."""
         assert closure is None
         _plain_step(self)
