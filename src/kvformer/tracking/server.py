@@ -124,23 +124,29 @@ def _server(results: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     command += ["--backend-store-uri", database_uri(results)]
     command += ["--artifacts-destination", (folder / "artifacts").as_uri()]
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | ENVIRONMENT
-    with _log(results).open("wb") as log:
-        server = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            # Ctrl-C then reaches this process only, which ends the server and its workers together.
-            start_new_session=True,
-        )
+    server: subprocess.Popen[bytes] | None = None
+    interrupts: list[int] = []
     try:
+        # An interrupt while the process is being born would leave it running with nobody to end it: note it for now.
+        with _log(results).open("wb") as log, _handled_by(lambda number, frame: interrupts.append(number)):
+            server = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C then reaches this process only, which ends the server and its workers together.
+                start_new_session=True,
+            )
+        if interrupts:
+            raise KeyboardInterrupt
         _wait_until_up(server, port, results)
         yield server
     finally:
-        with _handled_by(signal.SIG_IGN):
-            _stop(server)
+        if server is not None:
+            with _handled_by(signal.SIG_IGN):
+                _stop(server)
 
 
 def _wait_until_up(server: "subprocess.Popen[bytes]", port: int, results: Path) -> None:
