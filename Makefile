@@ -10,7 +10,7 @@ ready := $(if $(active),,.venv/.installed)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench lock upgrade unlock clean
+.PHONY: help run test lint lock upgrade unlock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -27,9 +27,6 @@ lint: $(ready) ## Check style, workflow and types
 	$(python) -m snakefmt --check Snakefile workflow
 	$(python) -m snakemake --lint
 	$(python) -m mypy
-
-bench: $(ready) ## Measure speed (ARGS=... for the benchmarks)
-	$(python) -m benchmarks $(ARGS)
 
 lock: $(ready) ## Write requirements.lock and environment.yml anew from pyproject.toml, keeping versions where possible
 	$(python) tools/lock.py

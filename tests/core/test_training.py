@@ -193,9 +193,9 @@ def test_the_best_weights_by_validation_are_the_ones_tested(
     snapshots: dict[int, dict[str, torch.Tensor]] = {}
     original = Trainer._measure
 
-    def measure(self: Trainer, split: str, final: bool) -> dict[str, float]:
+    def measure(self: Trainer, split: str) -> dict[str, float]:
         snapshots[self.step] = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        values = original(self, split, final)
+        values = original(self, split)
         if split == "validation":
             return {**values, f"validation/{metric}": next(dictated)}
         return values
@@ -212,7 +212,7 @@ def test_the_best_weights_by_validation_are_the_ones_tested(
     # The last snapshot is taken before the test, after the best weights were put back.
     points = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     (test,) = [p["value"] for p in points if p["key"] == f"test/{metric}"]
-    assert test == outcome.metrics[f"test/{metric}"] == original(subject, "test", True)[f"test/{metric}"]
+    assert test == outcome.metrics[f"test/{metric}"] == original(subject, "test")[f"test/{metric}"]
     assert next(p["value"] for p in points if p["key"] == f"validation/{metric}") == "nan"
 
 
@@ -381,7 +381,7 @@ def test_accuracy_and_loss_are_means_over_scored_positions(prepared: Path, tmp_p
     for size in (3, 20):
         run = tiny_run("recall", data={"length": 8}, training={"evaluation_batch_size": size})
         subject = trainer(run, tmp_path / str(size), prepared)
-        values.append(subject._measure("validation", final=False))
+        values.append(subject._measure("validation"))
         arrays = subject.data.splits["validation"]
         with torch.no_grad():
             logits = subject.model.eval()(torch.from_numpy(arrays["inputs"].astype(np.int64)))

@@ -3,8 +3,12 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kvformer.cli.options import Commands, add_data_options, add_run_options
+
+if TYPE_CHECKING:
+    from kvformer.config import RunConfig
 
 
 def add_commands(commands: Commands) -> None:
@@ -72,11 +76,8 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare(run: "object", options: argparse.Namespace) -> None:
+def _prepare(run: "RunConfig", options: argparse.Namespace) -> None:
     """Prepare the data sets that a run needs, for a run started by hand."""
-    from kvformer.config import RunConfig
-
-    assert isinstance(run, RunConfig)
     if run.datasets:
         from kvformer.data.prepare import prepare
 

@@ -9,7 +9,7 @@ import pandas as pd
 from kvformer.errors import KvformerError
 from kvformer.reporting.comparisons import describe_differences, judge
 from kvformer.reporting.frames import KEYS, load_runs, scores, usable
-from kvformer.reporting.render import Table, number, probability, signed, whole
+from kvformer.reporting.render import Table, difference_columns, number, probability, whole
 from kvformer.reporting.study import ALL_SETTINGS, Study, load_study
 from kvformer.reporting.verdicts import place, sentence
 
@@ -113,10 +113,7 @@ def _print(rows: pd.DataFrame) -> pd.DataFrame:
             "same configuration": rows["same"].map(whole),
             "mean before": rows["value_a"].map(number),
             "mean after": rows["value_b"].map(number),
-            "difference": rows["difference"].map(signed),
-            "low": rows["low"].map(signed),
-            "high": rows["high"].map(signed),
-            "better in": [f"{better} of {n}" for better, n in zip(rows["favourable"], rows["n"], strict=True)],
+            **difference_columns(rows),
             "t test Holm": rows["p_t_holm"].map(probability),
             "Wilcoxon Holm": rows["p_wilcoxon_holm"].map(probability),
             "smallest p": rows["smallest_p"].map(probability),

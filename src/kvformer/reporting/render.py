@@ -135,6 +135,14 @@ def signed(value: float, digits: int = 4) -> str:
     return f"+{text}" if text and float(text) > 0 else text
 
 
+def difference_columns(rows: pd.DataFrame) -> dict[str, "pd.Series | list[str]"]:
+    """The columns of every table of paired differences: the mean, its interval, and in how many pairs it is better."""
+    return {
+        **{name: rows[name].map(signed) for name in ("difference", "low", "high")},
+        "better in": [f"{better} of {n}" for better, n in zip(rows["favourable"], rows["n"], strict=True)],
+    }
+
+
 def whole(value: float) -> str:
     """A count without decimals; empty for NaN."""
     return "" if pd.isna(value) else f"{round(value)}"

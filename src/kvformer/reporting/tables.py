@@ -9,7 +9,7 @@ import pandas as pd
 from kvformer.reporting import comparisons, nuisance, published
 from kvformer.reporting.efficiency_table import efficiency_table
 from kvformer.reporting.frames import load_runs, scores, usable
-from kvformer.reporting.render import Table, interval, number, probability, signed, whole
+from kvformer.reporting.render import Table, difference_columns, interval, number, probability, signed, whole
 from kvformer.reporting.study import Study, load_study, quantity
 
 PUBLISHED = Path("config/published.csv")
@@ -162,10 +162,7 @@ def _paired_table(name: str, rows: pd.DataFrame, study: Study) -> Table:
         "variant": rows["variant"],
         "metric": rows["metric"],
         "pairs": rows["n"].map(whole),
-        "difference": rows["difference"].map(signed),
-        "low": rows["low"].map(signed),
-        "high": rows["high"].map(signed),
-        "better in": [f"{better} of {n}" for better, n in zip(rows["favourable"], rows["n"], strict=True)],
+        **difference_columns(rows),
         "Wilcoxon p": rows["p_wilcoxon"].map(probability),
         "Holm": rows["p_wilcoxon_holm"].map(probability),
         "smallest p": rows["smallest_p"].map(probability),

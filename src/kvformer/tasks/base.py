@@ -59,6 +59,11 @@ class TaskData:
     references: dict[str, list[str]] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
 
+    @property
+    def reported_split(self) -> str:
+        """The split that results are reported on: test, or validation where a task has no test split."""
+        return "test" if "test" in self.splits else "validation"
+
 
 class TaskRun(Protocol):
     """The part of a RunConfig that data depend on (never the variant: pairs of runs see the same data)."""

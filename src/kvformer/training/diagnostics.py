@@ -45,8 +45,7 @@ def attention_maps(model: nn.Module, objective: Objective, batches: Batches) -> 
 
     Logits are those before the softmax, masks included (-inf). An encoder-decoder gives its encoder's maps.
     """
-    split = "test" if "test" in batches.data.splits else "validation"
-    inputs = _first_examples(batches, objective, split, MAP_EXAMPLES)
+    inputs = _first_examples(batches, objective, batches.data.reported_split, MAP_EXAMPLES)
     with recorded(model) as layers:
         model(*inputs)
         size = layers[0].recording[0][0].shape  # type: ignore[index]

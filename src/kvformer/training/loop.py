@@ -124,7 +124,7 @@ class Trainer:
         self.diverged = not math.isfinite(values["train/loss"])
         if self.step in self.evaluate_at and not self.diverged:
             values["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
-            values |= self._measure("validation", final=False)
+            values |= self._measure("validation")
             values |= {f"diagnostics/{k}": v for k, v in diagnose(self.model, self.objective, self.batches).items()}
             self._keep_best(values)
             self.evaluating += time.perf_counter() - begin
@@ -134,10 +134,10 @@ class Trainer:
         self.report(self.step, self.steps, values)
         self.recording += time.perf_counter() - begin
 
-    def _measure(self, split: str, final: bool) -> dict[str, float]:
+    def _measure(self, split: str) -> dict[str, float]:
         self.model.eval()
         with torch.no_grad(), self._autocast():
-            values = self.objective.measure(self.model, self.batches.evaluation(split), split, final)
+            values = self.objective.measure(self.model, self.batches.evaluation(split), split)
         self.model.train()
         return {f"{split}/{name}": value for name, value in values.items()}
 
@@ -164,10 +164,9 @@ class Trainer:
                 self.model.load_state_dict(self.best["weights"])
                 selected = self.best["step"]
                 metrics |= self.best["validation"]
-            test = "test" if "test" in self.data.splits else "validation"
-            values = self._measure(test, final=True)
+            values = self._measure(self.data.reported_split)
             metrics |= values
-            if test == "test":
+            if self.data.reported_split == "test":
                 log.write(self.step, self.step / self.batches.steps_per_epoch, self.elapsed, values)
         log.close()
         self.model.eval()

@@ -26,9 +26,8 @@ class Objective(Protocol):
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss of a batch, a scalar with gradient."""
 
-    def measure(self, model: nn.Module, batches: Iterable[Batch], split: str, final: bool) -> dict[str, float]:
-        """Metrics of a split by name; `final` asks for the costly ones too. The model is in evaluation mode, without
-        gradients."""
+    def measure(self, model: nn.Module, batches: Iterable[Batch], split: str) -> dict[str, float]:
+        """Metrics of a split by name. The model is in evaluation mode, without gradients."""
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """What the model's forward pass takes."""
@@ -52,7 +51,7 @@ class Classification:
             logits.flatten(0, -2), batch["targets"].flatten(), ignore_index=IGNORED, label_smoothing=self.smoothing
         )
 
-    def measure(self, model: nn.Module, batches: Iterable[Batch], split: str, final: bool) -> dict[str, float]:
+    def measure(self, model: nn.Module, batches: Iterable[Batch], split: str) -> dict[str, float]:
         """Cross-entropy (nats) and accuracy, means over all scored positions of the split."""
         loss = torch.zeros((), dtype=torch.float64)
         correct = scored = 0
@@ -102,7 +101,7 @@ class Translation:
         divergence, rows = self._divergence(model, batch)
         return divergence / rows
 
-    def measure(self, model: nn.Module, batches: Iterable[Batch], split: str, final: bool) -> dict[str, float]:
+    def measure(self, model: nn.Module, batches: Iterable[Batch], split: str) -> dict[str, float]:
         """Mean divergence (nats a row) and BLEU (0 to 100) of a split."""
         divergence, rows, sentences = 0.0, 0, []
         for batch in batches:

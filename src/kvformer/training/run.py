@@ -104,7 +104,6 @@ def _make_deterministic(threads: int) -> None:
 
 def _summary(trainer: Trainer, outcome: Outcome, startup: float) -> dict[str, Any]:
     run, definition = trainer.run, trainer.run.definition
-    split = "test" if "test" in trainer.data.splits else "validation"
     seconds = {"startup": startup, **outcome.seconds}
     seconds["total"] = sum(seconds.values())
     return {
@@ -116,7 +115,7 @@ def _summary(trainer: Trainer, outcome: Outcome, startup: float) -> dict[str, An
         "seed": run.seed,
         "protocol": run.protocol,
         "config_hash": run.hash,
-        "primary": {"metric": f"{split}/{definition.metric}", "goal": definition.goal},
+        "primary": {"metric": f"{trainer.data.reported_split}/{definition.metric}", "goal": definition.goal},
         "metrics": {key: value if np.isfinite(value) else str(value) for key, value in outcome.metrics.items()},
         "parameters": trainer.parameter_counts(),
         "steps": outcome.steps,
