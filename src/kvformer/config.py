@@ -64,7 +64,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _variant_fits(self) -> "RunConfig":
-        if problem := unsupported(VARIANTS[self.variant], self.model.heads, self.definition.model):
+        if problem := unsupported(VARIANTS[self.variant], self.model.heads, self.model.layers, self.definition.model):
             raise ValueError(problem)
         return self
 
@@ -227,7 +227,7 @@ class StudyConfig(Section):
             kind = TASKS[name].model
             variants, seeds = section.variants or self.variants, section.seeds or self.seeds
             for cell, variant in itertools.product(self.cells[name], variants):
-                if problem := unsupported(VARIANTS[variant], cell.model.heads, kind):
+                if problem := unsupported(VARIANTS[variant], cell.model.heads, cell.model.layers, kind):
                     raise ConfigError(f"tasks.{name} (setting {cell.setting}): {problem}")
                 for seed in range(seeds) if isinstance(seeds, int) else seeds:
                     yield RunConfig(

@@ -48,20 +48,24 @@ def attention_parameters(
     return projections + output + pair + position_parameters(spec, model, max_length)
 
 
-def mlp_hidden(model: ModelConfig, variant: Variant, attentions: int = 1) -> int:
-    """Hidden width of the MLP of a block with this many attention layers.
+def mlp_hidden(model: ModelConfig, variant: Variant, cross: bool = False) -> int:
+    """Hidden width of the MLP of a block, with or without cross-attention.
 
-    `widen_mlp` adds what the variant's attention saves against qkv, at 2d + 1 parameters a unit.
+    `widen_mlp` adds what the block's attention saves against qkv, at 2d + 1 parameters a unit.
     """
     hidden = round(model.mlp_ratio * model.dim)
     if variant.widen_mlp:
-        rows = projection_rows(VARIANTS["qkv"].attention, model) - projection_rows(variant.attention, model)
-        hidden += round(attentions * rows * (model.dim + model.projection_bias) / (2 * model.dim + 1))
+        full, own = VARIANTS["qkv"].attention, variant.attention
+        rows = sum(
+            projection_rows(full, model, cross=kind) - projection_rows(own, model, cross=kind)
+            for kind in ((False, True) if cross else (False,))
+        )
+        hidden += round(rows * (model.dim + model.projection_bias) / (2 * model.dim + 1))
     return hidden
 
 
 def _block_parameters(variant: Variant, model: ModelConfig, length: int, owns: bool = True, cross: bool = False) -> int:
-    dim, hidden = model.dim, mlp_hidden(model, variant, 1 + cross)
+    dim, hidden = model.dim, mlp_hidden(model, variant, cross)
     attention = attention_parameters(variant.attention, model, length, owns)
     attention += attention_parameters(variant.attention, model, length, cross=True) if cross else 0
     norms = 2 * dim * (3 if cross else 2)
@@ -134,7 +138,7 @@ def _stack_macs(variant: Variant, model: ModelConfig, length: int, memory: int |
     cross = memory is not None
     attention = sum(attention_macs(spec, model, length, layer % group == 0) for layer in range(model.layers))
     crossing = model.layers * attention_macs(spec, model, length, memory=memory) if cross else 0
-    return attention + crossing + model.layers * 2 * length * model.dim * mlp_hidden(model, variant, 1 + cross)
+    return attention + crossing + model.layers * 2 * length * model.dim * mlp_hidden(model, variant, cross)
 
 
 def macs(kind: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:

@@ -20,9 +20,9 @@ SHAPES = {
 HEADS = 8
 
 
-def supported(kind: str, **changes: object) -> list[str]:
-    """Variants that a model of this kind can use with `HEADS` heads."""
-    return [name for name, variant in VARIANTS.items() if unsupported(variant, HEADS, kind) is None]
+def supported(kind: str) -> list[str]:
+    """Variants that a model of this kind can use with `HEADS` heads and three layers."""
+    return [name for name, variant in VARIANTS.items() if unsupported(variant, HEADS, 3, kind) is None]
 
 
 PAIRS = [(kind, name) for kind in SHAPES for name in supported(kind)]

@@ -188,10 +188,20 @@ def test_tasks_and_variants_are_listed(capsys: pytest.CaptureFixture[str]) -> No
     text = capsys.readouterr().out
     rows = {line.split()[0]: line for line in text.splitlines()}
     assert set(VARIANTS) <= set(rows)
-    for name, parameters, cache in (("qkv", 1.0, 1.0), ("kv", 0.75, 1.0), ("k", 0.5, 0.5), ("cla2", 0.75, 0.5)):
-        assert f"{parameters:.3f}" in rows[name] and f"{cache:.3f}" in rows[name]
+    # Of 12 d² a layer with an MLP of 4d, attention has 4 d²: saving a quarter of it saves a twelfth, some 0.3 % of
+    # embeddings and biases apart; kv_wide spends it again.
+    for name, attention, model, cache in (
+        ("qkv", 1.0, 1.0, 1.0),
+        ("kv", 0.75, 0.917, 1.0),
+        ("k", 0.5, 0.835, 0.5),
+        ("cla2", 0.75, 0.917, 0.5),
+        ("kv_wide", 0.75, 1.0, 1.0),
+    ):
+        assert f" {attention:.3f}  {model:.3f}  {cache:.3f}  {VARIANTS[name].reference}" in rows[name], rows[name]
+        assert VARIANTS[name].formula in rows[name]
     assert main(["explain", "kv_pos"]) == 0
-    assert "kv_pos" in capsys.readouterr().out
+    algebra = capsys.readouterr().out.splitlines()
+    assert len(algebra) == 10 and "A_ij = softmax_j(s·S_ij + γ_j)" in algebra[5]
 
 
 def test_plan_lists_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

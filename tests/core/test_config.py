@@ -510,6 +510,7 @@ def test_unknown_names() -> None:
         ({"variant": "nope"}, "variant: there is no variant 'nope'"),
         ({"variant": "gqa4"}, "needs model.heads"),
         ({"variant": "cla2"}, "only decoders"),
+        ({"task": "numbers", "variant": "mlkv", "data": {}}, "model.layers to be at least 3, not 1"),
         ({"seed": "0"}, "seed: must be a valid integer"),
         ({"data": {"lenght": 4}}, "data.lenght: unknown key"),
         ({"data": [4]}, "data: must be a mapping"),

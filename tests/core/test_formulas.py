@@ -120,16 +120,24 @@ def test_published_mac_ratios(
     assert counts["kv_pos"] - counts["kv"] < naive_extra / 100
 
 
-@pytest.mark.parametrize("kind", ["encoder", "vit", "gpt", "seq2seq"])
+@pytest.mark.parametrize(
+    ("kind", "query"),
+    [
+        ("encoder", "key"), ("vit", "key"), ("gpt", "key"),
+        ("seq2seq", "key"), ("seq2seq", "own"), ("seq2seq", "published"),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("dim", [32, 96])
-def test_kv_wide_has_the_parameters_of_qkv(kind: str, dim: int) -> None:
-    """Up to the rounding of the hidden width: less than one unit, 2d + 1 parameters, a block."""
-    config = model_config(kind, dim=dim)
+def test_kv_wide_has_the_parameters_of_qkv(kind: str, query: str, dim: int) -> None:
+    """Up to the rounding of the hidden width: at most half a unit of 2d + 1 parameters a block. Cross-attention with a
+    query map of its own saves nothing, and nothing is re-spent for it."""
+    config = model_config(kind, dim=dim, cross_query=query)
     totals = {name: parameters(kind, VARIANTS[name], config, SHAPES[kind]) for name in ("qkv", "kv", "kv_wide")}
     blocks = config.layers * (2 if kind == "seq2seq" else 1)
     assert abs(totals["kv_wide"] - totals["qkv"]) <= blocks * (2 * dim + 1) / 2
     assert totals["kv"] < totals["qkv"]
-    model = make_model(kind, "kv_wide", dim=dim)
+    model = make_model(kind, "kv_wide", dim=dim, cross_query=query)
+    assert count(model) == totals["kv_wide"]
     assert model.get_submodule(
         "stack.blocks.0.mlp.0" if kind != "seq2seq" else "encoder.blocks.0.mlp.0"
     ).out_features == (mlp_hidden(config, VARIANTS["kv_wide"]))

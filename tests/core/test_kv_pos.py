@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from models import make_model
 from references import full_code, make_attention, naive_pos2d, small_model
 from torch import Tensor, nn
 
@@ -136,11 +137,16 @@ def test_naive_reference_agrees_with_algebra() -> None:
 
 
 def test_published_initial_spread_of_the_gain() -> None:
-    """The sum of m uniform weights has sd √(2m/(m+1)) (Xavier) or √(1/3) (default), and is negative half the time."""
-    for scheme, deviation in (("xavier", math.sqrt(10 * 2 / 11)), ("default", math.sqrt(1 / 3))):
+    """The sum of m uniform weights has sd √(2m/(m+1)) (Xavier, 2023) or √(1/3) (PyTorch's default), and is negative
+    half the time; that of m normal ones of sd 0.02 (2026) has 0.02·√m: attention starts out uniform."""
+    for name, scheme, deviation in (
+        ("kv_pos", "xavier", math.sqrt(10 * 2 / 11)),
+        ("kv_pos", "default", math.sqrt(1 / 3)),
+        ("kv_pos_small", "xavier", 0.02 * math.sqrt(10)),
+    ):
         gains = []
         for seed in range(800):
-            attention = Attention(VARIANTS["kv_pos"].attention, small_model(), 4)
+            attention = Attention(VARIANTS[name].attention, small_model(), 4)
 
             def stream(purpose: str, seed: int = seed) -> torch.Generator:
                 return torch.Generator().manual_seed(seed)
@@ -150,3 +156,15 @@ def test_published_initial_spread_of_the_gain() -> None:
         sample = torch.tensor(gains)
         assert float(sample.std()) == pytest.approx(deviation, rel=0.08)
         assert float((sample < 0).double().mean()) == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("init", ["xavier_fused", "default"])
+def test_the_controls_start_as_kv_pos_does(init: str) -> None:
+    """kv_gain has kv_pos's initial gain and kv_bias its initial key bias: pairs of runs differ in the term alone."""
+    term, gain, bias = (
+        make_model("encoder", name, init=init).stack.blocks[1].attention.position
+        for name in ("kv_pos", "kv_gain", "kv_bias")
+    )
+    assert torch.equal(gain.gain(), term.gain()) and gain.key_bias(6) is None
+    torch.testing.assert_close(bias.key_bias(6), term.key_bias(6), rtol=0, atol=0)
+    assert bias.gain() is None

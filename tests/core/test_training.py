@@ -398,11 +398,11 @@ def test_accuracy_and_loss_are_means_over_scored_positions(prepared: Path, tmp_p
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_trains_and_learns_to_copy(name: str, prepared: Path, tmp_path: Path) -> None:
     """In 30 steps the loss falls below that of guessing in every variant, encoder or decoder."""
-    kind = "encoder" if unsupported(VARIANTS[name], 8, "encoder") is None else "gpt"
+    kind = "encoder" if unsupported(VARIANTS[name], 8, 3, "encoder") is None else "gpt"
     training = {"steps": 30, "batch_size": 16, "learning_rate": 0.01, "evaluations": 1, "warmup_steps": 0}
-    task = "copy" if kind == "encoder" else "characters"
+    task, layers = ("copy", 2) if kind == "encoder" else ("characters", 3)
     data = {"train_examples": 400, "symbols": 3} if kind == "encoder" else {}
-    run = tiny_run(task, name, data=data, training=training, model={"heads": 8, "dim": 32, "layers": 2})
+    run = tiny_run(task, name, data=data, training=training, model={"heads": 8, "dim": 32, "layers": layers})
     summary = train(run, tmp_path, prepared)
     assert summary["status"] == "finished"
     assert summary["metrics"]["train/loss"] < math.log(3 if kind == "encoder" else 20) - 0.01

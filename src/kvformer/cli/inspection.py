@@ -67,25 +67,28 @@ def tasks(options: argparse.Namespace) -> None:
 
 
 def variants(options: argparse.Namespace) -> None:
-    """Print the table of variants, with parameters and cache relative to qkv (d 256, 8 heads, 6 layers)."""
-    from kvformer.formulas import attention_parameters, cache_elements
+    """Print the table of variants, with parameters and cache of a decoder relative to qkv."""
+    from kvformer.formulas import cache_elements, parameters, total_attention_parameters
     from kvformer.sections import ModelConfig
-    from kvformer.variants import VARIANTS
+    from kvformer.tasks.base import Shape
+    from kvformer.variants import VARIANTS, Variant
 
-    model, length = ModelConfig(dim=256, layers=6, heads=8, projection_bias=False, output_bias=False), 64
-    full = attention_parameters(VARIANTS["qkv"].attention, model, length) * model.layers
-    full_cache = cache_elements(VARIANTS["qkv"], model)
-    print(f"{'name':13} {'attention':38} {'parameters':>10} {'cache':>6}  reference")
+    model = ModelConfig(dim=256, layers=6, heads=8, mlp_ratio=4.0, projection_bias=False, output_bias=False)
+    shape = Shape(length=64, inputs=65, outputs=65)
+
+    def costs(variant: Variant) -> tuple[int, int, int]:
+        attention = total_attention_parameters("gpt", variant, model, shape)
+        return attention, parameters("gpt", variant, model, shape), cache_elements(variant, model)
+
+    full, width = costs(VARIANTS["qkv"]), max(len(variant.formula) for variant in VARIANTS.values())
+    print(f"{'name':13} {'formula':{width}} attention  model  cache  reference")
     for variant in VARIANTS.values():
-        group = variant.attention.layers_per_kv
-        counts = (
-            attention_parameters(variant.attention, model, length, layer % group == 0) for layer in range(model.layers)
-        )
-        share, cache = sum(counts) / full, cache_elements(variant, model) / full_cache
-        print(f"{variant.name:13} {variant.formula:38} {share:10.3f} {cache:6.3f}  {variant.reference}")
+        attention, whole, cache = (own / all_ for own, all_ in zip(costs(variant), full, strict=True))
+        shares = f"{attention:9.3f} {whole:6.3f} {cache:6.3f}"
+        print(f"{variant.name:13} {variant.formula:{width}} {shares}  {variant.reference}")
     print(
-        "parameters: of all attention layers, relative to qkv (d 256, 8 heads, 6 layers, no biases). "
-        "cache: numbers kept a token."
+        "Relative to qkv, in a decoder of width 256 with 8 heads and 6 layers. attention: parameters of the attention "
+        "layers; model: of all layers; cache: numbers kept a token."
     )
 
 

@@ -52,7 +52,7 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(model.dim)
         self.cross_attention = Attention(spec, model, max_length, cross=True) if cross else None
         self.cross_norm = nn.LayerNorm(model.dim) if cross else None
-        self.mlp = MLP(model, mlp_hidden(model, variant, 1 + cross))
+        self.mlp = MLP(model, mlp_hidden(model, variant, cross))
         self.mlp_norm = nn.LayerNorm(model.dim)
         self.attention_drop = Dropout(model.attention_output_dropout)
         self.mlp_drop = Dropout(model.mlp_output_dropout)
