@@ -19,7 +19,7 @@ run: $(ready) ## Run the study: all of it, or what is missing (CONFIG=file for a
 	$(python) -m snakemake --cores all $(if $(CONFIG),--configfile "$(CONFIG)") $(ARGS)
 
 test: $(ready) ## Run the tests (ARGS=... for pytest)
-	$(python) -m pytest $(ARGS)
+	$(python) -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(ready) ## Check style, workflow and types
 	$(python) -m ruff check .
