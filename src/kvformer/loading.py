@@ -118,7 +118,7 @@ def _apply(raw: dict[str, Any], override: str, task: str | None) -> None:
             raise ConfigError(f"{'.'.join(parts[:depth])}: must be a mapping of keys, not {held!r}")
         target = held
     target[parts[-1]] = _numbers(value)
-    if parts[-2:-1] == ["training"] and parts[-1] in ("steps", "epochs"):
+    if parts[-2:-1] == ["training"] and parts[-1] in ("steps", "epochs") and value is not None:
         target.pop("epochs" if parts[-1] == "steps" else "steps", None)
 
 
