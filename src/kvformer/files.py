@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+PARTIAL = ".partial"
+"""How the name of a file ends that is being written."""
+
 
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; it takes the place of `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream
@@ -27,6 +30,12 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a full disk does not say which file it refused
         raise
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what writers that were killed left in `folder`; nobody may be writing there."""
+    for path in folder.glob(f".*{PARTIAL}"):
+        path.unlink()
 
 
 def _umask() -> int:

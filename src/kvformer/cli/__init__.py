@@ -2,7 +2,7 @@
 
 import time
 
-STARTED = time.time()
+STARTED = time.monotonic()
 
 import argparse  # noqa: E402  (the clock starts before anything else is imported)
 import importlib  # noqa: E402

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,9 @@ class MetricLog:
         self._stream.close()
 
 
-def utc_now() -> str:
-    """The time in ISO 8601, UTC, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def utc_now(before: float = 0.0) -> str:
+    """The time now, or so many seconds before, in ISO 8601, UTC, to the second."""
+    return (datetime.now(UTC) - timedelta(seconds=before)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def git_state() -> dict[str, Any]:

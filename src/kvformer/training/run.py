@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from kvformer.config import RunConfig
 from kvformer.errors import ConfigError, Interrupted, KvformerError
-from kvformer.files import write_bytes, write_json
+from kvformer.files import remove_partial, write_bytes, write_json
 from kvformer.training.diagnostics import attention_maps
 from kvformer.training.loop import Outcome, Report, Trainer, tensors_of
 from kvformer.training.records import git_state, package_versions, processor, utc_now
@@ -49,11 +49,11 @@ def train_run(
 ) -> dict[str, Any]:
     """Train a run and write its folder; returns the summary. A run that was interrupted goes on where it stopped.
 
-    started: `time.time()` at which the process began, so that start-up is counted. Raises Interrupted after a stop
+    started: `time.monotonic()` when the process began, so that start-up is counted. Raises Interrupted after a stop
     signal, KvformerError where another process trains in this folder; any other error leaves `failure.json` in the
     folder.
     """
-    started = started if started is not None else time.time()
+    started = started if started is not None else time.monotonic()
     progress = out / "progress"
     progress.mkdir(parents=True, exist_ok=True)
     lock = FileLock(progress / "lock")
@@ -64,12 +64,13 @@ def train_run(
     with held, StopSignals() as stop:
         for outdated in ("failure.json", "summary.json"):
             (out / outdated).unlink(missing_ok=True)
+        remove_partial(out)
         trainer = None
         try:
             where = choose_device(device)
             _make_deterministic(run.threads)
             trainer = Trainer(run, progress, data_folder, where, report)
-            startup = max(0.0, time.time() - started)
+            startup = time.monotonic() - started
             outcome = trainer.train(stop, checkpoint_seconds)
             summary = _summary(trainer, outcome, startup)
             provenance = _provenance(trainer, outcome, where, started)
@@ -141,7 +142,7 @@ def _provenance(trainer: Trainer, outcome: Outcome, device: torch.device, starte
         "device": device.type,
         "precision": trainer.run.training.precision,
         "data": trainer.data.records,
-        "start": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "start": utc_now(before=time.monotonic() - started),
         "end": utc_now(),
         "attempts": outcome.attempts,
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]),

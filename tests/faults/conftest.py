@@ -1,0 +1,59 @@
+"""What every test of faults needs: small data, one thread, a disk that can be full, and the helpers of other folders."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "core")]  # makes `trainings` and `runs` importable
+
+
+@pytest.fixture(autouse=True)
+def single_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small random data sets of all tasks."""
+    from runs import write_data
+
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+class Disk:
+    """A file system of one megabyte that can be filled up or made read-only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._filler = folder / "filler"
+
+    def leave(self, free: int) -> None:
+        """Fill the disk until so many bytes are free."""
+        space = os.statvfs(self.folder)
+        self._filler.write_bytes(b"\0" * (space.f_bavail * space.f_frsize - free))
+
+    def clear(self) -> None:
+        """Make space again."""
+        self._filler.unlink()
+
+    def read_only(self) -> None:
+        """Refuse every writer, root included."""
+        subprocess.run(["mount", "-o", "remount,ro", self.folder], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A small disk. Only root may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.getuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("a file system of its own cannot be mounted here (it takes root)")
+    yield Disk(folder)
+    subprocess.run(["umount", folder], check=True)
