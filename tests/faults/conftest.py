@@ -1,4 +1,4 @@
-"""What every test of faults needs: small data, one thread, a disk that can be full, and the helpers of other folders."""
+"""For tests of faults: small data, one thread, a disk that can be full, and the helpers of other folders."""
 
 import os
 import subprocess
