@@ -282,6 +282,11 @@ class StudyConfig(Section):
                 }
                 for run in runs
             ],
+            "settings": [
+                {"task": name, "protocol": section.protocol or self.protocol, **_resolved(name, cell)}
+                for name, section in self.sections().items()
+                for cell in self.cells[name]
+            ],
         }
 
 
@@ -302,6 +307,17 @@ def _with_defaults(name: str, section: Any, protocol: Any) -> Any:
             base = {key: value for key, value in base.items() if key not in ("steps", "epochs")}
         filled[part] = {**base, **given}
     return filled
+
+
+def _resolved(name: str, cell: Cell) -> dict[str, Any]:
+    """A setting's name and sections, and the published values of the keys in which it departs from them."""
+    sections = {part: getattr(cell, part).model_dump(mode="json") for part in SECTIONS}
+    published = _with_defaults(name, {}, "published")
+    departures = {}
+    for part in SECTIONS:
+        values = type(getattr(cell, part)).model_validate(published[part]).model_dump(mode="json")
+        departures |= {f"{part}.{key}": value for key, value in values.items() if value != sections[part][key]}
+    return {"setting": cell.setting, **sections, "departures": departures}
 
 
 def _cells(name: str, section: Any) -> Iterator[Cell]:

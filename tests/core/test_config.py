@@ -562,6 +562,9 @@ def test_the_manifest_of_a_study() -> None:
     assert [variant["name"] for variant in manifest["variants"]] == ["kv", "kv_pos"], "in the order of the table"
     assert manifest["tasks"][0]["nuisance"] == ["training.learning_rate"]
     assert len(manifest["runs"]) == 8
+    assert [entry["setting"] for entry in manifest["settings"]] == ["learning_rate0.1", "learning_rate0.01"]
+    assert manifest["settings"][0]["departures"] == {"training.learning_rate": 0.001}
+    assert manifest["settings"][0]["training"]["learning_rate"] == 0.1
     assert {tuple(sorted(run)) for run in manifest["runs"]} == {
         ("hash", "overrides", "path", "seed", "setting", "task", "variant")
     }

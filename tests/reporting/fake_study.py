@@ -125,9 +125,25 @@ def write_fake_study(root: Path, seeds: int = 6, points: int = 12, name: str = "
         "variants": VARIANTS,
         "tasks": tasks,
         "runs": runs,
+        "settings": [_setting(task, setting) for task in TASKS for setting in task.settings],
     }
     write_json(results / "study.json", study)
     return results
+
+
+def _setting(task: FakeTask, setting: str) -> dict[str, Any]:
+    """A setting in full: that of `characters` is the published one, the others are smaller."""
+    sections: dict[str, dict[str, Any]] = {"data": {"length": 16}, "model": {"dim": 64, "layers": 2}, "training": {}}
+    departures: dict[str, Any] = {"training.epochs": 2.0}
+    sections["training"] = {"epochs": 1.0, "learning_rate": 0.001, "record_every": 10}
+    if task.name == "characters":
+        sections = {"data": {"context": 64}, "model": {"dim": 192, "heads": 3, "layers": 6}}
+        sections["training"] = {"batch_size": 64, "learning_rate": 0.0005, "record_every": 10}
+        departures = {"training.record_every": 50}
+    for key, value in task.settings[setting].items():
+        section, _, name = key.partition(".")
+        sections[section][name] = value
+    return {"task": task.name, "setting": setting, "protocol": "published", **sections, "departures": departures}
 
 
 def _write_run(folder: Path, task: FakeTask, run: dict[str, Any], points: int, shift: float) -> None:

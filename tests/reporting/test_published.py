@@ -10,6 +10,7 @@ from kvformer.errors import KvformerError
 from kvformer.reporting.frames import load_runs
 from kvformer.reporting.published import DIFFERENCE, compare_published, load_published
 from kvformer.reporting.study import Study, load_study
+from kvformer.sections import ModelConfig, TrainingConfig
 from kvformer.tasks import TASKS as KNOWN_TASKS
 from kvformer.variants import VARIANTS
 
@@ -33,7 +34,7 @@ def runs(collected: Path) -> pd.DataFrame:
 
 def one_row(published: pd.DataFrame, **changes: object) -> pd.DataFrame:
     row = {
-        "study": "x",
+        "study": "borji2023",
         "task": "copy",
         "variant": "kv",
         "compare_with": "test/accuracy",
@@ -55,9 +56,8 @@ def test_what_can_be_compared_names_tasks_variants_and_keys_that_exist(published
     for task, conditions in compared[["task", "conditions"]].drop_duplicates().itertuples(index=False):
         for key in (part.split("=")[0] for part in conditions.split()):
             section, _, name = key.partition(".")
-            sections = KNOWN_TASKS[task].defaults
-            known = KNOWN_TASKS[task].data_config.model_fields if section == "data" else sections.get(section, {})
-            assert key == "protocol" or name in known, (task, key)
+            sections = {"data": KNOWN_TASKS[task].data_config, "model": ModelConfig, "training": TrainingConfig}
+            assert key == "protocol" or name in sections[section].model_fields, (task, key)
 
 
 def test_the_anchor_values(published: pd.DataFrame) -> None:
@@ -74,29 +74,68 @@ def test_the_anchor_values(published: pd.DataFrame) -> None:
     assert bleu.set_index("variant")["mean"].round(1).to_dict() == {"qkv": 37.9, "kv": 35.8, "kv_pos": 34.6}
 
 
+def changed(study: Study, **training: object) -> Study:
+    """The study with every setting of `copy` at the published values, but for those given of the section training."""
+    settings = [
+        {
+            **entry,
+            "departures": {f"training.{key}": 2 for key in training},
+            "training": {**entry["training"], **training},
+        }
+        for entry in study.content["settings"]
+    ]
+    return Study({**study.content, "settings": settings})
+
+
 def test_deviation_is_in_half_widths_of_our_interval(runs: pd.DataFrame, study: Study, published: pd.DataFrame) -> None:
-    found = compare_published(runs, study, one_row(published)).iloc[0]
-    assert found["n_ours"] == 12 and found["settings"] == "dim64, dim128"
+    row = one_row(published, conditions="model.dim=64|128 model.layers=2")
+    found = compare_published(runs, changed(study), row).iloc[0]
+    assert found["n_ours"] == 12 and found["settings"] == "dim64, dim128" and found["differs"] == ""
+    assert found["difference"] == found["ours"] - 0.9
     assert found["deviation"] == pytest.approx((found["ours"] - 0.9) / ((found["high"] - found["low"]) / 2))
+    assert found["high"] <= 1, "an accuracy"
 
 
-def test_grid_conditions_choose_the_setting(runs: pd.DataFrame, study: Study, published: pd.DataFrame) -> None:
-    found = compare_published(runs, study, one_row(published, conditions="model.dim=64 model.layers=2")).iloc[0]
-    assert (found["settings"], found["n_ours"], found["unchecked"]) == ("dim64", 6, "layers=2")
-    assert compare_published(runs, study, one_row(published, conditions="model.dim=32")).empty
-    assert compare_published(runs, study, one_row(published, conditions="protocol=corrected")).empty
-    assert len(compare_published(runs, study, one_row(published, conditions="protocol=published"))) == 1
+def test_conditions_choose_the_setting(runs: pd.DataFrame, study: Study, published: pd.DataFrame) -> None:
+    found = compare_published(runs, changed(study), one_row(published, conditions="model.dim=64")).iloc[0]
+    assert (found["settings"], found["n_ours"], found["differs"]) == ("dim64", 6, "")
+    for elsewhere in ("model.dim=32", "protocol=corrected", "model.layers=4", "training.learning_rate=1e-4"):
+        assert compare_published(runs, study, one_row(published, conditions=elsewhere)).empty
+    assert len(compare_published(runs, study, one_row(published, conditions="protocol=published model.dim=64"))) == 1
 
 
-def test_full_settings_in_study_json_are_held_against_the_conditions(
+@pytest.mark.parametrize(
+    ("conditions", "training", "words"),
+    [
+        ("", {}, "the published grid is not known"),
+        ("model.dim=64|128|256", {}, "2 of 3 settings of the grid"),
+        ("model.dim=64|128 model.layers=2|4", {}, "2 of 4 settings of the grid"),
+        ("data.length=64|128", {}, "length 16 (64 or 128)"),
+        ("model.dim=64", {"epochs": 1.0}, "epochs 1 (2)"),
+        ("model.dim=64", {"record_every": 5}, ""),
+        ("model.dim=64", {"evaluations": 5, "select": "last"}, "select last (2)"),
+        ("model.dim=64 model.heads=4", {}, "heads not recorded here (4)"),
+    ],
+)
+def test_only_the_same_setting_has_a_deviation(
+    runs: pd.DataFrame, study: Study, published: pd.DataFrame, conditions: str, training: dict[str, object], words: str
+) -> None:
+    found = compare_published(runs, changed(study, **training), one_row(published, conditions=conditions)).iloc[0]
+    assert found["differs"] == words
+    assert pd.isna(found["deviation"]) == bool(words)
+
+
+def test_other_studies_are_never_taken_for_the_same(runs: pd.DataFrame, study: Study, published: pd.DataFrame) -> None:
+    row = one_row(published, study="kayyam2026", conditions="model.dim=64")
+    assert compare_published(runs, changed(study), row).iloc[0]["differs"] == "the rest of its setting is not known"
+
+
+def test_a_study_that_does_not_list_its_settings_is_never_taken_for_the_same(
     runs: pd.DataFrame, study: Study, published: pd.DataFrame
 ) -> None:
-    entry = {"task": "copy", "model": {"dim": 64, "layers": 4}, "data": {}, "training": {"learning_rate": 0.001}}
-    settings = [{**entry, "setting": name} for name in ("dim64", "dim128")]
-    full = Study({**study.content, "settings": settings})
-    assert compare_published(runs, full, one_row(published, conditions="model.layers=2")).empty
-    conditions = "model.layers=4 training.learning_rate=1e-3"
-    assert compare_published(runs, full, one_row(published, conditions=conditions)).iloc[0]["unchecked"] == ""
+    old = Study({key: value for key, value in study.content.items() if key != "settings"})
+    row = one_row(published, conditions="model.dim=64 model.layers=2")
+    assert compare_published(runs, old, row).iloc[0]["differs"] == "layers not recorded here (2)"
 
 
 def test_differences_are_compared_with_differences(runs: pd.DataFrame, study: Study, published: pd.DataFrame) -> None:

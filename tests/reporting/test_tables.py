@@ -14,7 +14,7 @@ from fake_study import write_fake_study
 
 from kvformer.errors import KvformerError
 from kvformer.files import read_json, write_json
-from kvformer.reporting import render
+from kvformer.reporting import latex, render
 from kvformer.reporting.collect import collect
 from kvformer.reporting.render import Table
 from kvformer.reporting.tables import study_tables, write_tables
@@ -41,7 +41,7 @@ def test_every_table_comes_in_three_formats(written: Path) -> None:
     names = {path.stem for path in (written / "tables").iterdir()}
     assert names == {
         *("synthetic", "vision", "language", "summary", "settings", "paired", "paired_settings", "nuisance"),
-        *("success", "aggregate", "efficiency", "published", "incomplete", "provenance"),
+        *("success", "aggregate", "efficiency", "published", "published_context", "incomplete", "provenance"),
     }
     assert {path.name for path in (written / "tables").iterdir()} == {
         f"{name}.{suffix}" for name in names for suffix in ("csv", "md", "tex")
@@ -90,12 +90,33 @@ def test_the_same_numbers_in_all_formats(written: Path, name: str) -> None:
     markdown = (written / f"tables/{name}.md").read_text().splitlines()[2 : 2 + len(frame)]
     read = [re.split(r"(?<!\\) \| ", line.strip("| ").replace("**", "")) for line in markdown]
     assert [[cell.replace("\\", "") for cell in row] for row in read] == cells
-    body = (written / f"tables/{name}.tex").read_text().split("\\midrule\n")[1].split("\\bottomrule")[0]
-    lines = [line.removesuffix(r" \\") for line in body.strip().splitlines()]
-    plain = [[re.sub(r"\\textbf\{(.*)\}", r"\1", cell) for cell in re.split(r"(?<!\\) & ", line)] for line in lines]
     printed = next(table for table in study_tables(written, PUBLISHED) if table.name == name).printed
-    shown = [index for index, column in enumerate(frame.columns) if not printed or column in printed]
-    assert plain == [[render.latex(row[index]) for index in shown] for row in cells]
+    shown = latex.columns(frame, (), printed)
+    body = re.findall(r"\\midrule\n(.*?)\\bottomrule", (written / f"tables/{name}.tex").read_text(), re.S)
+    plain = re.sub(
+        r"\\begin\{tabular\}\[t\].*?@\{\}\}(.*?)\\\\\{\\footnotesize (.*?)\}\\end\{tabular\}", r"\1 \2", "".join(body)
+    )
+    plain = re.sub(r"\\textbf\{(.*?)\}|\\addlinespace\n", r"\1", plain)
+    expected = [[latex.escape(column.cells[row] or render.EMPTY) for column in shown] for row in range(len(frame))]
+    # Where an interval stands below its mean, the count of runs stands beside the mean.
+    expected = [[re.sub(r"(\S+) (\[.*\]) (\(.*\))", r"\1 \3 \2", cell) for cell in row] for row in expected]
+    assert [re.split(r"(?<!\\) & ", line.removesuffix(r" \\")) for line in plain.strip().splitlines()] == expected
+
+
+def test_what_is_printed() -> None:
+    frame = pd.DataFrame({"task": ["a", "b"], "setting": ["default"] * 2, "low": ["0.1", ""], "high": ["0.2", ""]})
+    shown = latex.columns(frame.assign(note="", n=["3", "-4"]), {(1, 5)}, ())
+    assert [(column.header, column.cells, column.side) for column in shown] == [
+        ("task", ["a", "b"], "l"), ("95 % interval", ["[0.1, 0.2]", ""], "r"), ("n", ["3", "-4"], "r")
+    ]  # fmt: skip
+    assert [sorted(column.bold) for column in shown] == [[], [], [1]]
+    assert [column.header for column in latex.columns(frame, (), ["task", "low"])] == ["task", "95 % interval"]
+
+
+def test_a_long_table_goes_on_as_another() -> None:
+    text = Table("long", "All.", pd.DataFrame({"n": map(str, range(latex.ROWS + 1))})).latex()
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
+    assert text.count(r"\label") == 1 and text.count(r"\caption[]{(continued)}") == 1
 
 
 def test_the_same_runs_give_the_same_bytes(written: Path, tmp_path: Path) -> None:
@@ -192,7 +213,7 @@ def test_hostile_text_is_escaped() -> None:
     assert r"\textbf{50 \% of \$x\_1\textasciicircum{}2\$}" in HOSTILE.latex()
     assert r"\textbackslash{}input\{x\}" in HOSTILE.latex()
     assert "\\begin{tabular}{lr}" in HOSTILE.latex()
-    assert "$-$2.5" in HOSTILE.latex() and "4e-04" in render.latex("4e-04")
+    assert "$-$2.5" in HOSTILE.latex() and "4e-04" in latex.escape("4e-04")
     assert r"| a\_b & c | n |" in HOSTILE.markdown()
 
 
@@ -201,16 +222,14 @@ def test_hostile_text_is_escaped() -> None:
 )
 def test_latex_compiles(written: Path, tmp_path: Path) -> None:
     bodies = [table.latex() for table in [*study_tables(written, PUBLISHED), HOSTILE]]
-    preamble = (
-        "\\documentclass[a4paper,landscape]{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{booktabs,graphicx}\n"
-    )
+    preamble = "\\documentclass[a4paper]{article}\n\\usepackage{booktabs,graphicx}\n"
     text = preamble + "\\begin{document}\n" + "\\clearpage\n".join(bodies) + "\\end{document}\n"
     (tmp_path / "tables.tex").write_text(text, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "LaTeX Warning: Command" not in done.stdout
-    assert "Overfull \\hbox" not in done.stdout
+    assert "Overfull \\hbox" not in done.stdout and "Float too large" not in done.stdout
 
 
 def test_numbers_in_print() -> None:

@@ -62,7 +62,8 @@ def _blocks(scores: pd.DataFrame, study: Study, by_setting: bool) -> Iterator[tu
             yield task, ALL_SETTINGS, settings, metric, goal
 
 
-def _bounds(metric: str) -> tuple[float, float]:
+def bounds(metric: str) -> tuple[float, float]:
+    """The least and the largest value that a metric can have."""
     return (0.0, 1.0) if quantity(metric) == "accuracy" else (-np.inf, np.inf)
 
 
@@ -81,7 +82,7 @@ def summarise(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> p
             if not keys:
                 continue
             groups = [cells.values[key] for key in keys]
-            found = statistics.estimate(groups, _bounds(metric))
+            found = statistics.estimate(groups, bounds(metric))
             seed_sd, setting_sd = statistics.spreads(groups)
             pooled = pd.concat(groups)
             lost = [f"{key[1]} seed {seed}: {words}" for key in keys for seed, words in cells.lost[key].items()]
@@ -188,7 +189,7 @@ def describe_differences(groups: list[pd.Series], metric: str, goal: str) -> dic
     Keys: n, difference, low, high, error, freedom, favourable and unfavourable (pairs in which the variant does better
     or worse), p_t, p_wilcoxon, smallest_p, effect_dz, effect_rank.
     """
-    low, high = _bounds(metric)
+    low, high = bounds(metric)
     found = statistics.estimate(groups, (low - high, high - low))
     pooled = np.concatenate([np.asarray(group, dtype=float) for group in groups])
     better = pooled > 0 if goal == "max" else pooled < 0

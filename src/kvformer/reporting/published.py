@@ -1,6 +1,7 @@
-"""Published numbers beside ours, with the deviation in units of our interval."""
+"""Published numbers beside ours: apart where the setting is the same, with the deviation in units of our interval."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import pandas as pd
 
 from kvformer.errors import KvformerError
 from kvformer.reporting import statistics
+from kvformer.reporting.comparisons import bounds
 from kvformer.reporting.frames import usable
-from kvformer.reporting.nuisance import values_text
 from kvformer.reporting.render import Table, number, signed, whole
 from kvformer.reporting.study import Study
 
@@ -18,11 +19,23 @@ COLUMNS = [
     *("compare_with", "factor", "conditions"),
 ]
 DIFFERENCE = "difference "
-CAPTION = (
-    "Published numbers beside ours. Deviation: ours minus published, in half-widths of our 95 % interval; beyond ±1 "
-    "the published number lies outside it. Sizes, steps and data may differ from the published ones: setting there "
-    "and setting here say what is compared; unchecked names conditions of the published setting that this study's "
-    "files do not show. Origin and status say where each published number was found and how sure it is."
+SETTINGS_OF = "borji2023"
+"""The study whose settings the tasks' published ones are; of others we know the conditions that they name."""
+UNKNOWN_GRID = "the published grid is not known"
+UNKNOWN_REST = "the rest of its setting is not known"
+NO_EFFECT = {"training.record_every", "training.evaluation_batch_size", "training.threads"}
+"""Keys that change no result, or no more than its last digits."""
+SHOWN_REASONS = 4
+COMPARABLE = (
+    "Published numbers beside ours, at the published setting. Difference: ours minus published; deviation: the same in "
+    "half-widths of our 95 % interval, so that beyond ±1 the published number lies outside it (– where our runs do not "
+    "differ at all). The published mean has an error of its own, which few sources give. Origin and status (CSV) say "
+    "where each number was found and how sure it is."
+)
+CONTEXT = (
+    "Published numbers beside ours, where the setting is not the same: no test of either. Differs in: what is "
+    "otherwise here, the published value in brackets. Means over a grid mix settings that solve a task with others "
+    "that do not. Origin and status (CSV) say where each number was found and how sure it is."
 )
 
 
@@ -31,7 +44,8 @@ def load_published(path: Path) -> pd.DataFrame:
 
     `compare_with` is the metric of ours that measures the same thing (empty: none does), after `difference ` the paired
     difference in it; `factor` turns the published unit into ours. `conditions` are values of the published setting
-    (`protocol=published model.dim=64`), empty for a mean over a grid that is compared as a whole.
+    (`protocol=published model.dim=64`); a mean over a grid names all values of a key (`model.dim=64|256`), or nothing
+    where the grid is not known.
 
     Raises:
         KvformerError: columns are lacking or a number is none.
@@ -50,38 +64,42 @@ def load_published(path: Path) -> pd.DataFrame:
 
 
 def compare_published(runs: pd.DataFrame, study: Study, published: pd.DataFrame) -> pd.DataFrame:
-    """The published rows that this study can be held against; a setting that conflicts with ours is left out.
+    """The published rows of this study's tasks and variants; a single setting that conflicts with ours is left out.
 
     Columns: those of the published table in our units, then ours, low, high, n_ours, settings (ours that take part),
-    unchecked (conditions that our files do not show), deviation.
+    differs (in words, empty where the setting is the same), difference, deviation (NaN unless the setting is the same).
     """
     done = usable(runs)
     rows: list[dict[str, Any]] = []
     ours = published["task"].isin(study.tasks) & published["variant"].isin(study.variants)
     for row in published[ours & (published["compare_with"] != "")].to_dict("records"):
-        conditions = dict(part.split("=", 1) for part in row["conditions"].split())
+        conditions = {
+            key: value.split("|") for key, _, value in (part.partition("=") for part in row["conditions"].split())
+        }
+        grid = not conditions or any(len(values) > 1 for values in conditions.values())
         groups = _our_groups(done[done["task"] == row["task"]], study, row)
-        protocol = conditions.pop("protocol", None)
-        if protocol:
-            allowed = set(done.loc[done["protocol"] == protocol, "setting"])
-            groups = {setting: values for setting, values in groups.items() if setting in allowed}
         known = {setting: study.configurations[row["task"], setting] for setting in groups}
-        settings = [name for name, values in known.items() if _agrees(values, conditions)]
+        inside = [name for name, values in known.items() if not list(_conflicts(values, conditions))]
+        settings = inside or (list(groups) if grid else [])
         if not settings:
             continue
-        unchecked = {
-            key: value for key, value in conditions.items() if not any(key in known[name] for name in settings)
-        }
-        found = statistics.estimate([groups[name] for name in settings])
+        differs = _differs(study, row, settings, conditions)
+        found = statistics.estimate([groups[name] for name in settings], _bounds(row["compare_with"]))
         half = (found.high - found.low) / 2
+        difference = found.mean - row["mean"]
         rows.append(
             {str(key): value for key, value in row.items()}
             | {"ours": found.mean, "low": found.low, "high": found.high, "n_ours": found.n}
             | {"settings": ", ".join(settings) if len(settings) <= 3 else f"{len(settings)} settings"}
-            | {"unchecked": values_text(unchecked)}
-            | {"deviation": (found.mean - row["mean"]) / half if half > 0 else float("nan")}
+            | {"differs": differs, "difference": difference}
+            | {"deviation": difference / half if half > 0 and not differs else float("nan")}
         )
     return pd.DataFrame(rows)
+
+
+def _bounds(compare_with: str) -> tuple[float, float]:
+    low, high = bounds(compare_with)
+    return (low - high, high - low) if compare_with.startswith(DIFFERENCE) else (low, high)
 
 
 def _our_groups(of_task: pd.DataFrame, study: Study, row: Mapping[Hashable, Any]) -> dict[str, pd.Series]:
@@ -101,8 +119,57 @@ def _our_groups(of_task: pd.DataFrame, study: Study, row: Mapping[Hashable, Any]
     return {name: values for name, values in groups.items() if len(values)}
 
 
-def _agrees(known: Mapping[str, Any], conditions: Mapping[str, str]) -> bool:
-    return all(_same(known[key], value) for key, value in conditions.items() if key in known)
+def _conflicts(known: Mapping[str, Any], conditions: Mapping[str, list[str]]) -> Iterator[str]:
+    """The conditions that a setting of ours does not meet, in words."""
+    for key, values in conditions.items():
+        if key in known and not any(_same(known[key], value) for value in values):
+            yield f"{_short(key)} {_text(key, known[key])} ({' or '.join(values)})"
+
+
+def _differs(
+    study: Study, row: Mapping[Hashable, Any], settings: list[str], conditions: Mapping[str, list[str]]
+) -> str:
+    """In what our settings are not the published one, or not the whole published grid; empty where they are."""
+    reasons = [] if conditions else [UNKNOWN_GRID]
+    for setting in settings:
+        known = study.configurations[row["task"], setting]
+        reasons += _conflicts(known, conditions)
+        reasons += [
+            f"{_short(key)} not recorded here ({' or '.join(values)})"
+            for key, values in conditions.items()
+            if key not in known
+        ]
+        if row["study"] == SETTINGS_OF:
+            reasons += [
+                f"{_short(key)} {_text(key, known[key])} ({_text(key, value)})"
+                for key, value in study.departures(row["task"], setting).items()
+                if key not in conditions and _matters(key, known)
+            ]
+    size = prod(map(len, conditions.values()))
+    if not reasons and len(settings) < size:
+        reasons = [f"{len(settings)} of {size} settings of the grid"]
+    if row["study"] != SETTINGS_OF and conditions:
+        reasons.append(UNKNOWN_REST)
+    words = list(dict.fromkeys(reasons))
+    more = len(words) - SHOWN_REASONS
+    return "; ".join([*words[:SHOWN_REASONS], *([f"{more} more"] if more > 0 else [])])
+
+
+def _matters(key: str, known: Mapping[str, Any]) -> bool:
+    """Whether a key can change a result; how often is evaluated does so only where evaluations select the weights."""
+    if key == "training.evaluations":
+        return known.get("training.select") == "best"
+    return key not in NO_EFFECT
+
+
+def _short(key: str) -> str:
+    return key.rpartition(".")[2].replace("_", " ")
+
+
+def _text(key: str, value: object) -> str:
+    if value is None:
+        return "all" if key.endswith(("examples", "sets")) else "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _same(ours: object, published: str) -> bool:
@@ -112,42 +179,42 @@ def _same(ours: object, published: str) -> bool:
         return str(ours) == published
 
 
-def published_table(runs: pd.DataFrame, study: Study, path: Path) -> Table:
-    """`compare_published` as a table; empty where there is no file or nothing to compare."""
+def published_tables(runs: pd.DataFrame, study: Study, path: Path) -> list[Table]:
+    """`compare_published` as two tables: the same setting, and another one; empty where there is nothing to compare."""
     rows = compare_published(runs, study, load_published(path)) if path.exists() else pd.DataFrame()
     if rows.empty:
-        return Table("published", CAPTION, pd.DataFrame())
+        return [Table("published", COMPARABLE, rows), Table("published_context", CONTEXT, rows)]
     order = {task: index for index, task in enumerate(study.tasks)}
-    rows = rows.sort_values("task", key=lambda names: names.map(order), kind="stable").reset_index(drop=True)
-    here = rows["settings"] + rows["unchecked"].map(lambda text: f" (unchecked: {text})" if text else "")
+    rows = rows.sort_values("task", key=lambda names: names.map(order), kind="stable")
+    same = rows["differs"] == ""
+    return [
+        _table("published", COMPARABLE, rows[same].reset_index(drop=True)),
+        _table("published_context", CONTEXT, rows[~same].reset_index(drop=True)),
+    ]
+
+
+def _table(name: str, caption: str, rows: pd.DataFrame) -> Table:
     columns = {
         "task": rows["task"],
         "variant": rows["variant"],
         "published by": rows["study"],
         "setting there": rows["setting"],
-        "metric there": rows["metric"],
+        "metric": rows["compare_with"],
         "published": rows["mean"].map(number),
-        "± there": rows["std"].map(number),
+        "sd there": rows["std"].map(number),
         "n there": rows["n"].map(whole),
-        "metric here": rows["compare_with"],
-        "setting here": here,
         "ours": rows["ours"].map(number),
         "low": rows["low"].map(number),
         "high": rows["high"].map(number),
         "n": rows["n_ours"].map(whole),
-        "deviation": rows["deviation"].map(lambda value: signed(value, 1)),
-        "origin": rows["origin"],
-        "status": rows["status"],
+        "difference": rows["difference"].map(signed),
     }
-    printed = (
-        "task",
-        "variant",
-        "published by",
-        "setting there",
-        "metric there",
-        "published",
-        "± there",
-        "ours",
-        "low",
-    )
-    return Table("published", CAPTION, pd.DataFrame(columns), printed=(*printed, "high", "n", "deviation", "status"))
+    if name == "published":
+        columns["deviation"] = rows["deviation"].map(lambda value: signed(value, 1))
+    else:
+        columns["differs in"] = rows["differs"]
+    columns |= {"setting here": rows["settings"], "metric there": rows["metric"]}
+    columns |= {"origin": rows["origin"], "status": rows["status"]}
+    printed = ["task", "variant", "published by", "metric", "published", "ours", "low", "high", "n"]
+    printed += ["setting there", "difference", "deviation"] if name == "published" else ["differs in"]
+    return Table(name, caption, pd.DataFrame(columns), printed=tuple(printed))

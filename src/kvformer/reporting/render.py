@@ -1,42 +1,15 @@
 """A table of text, written as CSV, Markdown and LaTeX: the same cells in all three."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from kvformer.files import write_text
+from kvformer.reporting import latex
 
 EMPTY = "–"
 """What stands in an empty cell in print; in CSV it stays empty."""
-MINUS = re.compile(r"(?<!\w)-(?=\d)")
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "_": r"\_",
-    "&": r"\&",
-    "%": r"\%",
-    "#": r"\#",
-    "$": r"\$",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "–": "--",
-    "−": "$-$",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "→": r"$\rightarrow$",
-    "Δ": r"$\Delta$",
-    "…": r"\ldots{}",
-}
 
 
 @dataclass(frozen=True)
@@ -69,38 +42,8 @@ class Table:
         return "\n".join([*lines, "", self.caption, ""])
 
     def latex(self) -> str:
-        """A `table` with booktabs rules, shrunk where it is wider than the line; needs `booktabs` and `graphicx`."""
-        shown = [index for index, name in enumerate(self.frame.columns) if not self.printed or name in self.printed]
-        header = [latex(str(self.frame.columns[index])) for index in shown]
-        rows = [
-            [self._mark(latex(row[index][0]), row[index][1], r"\textbf{{{}}}") for index in shown]
-            for row in self._rows()
-        ]
-        lines = [" & ".join(cells) + r" \\" for cells in (header, *rows)]
-        return "\n".join(
-            [
-                rf"% needs \usepackage{{booktabs,graphicx}}; {self.name}.csv has every column",
-                r"\begin{table}",
-                r"\centering",
-                rf"\caption{{{latex(self.caption)}}}",
-                rf"\label{{tab:{self.name}}}",
-                r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-                rf"\begin{{tabular}}{{{''.join(self._alignment(index) for index in shown)}}}",
-                r"\toprule",
-                lines[0],
-                r"\midrule",
-                *lines[1:],
-                r"\bottomrule",
-                r"\end{tabular}}",
-                r"\end{table}",
-                "",
-            ]
-        )
-
-    def _alignment(self, index: int) -> str:
-        """Numbers to the right, text to the left."""
-        column = self.frame.iloc[:, index]
-        return "r" if all(cell[:1] in "+-0123456789" for cell in column) and any(column) else "l"
+        """The printed columns in LaTeX, with booktabs rules."""
+        return latex.table(self.name, self.caption, latex.columns(self.frame, self.bold, self.printed), EMPTY)
 
     def _rows(self) -> list[list[tuple[str, tuple[int, int]]]]:
         return [
@@ -114,11 +57,6 @@ class Table:
 
 def _markdown(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("_", "\\_").replace("*", "\\*").replace("<", "&lt;")
-
-
-def latex(text: str) -> str:
-    """`text` for LaTeX: special characters escaped; minus signs and the symbols that our tables use in mathematics."""
-    return "".join(LATEX.get(character, character) for character in MINUS.sub("−", text))
 
 
 def number(value: float, digits: int = 4) -> str:

@@ -52,13 +52,22 @@ class Study:
 
     @cached_property
     def configurations(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """Known values of each (task, setting) by dotted key: all if study.json lists them, else the grid's."""
-        known = {cell: dict(values) for cell, values in self.overrides.items()}
-        for entry in self.content.get("settings", ()):
-            cell = (entry["task"], entry["setting"])
+        """Protocol and values by dotted key of each (task, setting): all if study.json lists them, else the grid's."""
+        known = {cell: {"protocol": self.content["protocol"], **values} for cell, values in self.overrides.items()}
+        for cell, entry in self.sections.items():
             sections = {name: entry[name] for name in ("data", "model", "training") if name in entry}
             known[cell] = {f"{part}.{key}": value for part, values in sections.items() for key, value in values.items()}
+            known[cell]["protocol"] = entry.get("protocol", self.content["protocol"])
         return known
+
+    @cached_property
+    def sections(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """What study.json lists of each (task, setting): its protocol, sections and departures; {} if it lists none."""
+        return {(entry["task"], entry["setting"]): entry for entry in self.content.get("settings", ())}
+
+    def departures(self, task: str, setting: str) -> dict[str, Any]:
+        """The keys in which a setting is not the published one of its task, each with the published value."""
+        return dict(self.sections.get((task, setting), {}).get("departures", {}))
 
     def settings(self, task: str) -> list[str]:
         """Settings of a task, in the study's order."""

@@ -56,7 +56,7 @@ def study_tables(results: Path, published_numbers: Path = PUBLISHED) -> list[Tab
         _success_table(comparisons.success_rates(tuned, study)),
         _aggregate_table(comparisons.aggregates(tuned, study), study),
         efficiency_table(runs, study, results / "profile.csv"),
-        published.published_table(runs, study, published_numbers),
+        *published.published_tables(runs, study, published_numbers),
         _incomplete_table(raw),
         _provenance_table(raw, study),
     ]
@@ -148,11 +148,12 @@ def _summary_table(name: str, rows: pd.DataFrame, what: str) -> Table:
 
 def _paired_table(name: str, rows: pd.DataFrame, study: Study) -> Table:
     caption = (
-        f"Difference to {study.baseline} at equal task, setting and seed, with its 95 % interval. Wilcoxon's "
-        "signed-rank p is two-sided; the smallest p it can reach with so few pairs stands beside it. Holm's adjustment "
-        "is over this table. Verdict: equivalent when the interval lies inside ± margin (fixed in the configuration "
-        "beforehand); else better or worse when the Holm-adjusted t test of the same differences has p < 0.05; else "
-        "undecided, which is no proof of equality. Pairs that lack a run are named and left out."
+        f"Difference to {study.baseline} at equal task, setting and seed, in units of the metric, with its 95 % "
+        "interval. Tests are two-sided: Wilcoxon's signed-rank test, with the smallest p that it can reach with so few "
+        "pairs, and the paired t test; Holm: adjusted for the number of comparisons in this table. Effect dz: the mean "
+        "difference in standard deviations of the differences. Verdict: equivalent when the interval lies inside ± "
+        "margin (fixed in the configuration beforehand); else better or worse when the Holm-adjusted t test has "
+        "p < 0.05; else undecided, which is no proof of equality. Pairs that lack a run are named and left out."
     )
     if rows.empty:
         return Table(name, caption, pd.DataFrame(columns=["task", "setting", "variant", "verdict"]))
@@ -164,7 +165,7 @@ def _paired_table(name: str, rows: pd.DataFrame, study: Study) -> Table:
         "pairs": rows["n"].map(whole),
         **difference_columns(rows),
         "Wilcoxon p": rows["p_wilcoxon"].map(probability),
-        "Holm": rows["p_wilcoxon_holm"].map(probability),
+        "Wilcoxon Holm": rows["p_wilcoxon_holm"].map(probability),
         "smallest p": rows["smallest_p"].map(probability),
         "t test p": rows["p_t"].map(probability),
         "t test Holm": rows["p_t_holm"].map(probability),
@@ -175,7 +176,7 @@ def _paired_table(name: str, rows: pd.DataFrame, study: Study) -> Table:
         "unpaired": rows["unpaired"],
     }
     printed = (
-        *("task", "setting", "variant", "pairs", "difference", "low", "high", "better in", "Wilcoxon p", "Holm"),
+        *("task", "setting", "variant", "pairs", "difference", "low", "high", "better in", "Wilcoxon Holm"),
         *("smallest p", "t test Holm", "effect dz", "verdict"),
     )
     return Table(name, caption, pd.DataFrame(columns), printed=printed)
