@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kvformer.formulas import has_query_map
 from kvformer.models.dropout import dropout
+from kvformer.models.linear import Linear, linear
 from kvformer.positions import column_code, row_channels
 from kvformer.sections import ModelConfig
 from kvformer.variants import AttentionSpec
@@ -176,7 +177,7 @@ class Attention(nn.Module):
             nn.Parameter(torch.empty(self.heads, self.head_dim, self.head_dim)) if spec.sharing == "pairwise" else None
         )
         self.position = PositionTerm(spec, model, max_length) if spec.position != "none" else None
-        self.output = nn.Linear(model.dim, model.dim, bias=model.output_bias)
+        self.output = Linear(model.dim, model.dim, bias=model.output_bias)
         self.recording: list[tuple[Tensor, Tensor]] | None = None
 
     def initialise(self, scheme: str, stream: Stream) -> None:
@@ -269,7 +270,7 @@ class Attention(nn.Module):
         start = sum(self.widths[name] for name in names[: names.index(roles[0])])
         rows = slice(start, start + sum(self.widths[role] for role in roles))
         bias = self.projection_bias[rows] if self.projection_bias is not None else None
-        fused = F.linear(x, self.projection[rows], bias)
+        fused = linear(x, self.projection[rows], bias)
         split = fused.split([self.widths[role] for role in roles], dim=-1)
         return {role: self._split(part) for role, part in zip(roles, split, strict=True)}
 
@@ -296,17 +297,21 @@ class Attention(nn.Module):
 
     def _explicit(self, queries: Tensor, attended: KeysValues, term: Tensor | None, dropping: float) -> Tensor:
         batch, heads, length, width = queries.shape
+        size, groups = attended.keys.shape[2], batch * self.kv_heads
         # Query heads that share a key head are stacked along the rows, so that keys are never copied.
-        stacked = queries.reshape(batch, self.kv_heads, -1, width)
-        logits = torch.matmul(stacked, attended.keys.transpose(-1, -2)).view(batch, heads, length, -1)
-        if term is not None:
-            logits = logits.add_(term)
+        stacked = queries.reshape(groups, -1, width)
+        keys, values = (part.reshape(groups, size, width) for part in attended)
+        if term is None:
+            logits = torch.bmm(stacked, keys.transpose(1, 2))
+        else:
+            rows = length if self.kv_heads < heads else term.shape[-2]
+            term = term.expand(batch, heads, rows, size).reshape(groups, -1, size)
+            logits = torch.baddbmm(term, stacked, keys.transpose(1, 2))
         weights = torch.softmax(logits, dim=-1)
         if self.recording is not None:
-            self.recording.append((logits.detach(), weights.detach()))
-        weights = dropout(weights, dropping)
-        mixed = torch.matmul(weights.view(batch, self.kv_heads, heads // self.kv_heads * length, -1), attended.values)
-        return mixed.view(batch, heads, length, width)
+            shape = (batch, heads, length, size)
+            self.recording.append((logits.detach().view(shape), weights.detach().view(shape)))
+        return torch.bmm(dropout(weights, dropping), values).view(batch, heads, length, width)
 
     def _mask(
         self, length: int, size: int, causal: bool, offset: int, padding: Tensor | None, like: Tensor
@@ -317,7 +322,7 @@ class Attention(nn.Module):
             return None
         rows = torch.arange(offset, offset + length, device=like.device)[:, None]
         columns = torch.arange(size, device=like.device)[None, :]
-        hidden = columns > rows if causal else torch.zeros(length, size, dtype=torch.bool, device=like.device)
+        hidden = columns > rows if causal else torch.zeros(1, size, dtype=torch.bool, device=like.device)
         if padding is not None:
             hidden = hidden | padding[:, None, None, :]
         if mask_self:

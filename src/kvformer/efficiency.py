@@ -3,6 +3,7 @@
 All variants of a setting are measured in one process, in turns, so that a machine whose speed drifts slows all alike.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -42,6 +43,21 @@ def random_inputs(run: RunConfig, shape: Shape, batch: int, device: torch.device
     return (torch.randint(shape.inputs, (batch, shape.length), generator=random).to(device),)
 
 
+def flop_counter() -> FlopCounterMode:
+    """PyTorch's counter of floating-point operations (two a multiply-accumulate), oneDNN's products included."""
+
+    def forward(x: Any, weight: Any, *rest: Any, out_shape: Any = None, **more: Any) -> int:
+        return 2 * math.prod(x) * int(weight[0])
+
+    def backward(gradient: Any, x: Any, weight: Any, *rest: Any, out_shape: Any = None, **more: Any) -> int:
+        return 2 * math.prod(x) * int(weight[0])
+
+    formulas: dict[Any, Any] = {torch.ops.aten.mkldnn_linear_backward_weights: backward}
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        formulas[torch.ops.mkldnn._linear_pointwise] = forward
+    return FlopCounterMode(display=False, custom_mapping=formulas)
+
+
 class Subject:
     """One variant of a setting, ready to be measured."""
 
@@ -64,7 +80,7 @@ class Subject:
         """Multiply-accumulates of a forward pass for one example, by PyTorch's counter of operations (two a MAC)."""
         one = random_inputs(self.run, self.shape, 1, self.device)
         self.model.eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), flop_counter() as counter:
             self.model(*one)
         self.model.train()
         return int(counter.get_total_flops()) // 2
@@ -77,7 +93,7 @@ class Subject:
         with torch.no_grad():
             if isinstance(model := self.model, Seq2Seq):
                 memory = model.encode(random_inputs(self.run, self.shape, 1, self.device)[0], None)
-                step: Callable[[Tensor], Tensor] = lambda t: model.decode(t, memory, None, cache=cache)  # noqa: E731
+                step: Callable[[Tensor], Tensor] = lambda t: model.head(model.decode(t, memory, None, cache))  # noqa: E731
             else:
                 step = lambda t: model(t, cache)  # noqa: E731
             for _ in range(self.shape.length):

@@ -147,13 +147,14 @@ def test_padding_of_source_and_target_is_invisible(name: str) -> None:
     source, target = make_inputs("seq2seq")
     source_padding, target_padding = (torch.zeros(rows.shape, dtype=torch.bool) for rows in (source, target))
     source_padding[1, 5:], target_padding[1, 4:] = True, True
-    before = model(source, target, source_padding, target_padding)
+    before = model(source, target, source_padding)
     other_source = torch.where(source_padding, (source + 1) % 11, source)
     other_target = torch.where(target_padding, (target + 1) % 13, target)
-    after = model(other_source, other_target, source_padding, target_padding)
+    after = model(other_source, other_target, source_padding)
     torch.testing.assert_close(after[~target_padding], before[~target_padding], **TIGHT)
     alone = model(source[1:, :5], target[1:, :4])
     torch.testing.assert_close(before[1:, :4], alone, **TIGHT)
+    torch.testing.assert_close(model(source, target, source_padding, ~target_padding), before[~target_padding], **TIGHT)
 
 
 @pytest.mark.parametrize("name", [n for n in supported("set_encoder") if VARIANTS[n].attention.position == "none"])

@@ -26,7 +26,7 @@ def test_translation_loss_is_the_divergence_from_the_smoothed_target(
     model = build_model(run, data.shape).eval()
     batch = Batches(run, data, torch.device("cpu")).training(0)
     source, target = (batch[side][:, : int((batch[side] != PADDING).sum(1).max())] for side in ("source", "target"))
-    logits = model(source, target[:, :-1], source == PADDING, target[:, :-1] == PADDING)
+    logits = model(source, target[:, :-1], source == PADDING)
     labels, symbols = target[:, 1:], logits.shape[-1]
     smoothed = torch.full((*labels.shape, symbols), smoothing / (symbols - 2))
     smoothed.scatter_(-1, labels[..., None], 1 - smoothing)
@@ -34,7 +34,12 @@ def test_translation_loss_is_the_divergence_from_the_smoothed_target(
     smoothed[labels == PADDING] = 0
     total = F.kl_div(F.log_softmax(logits, -1), smoothed, reduction="sum")
     count = labels.numel() if rows == "all" else int((labels != PADDING).sum())
-    assert objective.loss(model, batch).item() == pytest.approx((total / count).item(), rel=1e-5)
+    loss = objective.loss(model, batch)
+    assert loss.item() == pytest.approx((total / count).item(), rel=1e-5)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    expected = torch.autograd.grad(total / count, parameters, allow_unused=True)
+    actual = torch.autograd.grad(loss, parameters, allow_unused=True)
+    torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-4)
     if smoothing == 0:
         entropy = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=PADDING, reduction="sum")
         assert objective.loss(model, batch).item() == pytest.approx((entropy / count).item(), rel=1e-5)

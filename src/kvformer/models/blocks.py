@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kvformer.attention import Attention, KeysValues, KeyValueCache, Stream
 from kvformer.formulas import mlp_hidden
 from kvformer.models.dropout import dropout
+from kvformer.models.linear import Linear
 from kvformer.positions import sinusoids
 from kvformer.sections import ModelConfig
 from kvformer.seeding import integer_seed
@@ -31,10 +32,10 @@ class MLP(nn.Sequential):
 
     def __init__(self, model: ModelConfig, hidden: int) -> None:
         super().__init__(
-            nn.Linear(model.dim, hidden),
+            Linear(model.dim, hidden),
             nn.ReLU() if model.activation == "relu" else nn.GELU(),
             Dropout(model.mlp_dropout),
-            nn.Linear(hidden, model.dim),
+            Linear(hidden, model.dim),
         )
 
 

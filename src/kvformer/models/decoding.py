@@ -50,7 +50,7 @@ def translate(model: Seq2Seq, source: Tensor, beam: int = 1, cached: bool = True
     cache = DecoderCache() if cached else None
     while tokens.shape[1] < model.max_length and not bool(finished.all()):
         unread = tokens[:, -1:] if cached else tokens
-        logits = model.decode(unread, memory, padding, cache=cache, last_only=True)[:, -1].float()
+        logits = model.head(model.decode(unread, memory, padding, cache)[:, -1]).float()
         if beam == 1:
             chosen = torch.where(finished, PADDING, logits.argmax(dim=-1))
         else:

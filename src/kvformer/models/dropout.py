@@ -18,5 +18,6 @@ def dropout(x: Tensor, probability: float) -> Tensor:
         return F.dropout(x, probability)
     draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     threshold = min(round(probability * 65536), 65535) - 32768
-    kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= threshold
-    return x * kept.to(x.dtype).mul_(1 / (1 - probability))
+    factors = torch.empty(x.shape, dtype=x.dtype)
+    torch.ge(draws.view(torch.int16)[: x.numel()].view(x.shape), threshold, out=factors)  # 0 or 1, as floats at once
+    return x * factors.mul_(1 / (1 - probability))

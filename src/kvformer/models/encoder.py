@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from kvformer.models.blocks import Dropout, InputPositions, Stack, SymbolProjection
+from kvformer.models.linear import Linear
 from kvformer.sections import ModelConfig
 from kvformer.tasks.base import Shape
 from kvformer.variants import Variant
@@ -11,11 +12,11 @@ from kvformer.variants import Variant
 
 def _head(model: ModelConfig, outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(model.dim, model.dim),
+        Linear(model.dim, model.dim),
         nn.LayerNorm(model.dim),
         nn.ReLU(),
         Dropout(model.head_dropout),
-        nn.Linear(model.dim, outputs),
+        Linear(model.dim, outputs),
     )
 
 
@@ -41,7 +42,7 @@ class SetEncoder(nn.Module):
     def __init__(self, model: ModelConfig, variant: Variant, shape: Shape) -> None:
         super().__init__()
         self.drop = Dropout(model.embedding_dropout)
-        self.embed = nn.Linear(shape.inputs, model.dim)
+        self.embed = Linear(shape.inputs, model.dim)
         self.stack = Stack(model, variant, shape.length)
         self.head = _head(model, 1)
 

@@ -1,11 +1,11 @@
 """Decoder-only language model."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kvformer.attention import Stream
 from kvformer.models.blocks import DecoderCache, Stack, TokenEmbedding
+from kvformer.models.linear import Linear, linear
 from kvformer.sections import ModelConfig
 from kvformer.tasks.base import Shape
 from kvformer.variants import Variant
@@ -19,7 +19,7 @@ class GPT(nn.Module):
         self.max_length = shape.length
         self.embed = TokenEmbedding(shape.inputs, model, shape.length)
         self.stack = Stack(model, variant, shape.length, causal=True)
-        self.head = None if model.tied_output else nn.Linear(model.dim, shape.outputs)
+        self.head = None if model.tied_output else Linear(model.dim, shape.outputs)
         self.head_bias = nn.Parameter(torch.empty(shape.outputs)) if model.tied_output else None
 
     def initialise(self, scheme: str, stream: Stream) -> None:
@@ -32,4 +32,4 @@ class GPT(nn.Module):
         """Logits; with a cache, `tokens` are only those after the cached ones."""
         hidden = self.embed(tokens, cache.length if cache is not None else 0)
         hidden = self.stack(hidden, cache=cache)
-        return self.head(hidden) if self.head is not None else F.linear(hidden, self.embed.weight, self.head_bias)
+        return self.head(hidden) if self.head is not None else linear(hidden, self.embed.weight, self.head_bias)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from kvformer.models.blocks import DecoderCache, Stack, TokenEmbedding
+from kvformer.models.linear import Linear
 from kvformer.sections import ModelConfig
 from kvformer.tasks.base import Shape
 from kvformer.variants import Variant
@@ -18,7 +19,7 @@ class Seq2Seq(nn.Module):
         self.target_embed = TokenEmbedding(shape.target_inputs or shape.outputs, model, shape.length)
         self.encoder = Stack(model, variant, shape.length)
         self.decoder = Stack(model, variant, shape.length, causal=True, cross=True)
-        self.head = nn.Linear(model.dim, shape.outputs)
+        self.head = Linear(model.dim, shape.outputs)
 
     def encode(self, source: Tensor, source_padding: Tensor | None) -> Tensor:
         """Memory (B, M, D) of a source; padding is True where a token is padding."""
@@ -29,20 +30,19 @@ class Seq2Seq(nn.Module):
         target: Tensor,
         memory: Tensor,
         source_padding: Tensor | None,
-        target_padding: Tensor | None = None,
         cache: DecoderCache | None = None,
-        last_only: bool = False,
     ) -> Tensor:
-        """Logits (B, N, vocabulary), or (B, 1, vocabulary) of the last token alone.
+        """The decoder's output (B, N, D), which `head` takes to logits.
 
-        With a cache, `target` holds only the tokens after the cached ones.
+        Tokens see those before them alone, so that padding at the end of a target is invisible to the others. With a
+        cache, `target` holds only the tokens after the cached ones.
         """
         embedded = self.target_embed(target, cache.length if cache is not None else 0)
-        hidden = self.decoder(embedded, target_padding, memory, source_padding, cache)
-        return self.head(hidden[:, -1:] if last_only else hidden)
+        return self.decoder(embedded, None, memory, source_padding, cache)
 
     def forward(
-        self, source: Tensor, target: Tensor, source_padding: Tensor | None = None, target_padding: Tensor | None = None
+        self, source: Tensor, target: Tensor, source_padding: Tensor | None = None, scored: Tensor | None = None
     ) -> Tensor:
-        """Logits of the next target tokens."""
-        return self.decode(target, self.encode(source, source_padding), source_padding, target_padding)
+        """Logits of the next target tokens; of those where `scored` (B, N) is true alone, (tokens, vocabulary)."""
+        hidden = self.decode(target, self.encode(source, source_padding), source_padding)
+        return self.head(hidden if scored is None else hidden[scored])

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from kvformer.attention import Stream
 from kvformer.models.blocks import Dropout, InputPositions, Stack
+from kvformer.models.linear import Linear
 from kvformer.sections import ModelConfig
 from kvformer.tasks.base import Shape
 from kvformer.variants import Variant
@@ -17,13 +18,13 @@ class VisionTransformer(nn.Module):
         super().__init__()
         assert shape.patch is not None
         self.patch = shape.patch
-        self.embed = nn.Linear(shape.inputs, model.dim)
+        self.embed = Linear(shape.inputs, model.dim)
         self.class_token = nn.Parameter(torch.empty(model.dim))
         self.positions = InputPositions(model, shape.length)
         self.drop = Dropout(model.embedding_dropout)
         self.stack = Stack(model, variant, shape.length)
         self.head_drop = Dropout(model.head_dropout)
-        self.head = nn.Sequential(nn.Linear(model.dim, model.dim), nn.GELU(), nn.Linear(model.dim, shape.outputs))
+        self.head = nn.Sequential(Linear(model.dim, model.dim), nn.GELU(), Linear(model.dim, shape.outputs))
 
     def initialise(self, scheme: str, stream: Stream) -> None:
         """The class token starts at N(0, 1)."""

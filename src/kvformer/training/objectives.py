@@ -1,6 +1,5 @@
 """Objectives: the loss of a batch, and what is measured on a split."""
 
-import math
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from kvformer.models.seq2seq import Seq2Seq
 from kvformer.tasks.base import IGNORED, TaskData
 from kvformer.tasks.translation import BEGIN, END, PADDING
 from kvformer.training.batches import Batch
+from kvformer.training.divergence import smoothed_divergence
 
 
 class Objective(Protocol):
@@ -74,27 +74,17 @@ class Translation:
         self.vocabulary, self.references = data.vocabulary or [], data.references
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
-        """The model reads the source, the target without its last token, and where they are padding."""
+        """The model reads the source, the target without its last token, and where the source is padding."""
         source, target = (_without_padding(batch[side]) for side in ("source", "target"))
-        return source, target[:, :-1], source == PADDING, target[:, :-1] == PADDING
+        return source, target[:, :-1], source == PADDING
 
-    def _divergence(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Σ KL(smoothed target ‖ model) over real tokens, and how many rows the mean is taken over.
-
-        The smoothed target gives 1 - s to the right token and s / (V - 2) to each other one, padding excepted.
-        """
-        inputs = self.inputs(batch)
+    def _divergence(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        """Σ KL(smoothed target ‖ model) over real tokens, and how many rows the mean is taken over."""
         labels = _without_padding(batch["target"])[:, 1:]
-        log_q = F.log_softmax(model(*inputs).float(), dim=-1)
-        others = log_q.shape[-1] - 2
-        right = log_q.gather(-1, labels[..., None])[..., 0]
-        wrong = log_q.sum(dim=-1) - right - log_q[..., PADDING]
-        s = self.smoothing
-        entropy = (1 - s) * _log(1 - s) + s * _log(s / others)
-        divergence = entropy - (1 - s) * right - s / others * wrong
         real = labels != PADDING
-        rows = real.numel() if self.rows == "all" else real.sum()
-        return (divergence * real).sum(), torch.as_tensor(rows, device=divergence.device)
+        logits = model(*self.inputs(batch), scored=real)
+        rows = real.numel() if self.rows == "all" else len(logits)
+        return smoothed_divergence(logits, labels[real], self.smoothing), rows
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean divergence in nats a row."""
@@ -106,7 +96,7 @@ class Translation:
         divergence, rows, sentences = 0.0, 0, []
         for batch in batches:
             part, count = self._divergence(model, batch)
-            divergence, rows = divergence + float(part), rows + int(count)
+            divergence, rows = divergence + float(part), rows + count
             sentences += self._decode(model, batch)
         return {"loss": divergence / rows, "bleu": self._score(sentences, split)}
 
@@ -135,10 +125,6 @@ class Translation:
 def _without_padding(rows: Tensor) -> Tensor:
     """Cut columns that are padding in every row."""
     return rows[:, : int((rows != PADDING).sum(dim=1).max())]
-
-
-def _log(x: float) -> float:
-    return math.log(x) if x > 0 else 0.0
 
 
 OBJECTIVES: dict[str, type[Objective]] = {"classification": Classification, "translation": Translation}

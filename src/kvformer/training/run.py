@@ -1,5 +1,6 @@
 """One run from its configuration to its folder of files."""
 
+import ctypes
 import io
 import json
 import os
@@ -26,6 +27,8 @@ from kvformer.training.records import git_state, package_versions, processor, ut
 from kvformer.training.samples import generate_samples
 from kvformer.training.signals import StopSignals
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Parameters of glibc's mallopt."""
 LOCK_SECONDS = 10.0
 """How long a process waits for another one that trains in the same folder: long enough for one that is ending."""
 
@@ -69,6 +72,7 @@ def train_run(
         try:
             where = choose_device(device)
             _make_deterministic(run.threads)
+            _keep_memory()
             trainer = Trainer(run, progress, data_folder, where, report)
             startup = time.monotonic() - started
             outcome = trainer.train(stop, checkpoint_seconds)
@@ -101,6 +105,18 @@ def _make_deterministic(threads: int) -> None:
     # As torch.use_deterministic_algorithms(True), without importing the compiler to set it too: two seconds a training.
     torch._C._set_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _keep_memory() -> None:
+    """Keep freed memory in this process, where the C library can be told to (glibc).
+
+    It would return every large tensor to the system at once, which clears the pages of the next one again: in
+    translation half of a step.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _summary(trainer: Trainer, outcome: Outcome, startup: float) -> dict[str, Any]:
