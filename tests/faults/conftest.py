@@ -10,7 +10,10 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "core")]  # makes `trainings` and `runs` importable
+# Makes `trainings`, `runs` and `checkout` importable.
+sys.path[:0] = [str(HERE), str(HERE.parent / "core"), str(HERE.parent / "workflow")]
+
+from checkout import Project, copy_project  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +27,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from runs import write_data
 
     return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A fresh copy of the project."""
+    return copy_project(tmp_path / "a folder")
 
 
 class Disk:

@@ -43,7 +43,7 @@ def test_every_job_logged_what_it_printed(finished):
 
 
 def test_the_user_is_told_what_to_do_next(finished):
-    output = (finished.folder / "output.txt").read_text()
+    output = finished.output("first.txt")
     assert "results/smoke/report.html" in output
     assert "kvformer ui" in output
     assert "mlflow ui --backend-store-uri sqlite:///results/mlflow/mlflow.db" in output

@@ -1,0 +1,78 @@
+"""Snakemake, its trainer, or both killed at any moment: the same command, started again, ends with the same bytes."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from checkout import Project
+from runs import results
+
+from kvformer.loading import load_study
+from kvformer.training.run import train_run
+
+RUN = "results/killed/runs/reverse/default/kv/seed0"
+STUDY = {
+    "name": "killed",
+    "seeds": 1,
+    "variants": ["kv"],
+    "baseline": "kv",
+    "tasks": {
+        "reverse": {
+            "data": {"length": 8, "train_examples": 1000, "validation_examples": 100, "test_examples": 100},
+            "model": {"dim": 16, "layers": 1, "heads": 2},
+            "training": {"steps": 1500, "batch_size": 16, "evaluations": 6},
+        }
+    },
+    "execution": {"device": "cpu", "checkpoint_seconds": 0.1},
+}
+COMMAND = (f"{RUN}/summary.json", "--cores", "1")
+
+
+def trainer(snakemake: "subprocess.Popen[bytes]") -> psutil.Process:
+    """Wait until a training that Snakemake started records something, and return its process."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        assert snakemake.poll() is None
+        for process in psutil.Process(snakemake.pid).children(recursive=True):
+            files = [Path(file.path).name for file in process.open_files()]
+            if "metrics.jsonl" in files:
+                return process
+        time.sleep(0.02)
+    raise AssertionError("no training was started")
+
+
+def test_snakemake_trainer_and_both_are_killed(project: Project, tmp_path: Path) -> None:
+    (run,) = load_study(STUDY).runs()
+    train_run(run, tmp_path / "whole", tmp_path, device="cpu")
+    config = project.study(STUDY)
+    random = np.random.default_rng(1)
+
+    alive = project.start(*COMMAND, *config)
+    orphan = trainer(alive)
+    second = project.snakemake(*COMMAND, *config, output="second.txt")
+    assert second.returncode != 0 and "Traceback" not in second.stdout
+    assert "cannot be locked" in second.stdout and "--unlock" in second.stdout
+    time.sleep(random.uniform(0, 0.5))
+    alive.kill()  # the training goes on without it
+    alive.wait()
+    unlocked = project.snakemake("--unlock", *config)
+    assert unlocked.returncode == 0, unlocked.stdout
+
+    for _ in range(2):
+        alive = project.start("--nolock", *COMMAND, *config)
+        both = [trainer(alive), alive]
+        time.sleep(random.uniform(0, 1))
+        for process in both:
+            process.kill()
+        alive.wait()
+
+    alive = project.start("--nolock", *COMMAND, *config)
+    lone = trainer(alive)
+    time.sleep(random.uniform(0, 1))
+    lone.kill()  # Snakemake tries again
+    assert alive.wait(300) == 0, project.output()
+    assert "Trying to restart" in project.output()
+    assert not orphan.is_running()
+    assert results(project.folder / RUN) == results(tmp_path / "whole")

@@ -1,0 +1,79 @@
+"""A copy of the project that a test may change, and Snakemake in it."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("Snakefile", "workflow", "profiles", "config", "src", "pyproject.toml")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project that a test may change and run."""
+
+    folder: Path
+
+    def start(self, *arguments: str, output: str = "output.txt") -> "subprocess.Popen[bytes]":
+        """Begin to run Snakemake in the folder, in a process group of its own; `output` gets what it prints."""
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        with (self.folder / output).open("wb") as stream:
+            return subprocess.Popen(
+                [sys.executable, "-m", "snakemake", *arguments],
+                cwd=self.folder,
+                env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true"},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def output(self, name: str = "output.txt") -> str:
+        """What Snakemake has printed so far."""
+        return (self.folder / name).read_text(encoding="utf-8")
+
+    def snakemake(
+        self, *arguments: str, output: str = "output.txt", timeout: float = 400
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run Snakemake in the folder to its end."""
+        process = self.start(*arguments, output=output)
+        try:
+            process.wait(timeout)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        return subprocess.CompletedProcess(process.args, process.returncode, self.output(output))
+
+    def plan(self, *arguments: str) -> dict[str, int]:
+        """How many jobs of each rule a dry run plans."""
+        result = self.snakemake("--dry-run", *arguments)
+        assert result.returncode == 0, result.stdout
+        if "Nothing to be done" in result.stdout:
+            return {}
+        table = result.stdout.rpartition("Job stats:")[2].partition("total")[0]
+        return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+    def study(self, content: dict[str, Any]) -> tuple[str, str]:
+        """Write a study file into the folder; returns the arguments that choose it."""
+        (self.folder / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        return "--configfile", "study.yaml"
+
+
+def copy_project(folder: Path) -> Project:
+    """Copy what the workflow needs of the project."""
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, folder / part)
+    return Project(folder)
