@@ -7,11 +7,12 @@ import struct
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from kvformer.data.cifar import build_cifar
+from kvformer.data.cifar import ArrayUnpickler, build_cifar
 from kvformer.data.digits import FILES, MNIST, build_digits, parse_idx
 from kvformer.data.facts import image_facts
 from kvformer.data.manifest import Manifest
@@ -101,6 +102,40 @@ def test_a_batch_is_not_unpickled_before_its_digest_is_checked(
 ) -> None:
     folder, digests, _ = cifar
     digests["train"]["data_batch_1"] = "0" * 32
-    monkeypatch.setattr(pickle, "loads", lambda *_, **__: pytest.fail("unpickled"))
+    monkeypatch.setattr(ArrayUnpickler, "load", lambda self: pytest.fail("unpickled"))
     with pytest.raises(DataError, match=r"data_batch_1: md5 .* instead of 0{32}"):
         build(build_cifar, raw(folder), digests=digests, label="label")
+
+
+class Malicious:
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("executed"),)
+
+
+@pytest.mark.parametrize("protocol", range(5))
+def test_a_pickle_is_never_more_than_arrays(
+    raw: Raw, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int
+) -> None:
+    """Even where its digest is the expected one."""
+    monkeypatch.chdir(tmp_path)
+    content = pickle.dumps({"data": Malicious(), "labels": []}, protocol)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "batch").write_bytes(content)
+    digest = {"batch": hashlib.md5(content).hexdigest()}
+    with pytest.raises(DataError, match=r"the pickle asks for .*, only arrays and plain values are read"):
+        build(
+            build_cifar, raw(tmp_path / "raw"), digests=dict.fromkeys(("train", "test", "meta"), digest), label="label"
+        )
+    assert not (tmp_path / "executed").exists()
+
+
+def test_arrays_of_the_numpy_that_wrote_cifar(tmp_path: Path) -> None:
+    """As Python 2 and NumPy 1 pickled them: byte strings, and modules that have moved since."""
+    array = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    stored = (
+        b"\x80\x02}q\x01U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85U\x01b\x87Rq\x05"
+        b"(K\x01K\x02K\x03\x86cnumpy\ndtype\nq\x06U\x02u1K\x00K\x01\x87Rq\x07(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xff"
+        b"K\x00tb\x89U\x06\x00\x01\x02\x03\x04\x05tbs."
+    )
+    content = ArrayUnpickler(io.BytesIO(stored), encoding="latin1").load()
+    np.testing.assert_array_equal(content["data"], array)

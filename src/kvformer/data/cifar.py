@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100: pickled batches of 32 x 32 colour images."""
 
+import io
 import pickle
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from kvformer.data.facts import image_facts
 from kvformer.data.manifest import ManifestWriter
 from kvformer.data.raw import RawFiles
+from kvformer.errors import DataError
 
 # MD5 of the pickles, as torchvision checks them.
 CIFAR10 = {
@@ -29,6 +31,20 @@ CIFAR100 = {
 CIFAR10_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
+ARRAY_PARTS = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
+"""All that a pickled array names, by its module in the NumPy that wrote CIFAR's batches."""
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads NumPy arrays and Python's plain types. Anything else that a pickle names is refused, not imported."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """A part of an array. Raises DataError for all other names."""
+        if (module.replace("._core", ".core"), name) not in ARRAY_PARTS:
+            raise DataError(f"the pickle asks for {module}.{name}, only arrays and plain values are read")
+        return super().find_class(module.replace(".core", "._core"), name)
+
+
 def build_cifar(
     raw: RawFiles, writer: ManifestWriter, digests: dict[str, dict[str, str]], label: str
 ) -> dict[str, Any]:
@@ -39,7 +55,10 @@ def build_cifar(
     """
 
     def unpickle(name: str, md5: str) -> dict[str, Any]:
-        content: dict[str, Any] = pickle.loads(raw.read(name, digest=md5), encoding="latin1")
+        try:
+            content: dict[str, Any] = ArrayUnpickler(io.BytesIO(raw.read(name, digest=md5)), encoding="latin1").load()
+        except pickle.UnpicklingError as error:
+            raise DataError(f"{name}: is no pickle ({error})") from None
         return content
 
     images = {}
