@@ -16,7 +16,7 @@ from kvformer.reporting.style import FAINT
 CAPTION = (
     "The metric of each task (mean over seeds, 95 % interval) against what a variant costs: parameters and, where a "
     "profile was taken, multiply-accumulate operations, bytes of the key-value cache, time and memory of a training "
-    "step. The grey line joins the variants that no other one beats in both."
+    "step. The grey line joins the variants that no other one beats in both; the others are faint."
 )
 COSTS = {
     "parameters": ("Parameters", 1),
@@ -27,6 +27,8 @@ COSTS = {
 }
 """Columns of runs.csv and profile.csv that are costs, with their axis labels and the factor to the unit there."""
 COLUMNS = 5
+BEATEN_ALPHA = 0.35
+"""Opacity of variants that another one beats in cost and benefit."""
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
@@ -86,20 +88,20 @@ def draw_family(data: FigureData, family: str, tasks: list[Task], costs: pd.Data
 
 
 def _panel(ax: Axes, data: FigureData, task: Task, costs: pd.Series) -> None:
-    places: list[tuple[float, float]] = []
-    ends: list[float] = []
-    for variant in data.variants:
-        found = data.estimate(task, variant)
-        if not found.n or variant not in costs or np.isnan(costs[variant]):
-            continue
-        style = data.styles[variant]
-        if np.isfinite(found.low):
-            ax.plot([costs[variant]] * 2, [found.low, found.high], color=style.colour, linewidth=1.4)
-        ax.plot(costs[variant], found.mean, **style.point)
-        places.append((float(costs[variant]), found.mean))
-        ends += [end for end in (found.low, found.mean, found.high) if np.isfinite(end)]
-    front = pareto_front(places, task.goal)
+    found = {
+        variant: data.estimate(task, variant) for variant in data.variants if np.isfinite(costs.get(variant, np.nan))
+    }
+    places = {variant: (float(costs[variant]), one.mean) for variant, one in found.items() if one.n}
+    front = pareto_front(list(places.values()), task.goal)
     ax.plot(*zip(*front, strict=True) if front else ([], []), color=FAINT, linewidth=1.0, zorder=0)
+    ends: list[float] = []
+    for variant, (cost, mean) in places.items():
+        style, low, high = data.styles[variant], found[variant].low, found[variant].high
+        strength = 1.0 if (cost, mean) in front else BEATEN_ALPHA
+        if np.isfinite(low):
+            ax.plot([cost] * 2, [low, high], color=style.colour, linewidth=1.4, alpha=strength)
+        ax.plot(cost, mean, **style.point, alpha=strength)
+        ends += [end for end in (low, mean, high) if np.isfinite(end)]
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.set_major_locator(MaxNLocator(3))
     ax.yaxis.set_major_locator(MaxNLocator(4))
