@@ -34,13 +34,14 @@ def train(options: argparse.Namespace) -> int:
     from kvformer.cli import STARTED
     from kvformer.config import RunConfig
     from kvformer.errors import ConfigError
-    from kvformer.loading import single_run
     from kvformer.sections import Execution
 
     execution = Execution()
     if options.run is not None:
         run = RunConfig.from_json(options.run)
     elif options.task and options.variant:
+        from kvformer.loading import single_run
+
         run, study = single_run(
             options.task, options.variant, options.seed, options.config, options.overrides, options.setting
         )
