@@ -33,6 +33,14 @@ class KeysValues(NamedTuple):
     values: Tensor
 
 
+class Recorded(NamedTuple):
+    """What one attention layer did, (B, H, N, M) each: logits with masks (-inf) and without, and weights."""
+
+    logits: Tensor
+    weights: Tensor
+    unmasked: Tensor
+
+
 class KeyValueCache:
     """Keys and values of the tokens that a decoder has already seen, for one attention layer that owns them."""
 
@@ -178,7 +186,7 @@ class Attention(nn.Module):
         )
         self.position = PositionTerm(spec, model, max_length) if spec.position != "none" else None
         self.output = Linear(model.dim, model.dim, bias=model.output_bias)
-        self.recording: list[tuple[Tensor, Tensor]] | None = None
+        self.recording: list[Recorded] | None = None
 
     def initialise(self, scheme: str, stream: Stream) -> None:
         """Draw the projections; the same role gets the same draws in every variant, up to the scheme's bound."""
@@ -290,28 +298,28 @@ class Attention(nn.Module):
         dropping = self.dropout if self.training else 0.0
         if max(length, size) >= FUSED_FROM and not dropping and relative is None and self.recording is None:
             return _fused(queries, attended, key_bias, mask)
-        terms = [
-            term for term in (None if key_bias is None else key_bias[:, None, :], relative, mask) if term is not None
-        ]
-        return self._explicit(queries, attended, sum(terms[1:], terms[0]) if terms else None, dropping)
-
-    def _explicit(self, queries: Tensor, attended: KeysValues, term: Tensor | None, dropping: float) -> Tensor:
-        batch, heads, length, width = queries.shape
-        size, groups = attended.keys.shape[2], batch * self.kv_heads
-        # Query heads that share a key head are stacked along the rows, so that keys are never copied.
-        stacked = queries.reshape(groups, -1, width)
-        keys, values = (part.reshape(groups, size, width) for part in attended)
-        if term is None:
-            logits = torch.bmm(stacked, keys.transpose(1, 2))
-        else:
-            rows = length if self.kv_heads < heads else term.shape[-2]
-            term = term.expand(batch, heads, rows, size).reshape(groups, -1, size)
-            logits = torch.baddbmm(term, stacked, keys.transpose(1, 2))
+        bias = relative if key_bias is None else key_bias[:, None, :]
+        term = mask if bias is None else bias if mask is None else bias + mask
+        logits = self._logits(queries, attended.keys, term)
         weights = torch.softmax(logits, dim=-1)
         if self.recording is not None:
-            shape = (batch, heads, length, size)
-            self.recording.append((logits.detach().view(shape), weights.detach().view(shape)))
-        return torch.bmm(dropout(weights, dropping), values).view(batch, heads, length, width)
+            unmasked = logits if mask is None else self._logits(queries, attended.keys, bias)
+            shape = (*queries.shape[:3], size)
+            self.recording.append(Recorded(*(part.detach().view(shape) for part in (logits, weights, unmasked))))
+        values = attended.values.reshape(-1, size, self.head_dim)
+        return torch.bmm(dropout(weights, dropping), values).view(queries.shape)
+
+    def _logits(self, queries: Tensor, keys: Tensor, term: Tensor | None) -> Tensor:
+        """queries·keysᵀ + term, (B·G, H/G·N, M): query heads that share a key head are stacked along the rows, so that
+        keys are never copied."""
+        batch, heads, length, width = queries.shape
+        size, groups = keys.shape[2], batch * self.kv_heads
+        stacked = queries.reshape(groups, -1, width)
+        transposed = keys.reshape(groups, size, width).transpose(1, 2)
+        if term is None:
+            return torch.bmm(stacked, transposed)
+        rows = length if self.kv_heads < heads else term.shape[-2]
+        return torch.baddbmm(term.expand(batch, heads, rows, size).reshape(groups, -1, size), stacked, transposed)
 
     def _mask(
         self, length: int, size: int, causal: bool, offset: int, padding: Tensor | None, like: Tensor

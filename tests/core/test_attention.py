@@ -131,12 +131,14 @@ def test_recorded_logits_and_weights(name: str) -> None:
     expected = attention(x, causal=True)[0]
     attention.recording = []
     torch.testing.assert_close(attention(x, causal=True)[0], expected, **TIGHT)
-    ((logits, weights),) = attention.recording
+    ((logits, weights, unmasked),) = attention.recording
     hidden = torch.triu(torch.ones(length, length, dtype=torch.bool), 1)
     if attention.spec.mask_self:
         hidden |= torch.eye(length, dtype=torch.bool)
         hidden[0, 0] = False
     assert torch.equal(torch.isneginf(logits)[0, 0], hidden)
+    assert torch.isfinite(unmasked).all()
+    torch.testing.assert_close(unmasked[..., ~hidden], logits[..., ~hidden], **TIGHT)
     difference = logits - plain_logits(attention, x)
     seen = difference[..., ~hidden]
     if attention.position is not None and attention.position.kind == "pos2d":
@@ -152,10 +154,8 @@ def test_recorded_logits_and_weights(name: str) -> None:
 def test_logits_are_symmetric_exactly_where_the_spec_says_so(name: str) -> None:
     attention = make_attention(SPECS[name], model_for(SPECS[name]), 9)
     attention.recording = []
-    attention(inputs(9))
-    logits = attention.recording[0][0]
-    if attention.spec.mask_self:
-        logits = logits.masked_fill(torch.eye(9, dtype=torch.bool), 0.0)
+    attention(inputs(9), causal=True)
+    logits = attention.recording[0].unmasked
     symmetric = torch.allclose(logits, logits.transpose(-1, -2), rtol=0, atol=1e-12)
     assert symmetric == attention.spec.symmetric_logits
     expected = {"kv", "k", "kv_gain", "kv_wide"}

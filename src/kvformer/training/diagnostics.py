@@ -18,7 +18,7 @@ SCORE_EXAMPLES = 16
 
 @contextmanager
 def recorded(model: nn.Module) -> Iterator[list[Attention]]:
-    """Make every self-attention layer record its (logits, weights), each (B, H, N, N), in evaluation mode without
+    """Make every self-attention layer record its logits and weights, (B, H, N, N), in evaluation mode without
     gradients."""
     layers = [module for module in model.modules() if isinstance(module, Attention) and not module.cross]
     was_training = model.training
@@ -50,7 +50,7 @@ def attention_maps(model: nn.Module, objective: Objective, batches: Batches) -> 
         model(*inputs)
         size = layers[0].recording[0][0].shape  # type: ignore[index]
         pairs = [layer.recording[0] for layer in layers if layer.recording and layer.recording[0][0].shape == size]
-    logits, weights = (torch.stack(part, dim=1).float().cpu().numpy() for part in zip(*pairs, strict=True))
+    logits, weights, _ = (torch.stack(part, dim=1).float().cpu().numpy() for part in zip(*pairs, strict=True))
     return {"inputs": inputs[0].cpu().numpy(), "logits": logits, "weights": weights}
 
 
@@ -58,8 +58,8 @@ def diagnose(model: nn.Module, objective: Objective, batches: Batches) -> dict[s
     """Scores per layer, by `layer<i>/<name>`, on fixed validation examples.
 
     gain: mean factor s on the logits (variants that have one). symmetry: (‖S‖² of the symmetric part - that of the
-    antisymmetric part) / ‖S‖² of the unmasked logits S, 1 for symmetric and -1 for antisymmetric (the score of Saponati
-    et al. 2025, applied to logits).
+    antisymmetric part) / ‖S‖² of the logits S before masks, 1 for symmetric and -1 for antisymmetric (the score of
+    Saponati et al. 2025, applied to logits).
     entropy: mean entropy of the attention rows over log N, 1 for uniform. diagonal: mean weight of a token on itself.
     """
     scores: dict[str, float] = {}
@@ -70,18 +70,11 @@ def diagnose(model: nn.Module, objective: Objective, batches: Batches) -> dict[s
             if layer.position is not None and (gain := layer.position.gain()) is not None:
                 scores[f"layer{index}/gain"] = float(gain.mean())
             assert layer.recording is not None
-            logits, weights = (part.double() for part in layer.recording[0])
-            both = torch.isfinite(logits) & torch.isfinite(logits.transpose(-1, -2))
-            symmetric = torch.where(both, logits + logits.transpose(-1, -2), 0.0).square().sum()
-            antisymmetric = torch.where(both, logits - logits.transpose(-1, -2), 0.0).square().sum()
-            if not layer_is_causal(logits):
-                scores[f"layer{index}/symmetry"] = float((symmetric - antisymmetric) / (symmetric + antisymmetric))
+            logits, weights = layer.recording[0].unmasked.double(), layer.recording[0].weights.double()
+            symmetric = (logits + logits.transpose(-1, -2)).square().sum()
+            antisymmetric = (logits - logits.transpose(-1, -2)).square().sum()
+            scores[f"layer{index}/symmetry"] = float((symmetric - antisymmetric) / (symmetric + antisymmetric))
             entropy = -(weights * torch.log(weights.clamp_min(1e-12))).sum(dim=-1).mean()
             scores[f"layer{index}/entropy"] = float(entropy) / math.log(weights.shape[-1])
             scores[f"layer{index}/diagonal"] = float(weights.diagonal(dim1=-2, dim2=-1).mean())
     return scores
-
-
-def layer_is_causal(logits: Tensor) -> bool:
-    """Whether the logits above the diagonal are all masked, which leaves no pair of logits to compare."""
-    return bool(torch.isneginf(logits[..., 0, 1:]).all())
