@@ -313,7 +313,7 @@ def _resolved(name: str, cell: Cell) -> dict[str, Any]:
     """A setting's name and sections, and the published values of the keys in which it departs from them."""
     sections = {part: getattr(cell, part).model_dump(mode="json") for part in SECTIONS}
     published = _with_defaults(name, {}, "published")
-    departures = {}
+    departures: dict[str, Any] = {}
     for part in SECTIONS:
         values = type(getattr(cell, part)).model_validate(published[part]).model_dump(mode="json")
         departures |= {f"{part}.{key}": value for key, value in values.items() if value != sections[part][key]}

@@ -1,5 +1,5 @@
-"""`kvformer collect | tables | figures | report | crate | compare | track | ui`: from run folders to what people look
-at."""
+"""`kvformer collect | tables | figures | report | crate | export | compare | track | ui`: from run folders to what
+people look at."""
 
 import argparse
 import os
@@ -25,6 +25,16 @@ def add_commands(commands: Commands) -> None:
             parser.add_argument(
                 "--uri", help="MLflow server or store (default MLFLOW_TRACKING_URI, else a local SQLite file)"
             )
+    parser = commands.add_parser(
+        "export",
+        help="copy a study without its run folders, small enough to commit",
+        description="Copy tables, figures, report and the collected runs of a study to another folder, without the run "
+        "folders: small enough to commit, and enough for `kvformer verify` and `kvformer compare`.",
+        epilog="example: kvformer export results/default results/reference/default",
+    )
+    parser.add_argument("results", type=Path, help="folder of the study, e.g. results/default")
+    parser.add_argument("out", type=Path, help="folder of the copy; an earlier export there is replaced")
+    parser.set_defaults(handler=export)
     parser = commands.add_parser("compare", help="compare two studies' results, pair by pair")
     parser.add_argument("a", type=Path, help="folder of a study, e.g. results/before")
     parser.add_argument("b", type=Path, help="folder of another, e.g. results/after")
@@ -82,6 +92,14 @@ def crate(options: argparse.Namespace) -> None:
     from kvformer.reporting.crate import write_crate
 
     print(f"crate -> {write_crate(_study_folder(options))}")
+
+
+def export(options: argparse.Namespace) -> None:
+    """Copy what is worth committing."""
+    from kvformer.reporting.export import export as export_study
+
+    paths = export_study(_study_folder(options), options.out)
+    print(f"{len(paths)} files, {sum(path.stat().st_size for path in paths) / 1e6:.1f} MB -> {options.out}")
 
 
 def compare(options: argparse.Namespace) -> None:

@@ -58,7 +58,7 @@ def collect(results: Path) -> None:
             outcomes.append((run, status, summary, facts))
             if status in ("finished", "diverged"):
                 identity = [run["task"], run["setting"], run["variant"], run["seed"]]
-                curves.writerows(identity + point for point in _curve_points(folder / "metrics.jsonl"))
+                curves.writerows(identity + point for point in curve_points(folder / "metrics.jsonl"))
     table = io.StringIO()
     writer = csv.DictWriter(table, RUN_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -137,7 +137,7 @@ def _facts(summary: dict[str, Any], provenance: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _curve_points(path: Path) -> Iterator[list[Any]]:
+def curve_points(path: Path) -> Iterator[list[Any]]:
     """The rows `metric, step, epoch, elapsed, value` of a metrics file: curve by curve, in the order of the steps."""
     curves: dict[str, list[list[Any]]] = {}
     for point in _readable(path):

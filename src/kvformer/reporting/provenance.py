@@ -15,6 +15,8 @@ from kvformer.files import read_json
 from kvformer.reporting.study import Study
 
 LOCK = "requirements.lock"
+SHARED = "provenance.json"
+"""In the folder of an exported study: the records that its runs share."""
 FACTS = {
     "python": "Python",
     "platform": "Platform",
@@ -43,16 +45,26 @@ class Package:
 
 
 def load_provenance(results: Path, study: Study) -> list[dict[str, Any]]:
-    """The provenance.json of every run that has left one, in the study's order; damaged ones count as absent."""
-    found = []
+    """The provenance of every run that has left one, in the study's order; damaged ones count as absent."""
+    return list(by_run(results, study).values())
+
+
+def by_run(results: Path, study: Study) -> dict[str, dict[str, Any]]:
+    """The provenance of each run by its path: its own file's, else (in an exported study) the record that it shares."""
+    shared = _read(results / SHARED).get("records") or []
+    found = {path: record for record in shared for path in record.get("runs", ())}
     for run in study.runs:
-        try:
-            content = read_json(results / run["path"] / "provenance.json")
-        except (OSError, ValueError):
-            continue
-        if isinstance(content, dict):
-            found.append(content)
-    return found
+        if record := _read(results / run["path"] / "provenance.json"):
+            found[run["path"]] = record
+    return {run["path"]: found[run["path"]] for run in study.runs if run["path"] in found}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def facts(records: list[dict[str, Any]]) -> dict[str, str]:

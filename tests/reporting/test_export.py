@@ -1,0 +1,156 @@
+"""The committed copy of a study: complete, without run folders, and enough to train its runs anew and compare."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvformer import verification
+from kvformer.cli import main
+from kvformer.errors import KvformerError
+from kvformer.files import read_json, sha256_file, write_json
+from kvformer.loading import load_study
+from kvformer.reporting.collect import collect
+from kvformer.reporting.export import export
+from kvformer.reporting.provenance import load_provenance
+from kvformer.reporting.study import load_study as read_study
+from kvformer.verification import Reference
+
+STUDY = {
+    "name": "tiny",
+    "variants": ["qkv", "kv"],
+    "seeds": 1,
+    "tasks": {
+        "copy": {
+            "data": {"length": 4, "train_examples": 64, "validation_examples": 8, "test_examples": 8},
+            "model": {"dim": 8, "layers": 1, "heads": 1},
+            "training": {"steps": 4, "batch_size": 16, "evaluations": 2, "record_every": 1},
+        }
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A collected study of one trained run (qkv) and one that is missing, with the places of a report's parts."""
+    study = load_study(STUDY)
+    results = tmp_path_factory.mktemp("trained") / "tiny"
+    write_json(results / "study.json", study.manifest())
+    run = study.runs()[0]
+    assert verification.train_anew(run, results / run.path, results, "cpu") == ""
+    collect(results)
+    for name in ("report.html", "tables/copy.csv", "figures/loss-copy.png", "figures/.hidden", "notes.txt"):
+        (results / name).parent.mkdir(exist_ok=True)
+        (results / name).write_text(name)
+    return results
+
+
+@pytest.fixture
+def copy(trained: Path, tmp_path: Path) -> Path:
+    export(trained, tmp_path / "reference")
+    return tmp_path / "reference"
+
+
+@pytest.fixture
+def quick(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Training again is a copy of the trained run's folder, which a test may change; returns that folder."""
+    folder = trained / "runs/copy/default/qkv/seed0"
+
+    def train_anew(config: Any, out: Path, data: Path, device: str) -> str:
+        shutil.copytree(folder, out, dirs_exist_ok=True)
+        return ""
+
+    monkeypatch.setattr(verification, "train_anew", train_anew)
+    return folder
+
+
+def test_an_export_has_everything_but_run_folders(trained: Path, copy: Path) -> None:
+    names = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
+    assert names == {
+        *("study.json", "runs.csv", "curves.csv.gz", "report.html", "provenance.json"),
+        *("tables/copy.csv", "figures/loss-copy.png"),
+    }
+    assert all(sha256_file(copy / name) == sha256_file(trained / name) for name in names - {"provenance.json"})
+    (record,) = read_json(copy / "provenance.json")["records"]
+    assert record["runs"] == ["runs/copy/default/qkv/seed0"] and record["start"] <= record["end"]
+    (shared,) = load_provenance(copy, read_study(copy))
+    (own,) = load_provenance(trained, read_study(trained))
+    assert shared["git"] == own["git"] and shared["packages"] == own["packages"]
+
+
+def test_an_export_replaces_an_earlier_one(trained: Path, copy: Path) -> None:
+    (copy / "figures/gone.png").write_text("of an earlier state")
+    export(trained, copy)
+    assert not (copy / "figures/gone.png").exists()
+
+
+def test_an_export_refuses_what_is_not_finished_or_not_an_export(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(KvformerError, match="holds run folders"):
+        export(trained, trained)
+    write_json(tmp_path / "bare/study.json", read_json(trained / "study.json"))
+    with pytest.raises(KvformerError, match=r"runs\.csv: no such file; `kvformer collect .*bare` makes it"):
+        export(tmp_path / "bare", tmp_path / "out")
+
+
+def test_a_run_trained_anew_is_identical(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(copy), "--sample", "5", "--seed", "1", "--data", str(tmp_path)]) == 0
+    first, verdict, last = capsys.readouterr().out.splitlines()
+    assert first == "1 of 2 runs of study 'tiny' (sample --seed 1)"
+    assert verdict.startswith("copy/default/qkv/seed0: identical: ") and last == "1 of 1 runs reproduced"
+
+
+def test_a_difference_on_the_same_platform_is_a_mismatch(
+    copy: Path, quick: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    then = read_json(quick / "summary.json")["metrics"]["test/loss"]
+    text = (copy / "runs.csv").read_text()
+    assert str(then) in text
+    (copy / "runs.csv").write_text(text.replace(str(then), str(then + 1e-12)))
+    assert main(["verify", str(copy)]) == 1
+    assert "MISMATCH" in (said := capsys.readouterr().out) and "on the same platform" in said
+
+
+@pytest.mark.parametrize(
+    ("shift", "first", "word"),
+    [(0.004, 1.0, "within tolerance"), (0.05, 1.0, "MISMATCH"), (0.004, 1.1, "MISMATCH")],
+)
+def test_another_platform_may_differ_a_little(
+    copy: Path, quick: Path, monkeypatch: pytest.MonkeyPatch, shift: float, first: float, word: str
+) -> None:
+    record = read_json(copy / "provenance.json")
+    record["records"][0]["packages"]["torch"] = "1.0"
+    write_json(copy / "provenance.json", record)
+    reference = Reference(copy)
+    accuracy = reference.runs["metric"] == "test/accuracy"
+    reference.runs.loc[accuracy, "value"] += shift
+    reference.curves.loc[reference.curves["metric"] == "train/loss", "value"] *= first
+    verdict = reference.verify(reference.sample(1, 0)[0], copy, copy)
+    assert verdict.word == word and "torch 1.0, here" in verdict.reason and "allowed ±0.01" in verdict.reason
+
+
+def test_other_data_failed_trainings_and_other_versions_are_told(
+    copy: Path, quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = Reference(copy)
+    (run,) = reference.sample(3, 0)
+    reference.runs["data_sha256"] = "0" * 64
+    assert "SHA-256" in reference.verify(run, copy, copy).reason
+    monkeypatch.setattr(verification, "train_anew", lambda *_: "kvformer: error: no memory")
+    assert str(reference.verify(run, copy, copy)) == "copy/default/qkv/seed0: FAILED: kvformer: error: no memory"
+    with pytest.raises(KvformerError, match="check out the commit"):
+        reference.verify({**run, "hash": "0" * 16}, copy, copy)
+    reference.study.sections.clear()
+    with pytest.raises(KvformerError, match="does not list the settings"):
+        reference.verify(run, copy, copy)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(["--sample", "0"], "--sample: must be at least 1"), (["--task", "sort"], "no run that came")],
+)
+def test_bad_options_get_one_line(
+    copy: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(copy), *options]) == 2
+    assert words in (said := capsys.readouterr().err) and said.count("\n") == 1
