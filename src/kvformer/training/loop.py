@@ -97,7 +97,10 @@ class Trainer:
             group["lr"] = learning_rate(self.step, self.steps, run.training, run.model)
             group["betas"] = (first_beta(self.step, self.steps, run.training), run.training.betas[1])
         # All randomness of a step (dropout, augmentation) follows from the step: no generator state needs to be kept.
-        torch.manual_seed(integer_seed(run.task, "step", self.step, run.seed))
+        seed = integer_seed(run.task, "step", self.step, run.seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a stack trace a call where no GPU is used
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         batch = self.batches.training(self.step)
         with self._autocast():
             loss = self.objective.loss(model, batch)
