@@ -125,15 +125,19 @@ def _tensor_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     return sum(tensor.nbytes for tensor in [*model.parameters(), *state])
 
 
-def measure(runs: list[RunConfig], shape: Shape, device: torch.device, rounds: int = 7) -> list[Row]:
+def measure(
+    runs: list[RunConfig], shape: Shape, device: torch.device, rounds: int = 7, baseline: str | None = None
+) -> list[Row]:
     """Costs of the variants of one setting, a row each.
 
     runs: one run a variant, of one task and setting. rounds: each is one timed training step (and one decoded sequence)
-    of every variant in turn; times are medians over them, with the quartiles as spread.
+    of every variant in turn; times are medians over them, with the quartiles as spread. baseline: the variant that
+    `step_ratio` refers to, round by round; the first one where it is not among them.
     """
     torch.set_num_threads(runs[0].threads)
     subjects = [Subject(run, shape, device) for run in runs]
     steps = _interleaved([subject.train_step for subject in subjects], rounds, device)
+    reference = next((times for run, times in zip(runs, steps, strict=True) if run.variant == baseline), steps[0])
     decoders = [subject for subject in subjects if isinstance(subject.model, GPT | Seq2Seq)]
     decoding = _interleaved([subject.decode for subject in decoders], max(3, rounds // 2), device)
     rows = []
@@ -152,7 +156,7 @@ def measure(runs: list[RunConfig], shape: Shape, device: torch.device, rounds: i
             "step_seconds": middle,
             "step_seconds_low": low,
             "step_seconds_high": high,
-            "step_ratio": statistics.median(a / b for a, b in zip(steps[index], steps[0], strict=True)),
+            "step_ratio": statistics.median(a / b for a, b in zip(steps[index], reference, strict=True)),
             "peak_bytes": subject.peak_bytes(),
         }
         if decoders:

@@ -150,11 +150,11 @@ def test_provenance_names_data_source_and_commit(written: Path) -> None:
 def test_efficiency_takes_the_profile_where_there_is_one(written: Path, tmp_path: Path) -> None:
     for name in ("study.json", "runs.csv"):
         shutil.copy(written / name, tmp_path)
-    profile = "task,variant,macs,cache_bytes_per_token\nreverse,qkv,1000000,512\nreverse,kv,786000.5,256\n"
+    profile = "task,variant,macs,step_seconds\nreverse,qkv,1000000,0.01\nreverse,kv,786000,0.0085219\n"
     (tmp_path / "profile.csv").write_text(profile)
     write_tables(tmp_path, PUBLISHED)
     rows = table(tmp_path, "efficiency").set_index(["task", "setting", "variant"])
-    assert list(rows.loc[("reverse", "default", "kv"), ["macs", "cache bytes per token"]]) == ["786000.500", "256"]
+    assert list(rows.loc[("reverse", "default", "kv"), ["macs", "step seconds"]]) == ["786000", "0.00852"]
     assert rows.loc[("copy", "dim64", "qkv"), "macs"] == ""
     assert float(rows.loc[("reverse", "default", "kv"), "ratio"]) == pytest.approx(1.07, abs=0.05)
     (tmp_path / "profile.csv").write_text("macs\n3\n")

@@ -50,7 +50,8 @@ def profile(options: argparse.Namespace) -> None:
     held = os.environ.get("KVFORMER_STUDY")
     source = options.config or (json.loads(held) if held else Path("config/config.yaml"))
     chosen: dict[tuple[str, str, str], RunConfig] = {}
-    for run in load_study(source).runs():
+    study = load_study(source)
+    for run in study.runs():
         if options.task in (None, run.task) and options.setting in (None, run.setting):
             chosen.setdefault((run.task, run.setting, run.variant), run)
     buffer = io.StringIO()
@@ -61,6 +62,6 @@ def profile(options: argparse.Namespace) -> None:
         manifests = {name: load_manifest(options.data / name) for name in runs[0].datasets}
         shape = runs[0].definition.shape(runs[0].data, manifests)
         print(f"{task} {setting}: {', '.join(run.variant for run in runs)}", flush=True)
-        writer.writerows(measure(runs, shape, choose_device(options.device), options.rounds))
+        writer.writerows(measure(runs, shape, choose_device(options.device), options.rounds, study.baseline))
     write_text(options.out, buffer.getvalue())
     print(f"{len(chosen)} rows -> {options.out}")
