@@ -10,7 +10,7 @@ ready := $(if $(active),,.venv/.installed)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lock upgrade unlock clean
+.PHONY: help run test lint audit lock upgrade unlock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ lint: $(ready) ## Check style, workflow and types
 	$(python) -m snakefmt --check Snakefile workflow
 	$(python) -m snakemake --lint
 	$(python) -m mypy
+
+audit: $(ready) ## Look up known vulnerabilities of the versions in requirements.lock
+	$(python) tools/audit.py
 
 lock: $(ready) ## Write requirements.lock and environment.yml anew from pyproject.toml, keeping versions where possible
 	$(python) tools/lock.py

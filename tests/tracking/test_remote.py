@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -73,34 +74,34 @@ class TrackingServer:
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """The address of an empty PostgreSQL database, on a server of Debian's package that this test starts."""
     pytest.importorskip("psycopg2", reason="MLflow needs psycopg2 to talk to PostgreSQL")
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
-    folder = tmp_path_factory.mktemp("postgresql")
-    # PostgreSQL refuses to run as root; its package has a user for it.
+    # PostgreSQL refuses to run as root; its package has a user for it, who must reach the folder.
     runner = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
     if runner:
         shutil.chown(folder, "postgres")
-        for parent in folder.parents:
-            if parent.owner() == "root" and parent != Path("/tmp") and parent.is_relative_to("/tmp"):
-                parent.chmod(parent.stat().st_mode | 0o011)
     port = free_port()
 
     def command(name: str, *arguments: str) -> None:
         program = [*runner, str(found[-1].with_name(name)), *arguments]
         subprocess.run(program, check=True, stdout=subprocess.DEVNULL, cwd=folder)
 
-    command("initdb", "-D", str(folder / "data"), "-A", "trust", "-U", "mlflow", "--no-sync")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
-    command("pg_ctl", "-D", str(folder / "data"), "-l", str(folder / "log"), "-o", options, "-w", "start")
     try:
-        command("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow")
-        yield f"postgresql://mlflow@127.0.0.1:{port}/mlflow"
+        command("initdb", "-D", str(folder / "data"), "-A", "trust", "-U", "mlflow", "--no-sync")
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+        command("pg_ctl", "-D", str(folder / "data"), "-l", str(folder / "log"), "-o", options, "-w", "start")
+        try:
+            command("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow")
+            yield f"postgresql://mlflow@127.0.0.1:{port}/mlflow"
+        finally:
+            command("pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "-w", "stop")
     finally:
-        command("pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "-w", "stop")
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

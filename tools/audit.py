@@ -1,0 +1,51 @@
+"""Ask PyPI's database for known vulnerabilities of the versions in requirements.lock; exit code 1 where there is one.
+
+Where the database cannot be reached this is said in one line, for then nothing was audited.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
+
+
+def main() -> int:
+    command = [
+        sys.executable,
+        "-m",
+        "uv",
+        "tool",
+        "run",
+        "pip-audit",
+        "--requirement",
+        str(LOCK),
+        "--no-deps",
+        "--disable-pip",
+    ]
+    command += ["--format", "json", "--progress-spinner", "off"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    try:
+        audited = json.loads(result.stdout)["dependencies"]
+    except ValueError:
+        complaint = result.stderr.strip().splitlines()
+        print(f"audit: nothing was audited: {complaint[-1] if complaint else f'exit code {result.returncode}'}")
+        return 0
+    skipped = [entry for entry in audited if "skip_reason" in entry]
+    found = [entry for entry in audited if entry.get("vulns")]
+    for entry in found:
+        for flaw in entry["vulns"]:
+            mended = ", ".join(flaw["fix_versions"]) or "no version yet"
+            print(f"audit: {entry['name']} {entry['version']}: {flaw['id']}, mended in {mended}")
+    if len(skipped) == len(audited):
+        print(f"audit: nothing was audited: the database knows none of the {len(audited)} packages, or is out of reach")
+    else:
+        print(
+            f"audit: {len(found)} of {len(audited) - len(skipped)} packages have a known flaw, {len(skipped)} not found"
+        )
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
