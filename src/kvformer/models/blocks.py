@@ -5,10 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kvformer.attention import Attention, KeysValues, KeyValueCache, Stream
+from kvformer.attention import Attention, KeysValues, KeyValueCache
 from kvformer.formulas import mlp_hidden
 from kvformer.models.dropout import dropout
 from kvformer.models.linear import Linear
+from kvformer.position_term import Stream
 from kvformer.positions import sinusoids
 from kvformer.sections import ModelConfig
 from kvformer.seeding import integer_seed

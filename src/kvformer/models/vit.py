@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from kvformer.attention import Stream
 from kvformer.models.blocks import Dropout, InputPositions, Stack
 from kvformer.models.linear import Linear
+from kvformer.position_term import Stream
 from kvformer.sections import ModelConfig
 from kvformer.tasks.base import Shape
 from kvformer.variants import Variant
