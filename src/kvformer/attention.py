@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kvformer.formulas import has_query_map
+from kvformer.models.cache import KeysValues, KeyValueCache
 from kvformer.models.dropout import dropout
 from kvformer.models.linear import Linear, linear
 from kvformer.position_term import PositionTerm, Stream
@@ -22,58 +23,12 @@ FUSED_FROM = 96
 measured). All variants switch at the same length, so that timings compare variants and not kernels."""
 
 
-class KeysValues(NamedTuple):
-    """Keys and values of one attention layer, (B, G, M, h) each; `values is keys` where one map makes both."""
-
-    keys: Tensor
-    values: Tensor
-
-
 class Recorded(NamedTuple):
     """What one attention layer did, (B, H, N, M) each: logits with masks (-inf) and without, and weights."""
 
     logits: Tensor
     weights: Tensor
     unmasked: Tensor
-
-
-class KeyValueCache:
-    """Keys and values of the tokens that a decoder has already seen, for one attention layer that owns them."""
-
-    def __init__(self) -> None:
-        self.content: KeysValues | None = None
-        self.queried = 0
-        """Tokens that have attended with this cache: the position of the next one, also in cross-attention."""
-
-    def append(self, new: KeysValues) -> KeysValues:
-        """Add the new tokens' keys and values and return all of them."""
-        if self.content is None:
-            self.content = new
-        else:
-            keys = torch.cat([self.content.keys, new.keys], dim=2)
-            shared = new.values is new.keys
-            self.content = KeysValues(keys, keys if shared else torch.cat([self.content.values, new.values], dim=2))
-        return self.content
-
-    def reorder(self, rows: Tensor) -> None:
-        """Keep these rows of the batch, in this order."""
-        if self.content is not None:
-            keys, values = self.content
-            chosen = keys[rows]
-            self.content = KeysValues(chosen, chosen if values is keys else values[rows])
-
-    @property
-    def length(self) -> int:
-        """Tokens in the cache."""
-        return 0 if self.content is None else self.content.keys.shape[2]
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that the cache holds; a tensor that serves as keys and values counts once."""
-        if self.content is None:
-            return 0
-        keys, values = self.content
-        return keys.nbytes if values is keys else keys.nbytes + values.nbytes
 
 
 class Attention(nn.Module):
@@ -163,7 +118,7 @@ class Attention(nn.Module):
             offset = shared.keys.shape[2] - x.shape[1]
             attended = shared
         elif new is None:
-            assert cache is not None and cache.content is not None
+            assert cache is not None
             attended = cache.content
         else:
             attended = cache.append(new) if cache is not None else new
@@ -184,7 +139,7 @@ class Attention(nn.Module):
             queries = parts.get(self.query_role)
             filled = cache is not None and cache.length
             parts = {} if filled else self._maps(memory, ("key", "value"))  # type: ignore[arg-type]
-            if self.published_lengths and x.shape[1] == memory.shape[1]:  # type: ignore[union-attr]
+            if self.published_lengths and cache is None and x.shape[1] == memory.shape[1]:  # type: ignore[union-attr]
                 queries = parts["key"]
             if queries is not None:
                 parts["query"] = queries
@@ -256,6 +211,7 @@ class Attention(nn.Module):
     ) -> Tensor | None:
         """Additive mask of 0 and -inf, broadcastable to (B, H, N, M); None where everything is visible."""
         mask_self = self.spec.mask_self and not self.cross
+        causal = causal and length > 1  # one new token sees all before it
         if not causal and not mask_self and padding is None:
             return None
         rows = torch.arange(offset, offset + length, device=like.device)[:, None]

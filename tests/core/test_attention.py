@@ -7,7 +7,8 @@ import torch
 from references import apply_map, make_attention, plain_attention, plain_logits, role_parameters, small_model
 from torch import nn
 
-from kvformer.attention import FUSED_FROM, Attention, KeyValueCache
+from kvformer.attention import FUSED_FROM, Attention
+from kvformer.models.cache import KeyValueCache
 from kvformer.sections import ModelConfig
 from kvformer.variants import VARIANTS, AttentionSpec
 

@@ -55,6 +55,19 @@ def test_the_cache_changes_no_translation(name: str, beam: int) -> None:
 
 
 @pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("name", ["qkv", "kv", "kv_pos"])
+def test_the_cache_changes_no_published_translation(name: str, beam: int) -> None:
+    """There, cross-attention is another one at the step where target and source are equally long."""
+    model = sharp(name, LONG, cross_query="published")
+    model.head.bias.data[END] = -3  # longer translations, past the length of the sources
+    source = sources(LONG)[:, :9]
+    without = translate(model, source, beam, cached=False)
+    assert without.shape[1] > 10
+    assert torch.equal(translate(model, source, beam), without)
+    assert model.lengths_matter == (name != "qkv")
+
+
+@pytest.mark.parametrize("beam", [1, 3])
 def test_a_translation_does_not_depend_on_its_batch(beam: int) -> None:
     model = sharp("kv_pos", LONG)
     source = sources(LONG)

@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kvformer.attention import Attention, KeysValues, KeyValueCache
+from kvformer.attention import Attention
 from kvformer.formulas import mlp_hidden
+from kvformer.models.cache import KeysValues, KeyValueCache
 from kvformer.models.dropout import dropout
 from kvformer.models.linear import Linear
 from kvformer.position_term import Stream

@@ -40,31 +40,67 @@ def translate(model: Seq2Seq, source: Tensor, beam: int = 1, cached: bool = True
     the whole translation is read again for every token: the same result, slower.
     """
     padding = source == PADDING
-    memory = model.encode(source, padding).repeat_interleave(beam, dim=0)
-    padding = padding.repeat_interleave(beam, dim=0)
-    batch = len(source)
-    tokens = torch.full((batch * beam, 1), BEGIN, device=source.device)
-    scores = torch.full((batch, beam), -torch.inf, device=source.device)
+    writer = _Writer(model, model.encode(source, padding), padding, cached)
+    return _greedy(writer) if beam == 1 else _beam_search(writer, beam)
+
+
+class _Writer:
+    """Translations in progress: their sources, and the cache."""
+
+    def __init__(self, model: Seq2Seq, memory: Tensor, padding: Tensor, cached: bool) -> None:
+        self.model, self.memory, self.padding = model, memory, padding
+        self.cache = DecoderCache() if cached else None
+
+    def next_logits(self, tokens: Tensor) -> Tensor:
+        """Logits of the next token (B, V) after `tokens` (B, N), which have grown by one since the last call."""
+        model = self.model
+        unread = tokens if self.cache is None else tokens[:, -1:]
+        hidden = model.decode(unread, self.memory, self.padding, self.cache)
+        if self.cache is not None and tokens.shape[1] == self.memory.shape[1] and model.lengths_matter:
+            hidden = model.decode(tokens, self.memory, self.padding)
+        return model.head(hidden[:, -1]).float()
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows, in this order."""
+        self.memory, self.padding = self.memory[rows], self.padding[rows]
+        if self.cache is not None:
+            self.cache.reorder(rows)
+
+
+def _greedy(writer: _Writer) -> Tensor:
+    batch, length, device = len(writer.memory), writer.model.max_length, writer.memory.device
+    tokens = torch.full((batch, length), PADDING, device=device)
+    tokens[:, 0] = BEGIN
+    rows = torch.arange(batch, device=device)  # those that are still read; finished ones leave when they are many
+    finished = torch.zeros(batch, dtype=torch.bool, device=device)
+    for place in range(1, length):
+        best = writer.next_logits(tokens[rows, :place]).argmax(dim=-1)
+        tokens[rows, place] = torch.where(finished, PADDING, best)
+        finished = finished | (best == END)
+        if bool(finished.all()):
+            return tokens[:, : place + 1]
+        if int(finished.sum()) * 8 >= len(finished):
+            kept = (~finished).nonzero()[:, 0]
+            rows, finished = rows[kept], finished[kept]
+            writer.keep(kept)
+    return tokens
+
+
+def _beam_search(writer: _Writer, beam: int) -> Tensor:
+    batch, device = len(writer.memory), writer.memory.device
+    writer.keep(torch.arange(batch, device=device).repeat_interleave(beam))
+    tokens = torch.full((batch * beam, 1), BEGIN, device=device)
+    scores = torch.full((batch, beam), -torch.inf, device=device)
     scores[:, 0] = 0.0  # the beams of a sentence start out equal: only the first may be continued
-    finished = torch.zeros(batch * beam, dtype=torch.bool, device=source.device)
-    cache = DecoderCache() if cached else None
-    while tokens.shape[1] < model.max_length and not bool(finished.all()):
-        unread = tokens[:, -1:] if cached else tokens
-        logits = model.head(model.decode(unread, memory, padding, cache)[:, -1]).float()
-        if beam == 1:
-            chosen = torch.where(finished, PADDING, logits.argmax(dim=-1))
-        else:
-            rows, chosen, scores = _best(logits, scores, finished, beam)
-            tokens, finished = tokens[rows], finished[rows]
-            if cache is not None:
-                cache.reorder(rows)
-        tokens = torch.cat([tokens, chosen[:, None]], dim=1)
-        finished = finished | (chosen == END)
-    if beam == 1:
-        return tokens
+    finished = torch.zeros(batch * beam, dtype=torch.bool, device=device)
+    while tokens.shape[1] < writer.model.max_length and not bool(finished.all()):
+        rows, chosen, scores = _best(writer.next_logits(tokens), scores, finished, beam)
+        writer.keep(rows)
+        tokens = torch.cat([tokens[rows], chosen[:, None]], dim=1)
+        finished = finished[rows] | (chosen == END)
     lengths = (tokens[:, 1:] != PADDING).sum(dim=1).view(batch, beam)
     best = (scores / lengths).argmax(dim=1)
-    return tokens.view(batch, beam, -1)[torch.arange(batch, device=source.device), best]
+    return tokens.view(batch, beam, -1)[torch.arange(batch, device=device), best]
 
 
 def _best(logits: Tensor, scores: Tensor, finished: Tensor, beam: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,6 +20,8 @@ class Seq2Seq(nn.Module):
         self.encoder = Stack(model, variant, shape.length)
         self.decoder = Stack(model, variant, shape.length, causal=True, cross=True)
         self.head = Linear(model.dim, shape.outputs)
+        self.lengths_matter = variant.attention.query_is_key and model.cross_query == "published"
+        """Whether cross-attention is another one where target and source are equally long, which no cache can know."""
 
     def encode(self, source: Tensor, source_padding: Tensor | None) -> Tensor:
         """Memory (B, M, D) of a source; padding is True where a token is padding."""

@@ -69,8 +69,6 @@ class Translation:
     def __init__(self, run: RunConfig, data: TaskData) -> None:
         self.smoothing, self.rows, self.bleu = run.training.label_smoothing, run.data.loss_rows, run.data.bleu
         self.language, self.beam = run.data.target, run.data.beam
-        # The published cross-attention depends on the lengths of whole sentences, which a cache does not see.
-        self.cached = run.model.cross_query != "published"
         self.vocabulary, self.references = data.vocabulary or [], data.references
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
@@ -102,7 +100,7 @@ class Translation:
 
     def _decode(self, model: nn.Module, batch: Batch) -> list[list[int]]:
         assert isinstance(model, Seq2Seq)
-        return translate(model, _without_padding(batch["source"]), self.beam, self.cached).tolist()
+        return translate(model, _without_padding(batch["source"]), self.beam).tolist()
 
     def translate(self, model: nn.Module, batch: Batch) -> list[str]:
         """The translations of a batch as text."""
