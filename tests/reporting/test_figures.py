@@ -239,15 +239,13 @@ def test_forest_marks_are_the_paired_differences(data: FigureData, figures: Figu
     assert marks == pytest.approx(list(expected))
     shaded = {round(float(abs(x)), 6) for band in ax.collections for x in band.get_paths()[0].vertices[:, 0]}
     assert shaded == {1.0}
-    words = [text.get_text() for text in ax.texts]
-    assert words == [
-        f"{text}  {verdict}, n = {n}".replace("-", "−")
-        for text, verdict, n in zip(
-            [f"{value:+.2f}" for value in expected],
-            *(table[table["metric"] == "test/accuracy"][name] for name in ("verdict", "n")),
-            strict=True,
-        )
-    ]  # fmt: skip
+    assert [text.get_text() for text in ax.texts] == [
+        f"{100 * row['difference']:+.2f} [{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]  "
+        f"{row['verdict']}, n = {row['n']}".replace("-", "−")
+        for row in table[table["metric"] == "test/accuracy"].to_dict("records")
+    ]
+    low, high = ax.get_xlim()
+    assert low < min(expected) and max(expected) < high and low < -1.5 and 1.5 < high
 
 
 def test_tuned_grid_counts_at_each_variants_own_best_setting(data: FigureData) -> None:

@@ -14,7 +14,7 @@ from fake_study import write_fake_study
 
 from kvformer.errors import KvformerError
 from kvformer.files import read_json, write_json
-from kvformer.reporting import latex, render
+from kvformer.reporting import columns, latex, render
 from kvformer.reporting.collect import collect
 from kvformer.reporting.render import Table
 from kvformer.reporting.tables import study_tables, write_tables
@@ -91,7 +91,7 @@ def test_the_same_numbers_in_all_formats(written: Path, name: str) -> None:
     read = [re.split(r"(?<!\\) \| ", line.strip("| ").replace("**", "")) for line in markdown]
     assert [[cell.replace("\\", "") for cell in row] for row in read] == cells
     printed = next(table for table in study_tables(written, PUBLISHED) if table.name == name).printed
-    shown = latex.columns(frame, (), printed)
+    shown = columns.columns(frame, (), printed)
     body = re.findall(r"\\midrule\n(.*?)\\bottomrule", (written / f"tables/{name}.tex").read_text(), re.S)
     plain = re.sub(
         r"\\begin\{tabular\}\[t\].*?@\{\}\}(.*?)\\\\\{\\footnotesize (.*?)\}\\end\{tabular\}", r"\1 \2", "".join(body)
@@ -105,12 +105,12 @@ def test_the_same_numbers_in_all_formats(written: Path, name: str) -> None:
 
 def test_what_is_printed() -> None:
     frame = pd.DataFrame({"task": ["a", "b"], "setting": ["default"] * 2, "low": ["0.1", ""], "high": ["0.2", ""]})
-    shown = latex.columns(frame.assign(note="", n=["3", "-4"]), {(1, 5)}, ())
+    shown = columns.columns(frame.assign(note="", n=["3", "-4"]), {(1, 5)}, ())
     assert [(column.header, column.cells, column.side) for column in shown] == [
         ("task", ["a", "b"], "l"), ("95 % interval", ["[0.1, 0.2]", ""], "r"), ("n", ["3", "-4"], "r")
     ]  # fmt: skip
     assert [sorted(column.bold) for column in shown] == [[], [], [1]]
-    assert [column.header for column in latex.columns(frame, (), ["task", "low"])] == ["task", "95 % interval"]
+    assert [column.header for column in columns.columns(frame, (), ["task", "low"])] == ["task", "95 % interval"]
 
 
 def test_a_long_table_goes_on_as_another() -> None:

@@ -1,11 +1,10 @@
 """A table in LaTeX: what fits a page of print, with booktabs rules."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from textwrap import wrap
 
-import pandas as pd
+from kvformer.reporting.columns import Column
 
 MINUS = re.compile(r"(?<!\w)-(?=\d)")
 CHARACTERS = {
@@ -44,45 +43,9 @@ LONG = 60
 """Text of more characters than this is set in lines."""
 
 
-@dataclass(frozen=True)
-class Column:
-    """A printed column: its header, its cells, and the rows that are bold."""
-
-    header: str
-    cells: list[str]
-    bold: frozenset[int] = frozenset()
-
-    @property
-    def side(self) -> str:
-        """Numbers to the right, text to the left."""
-        return "r" if all(cell[:1] in "+-[0123456789" for cell in self.cells) and any(self.cells) else "l"
-
-    @property
-    def kind(self) -> str:
-        """The column's entry in the argument of `tabular`."""
-        return r"p{7cm}" if self.side == "l" and max(map(len, self.cells), default=0) > LONG else self.side
-
-
 def escape(text: str) -> str:
     """`text` for LaTeX: special characters escaped; minus signs and the symbols that our tables use in mathematics."""
     return "".join(CHARACTERS.get(character, character) for character in MINUS.sub("−", text))
-
-
-def columns(frame: pd.DataFrame, bold: Collection[tuple[int, int]], printed: Collection[str]) -> list[Column]:
-    """The columns to print: those named (all, if none is); ends of an interval in one; none that says nothing."""
-    found = []
-    for place, name in enumerate(frame.columns):
-        cells = [str(cell) for cell in frame.iloc[:, place]]
-        header = str(name)
-        if (printed and name not in printed) or (name == "high" and "low" in frame.columns):
-            continue
-        if name == "low" and "high" in frame.columns:
-            ends = zip(cells, map(str, frame["high"]), strict=True)
-            header, cells = "95 % interval", [f"[{low}, {high}]" if low else "" for low, high in ends]
-        if cells and (not any(cells) or (name == "setting" and set(cells) == {"default"})):
-            continue
-        found.append(Column(header, cells, frozenset(row for row, column in bold if column == place)))
-    return found
 
 
 def table(name: str, caption: str, shown: list[Column], empty: str) -> str:
@@ -105,7 +68,7 @@ def table(name: str, caption: str, shown: list[Column], empty: str) -> str:
             title,
             r"\smallskip",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{{''.join(column.kind for column in shown)}}}",
+            rf"\begin{{tabular}}{{{''.join(_kind(column) for column in shown)}}}",
             r"\toprule",
             " & ".join(_header(column, stacked) for column in shown) + r" \\",
             r"\midrule",
@@ -123,6 +86,10 @@ def _is_interval(cell: str) -> bool:
 
 def _stack(lines: Iterable[str], side: str, place: str) -> str:
     return rf"\begin{{tabular}}[{place}]{{@{{}}{side}@{{}}}}" + r"\\".join(lines) + r"\end{tabular}"
+
+
+def _kind(column: Column) -> str:
+    return r"p{7cm}" if column.side == "l" and max(map(len, column.cells), default=0) > LONG else column.side
 
 
 def _header(column: Column, stacked: bool) -> str:

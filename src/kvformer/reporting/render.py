@@ -7,6 +7,7 @@ import pandas as pd
 
 from kvformer.files import write_text
 from kvformer.reporting import latex
+from kvformer.reporting.columns import Column, columns
 
 EMPTY = "–"
 """What stands in an empty cell in print; in CSV it stays empty."""
@@ -17,7 +18,7 @@ class Table:
     """A finished table: every cell is text.
 
     name: file name without suffix. caption: what it shows and how to read it, in one paragraph. bold: (row, column).
-    printed: the columns of the LaTeX version, where all of them would not fit a page; CSV and Markdown have them all.
+    printed: the columns in print and on the report's page, where all would be too many; CSV and Markdown have them all.
     """
 
     name: str
@@ -43,7 +44,11 @@ class Table:
 
     def latex(self) -> str:
         """The printed columns in LaTeX, with booktabs rules."""
-        return latex.table(self.name, self.caption, latex.columns(self.frame, self.bold, self.printed), EMPTY)
+        return latex.table(self.name, self.caption, self.shown(), EMPTY)
+
+    def shown(self) -> list[Column]:
+        """The printed columns."""
+        return columns(self.frame, self.bold, self.printed)
 
     def _rows(self) -> list[list[tuple[str, tuple[int, int]]]]:
         return [

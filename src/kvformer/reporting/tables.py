@@ -161,6 +161,7 @@ def _paired_table(name: str, rows: pd.DataFrame, study: Study) -> Table:
         "task": rows["task"],
         "setting": rows["setting"],
         "variant": rows["variant"],
+        "verdict": rows["verdict"],
         "metric": rows["metric"],
         "pairs": rows["n"].map(whole),
         **difference_columns(rows),
@@ -172,12 +173,11 @@ def _paired_table(name: str, rows: pd.DataFrame, study: Study) -> Table:
         "effect dz": rows["effect_dz"].map(lambda value: signed(value, 2)),
         "rank-biserial": rows["effect_rank"].map(lambda value: signed(value, 2)),
         "margin": rows["margin"].map(number),
-        "verdict": rows["verdict"],
         "unpaired": rows["unpaired"],
     }
     printed = (
-        *("task", "setting", "variant", "pairs", "difference", "low", "high", "better in", "Wilcoxon Holm"),
-        *("smallest p", "t test Holm", "effect dz", "verdict"),
+        *("task", "setting", "variant", "verdict", "pairs", "difference", "low", "high", "better in"),
+        *("Wilcoxon Holm", "smallest p", "t test Holm", "effect dz"),
     )
     return Table(name, caption, pd.DataFrame(columns), printed=printed)
 

@@ -55,13 +55,13 @@ def sentence(row: Mapping[Hashable, Any], where: str, subject: str, reference: s
     interval = f"95 % interval {_signed(low, metric)} to {_signed(high, metric)}"
     if row["verdict"] == "equivalent":
         return (
-            f"On {where}, {subject} and {reference} are equivalent: a difference of {_signed(difference, metric)} "
+            f"On {where}, {subject} and {reference} are equivalent: a difference of {_with_unit(difference, metric)} "
             f"({interval}) inside the margin of ±{amount(row['margin'], metric)} fixed beforehand."
         )
     if row["verdict"] == "undecided":
         return (
             f"On {where}, no difference between {subject} and {reference} was established: "
-            f"{_signed(difference, metric)} ({interval}, {n} pairs, {_adjusted(row)}). That is no proof of equality."
+            f"{_with_unit(difference, metric)} ({interval}, {n} pairs, {_adjusted(row)}). That is no proof of equality."
         )
     count = row["favourable"] if row["verdict"] == "better" else row["unfavourable"]
     return (
@@ -87,6 +87,10 @@ def _signed(value: float, metric: str) -> str:
     scaled = 100 * value if metric == "accuracy" else value
     text = _digits(abs(scaled))
     return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"
+
+
+def _with_unit(value: float, metric: str) -> str:
+    return f"{_signed(value, metric)} {amount(abs(value), metric).partition(' ')[2]}"
 
 
 def _side(difference: float) -> str:

@@ -18,7 +18,7 @@ from kvformer.reporting.style import GREY, WIDTH
 CAPTION = (
     "The same seed gives a variant and the baseline the same data and order. Mark: mean difference, bar: its 95 % "
     "interval, shaded: the margin fixed beforehand within which a difference counts as equivalent. An arrow head "
-    "means that the interval goes on beyond the panel."
+    "means that the interval goes on beyond the panel; in words beside it, all of it."
 )
 Record = dict[str, Any]
 ROW = 0.23
@@ -43,12 +43,12 @@ def draw_quantity(data: FigureData, name: str, table: pd.DataFrame) -> Figure:
     height = sum(ROW * len(rows) + 0.12 for _, rows in groups)
     figure = Figure(figsize=(WIDTH, 1.15 + height), layout="constrained")
     ax = figure.subplots()
-    limit = _limit(table, scale)
+    limits = _limits(table, scale)
     ticks, y = {}, 0.0
     for task, rows in groups:
         top = y
         for row in rows.to_dict("records"):
-            _row(ax, data, row, y, scale, limit)
+            _row(ax, data, row, y, scale, limits)
             y += 1
         ticks[(top + y - 1) / 2] = data.tasks[task].label
         margin = rows["margin"].iloc[0]
@@ -61,7 +61,7 @@ def draw_quantity(data: FigureData, name: str, table: pd.DataFrame) -> Figure:
     ax.set_yticks(list(ticks), list(ticks.values()))
     ax.tick_params(axis="y", length=0, labelsize=9)
     ax.set_ylim(y - 0.9, -0.6)
-    ax.set_xlim(-limit, limit)
+    ax.set_xlim(*limits)
     ax.xaxis.set_major_locator(MaxNLocator(7))
     ax.grid(visible=False)
     ax.spines["left"].set_visible(False)
@@ -76,17 +76,20 @@ def draw_quantity(data: FigureData, name: str, table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _limit(table: pd.DataFrame, scale: float) -> float:
-    """Half the width of the axis: wide enough for every mean, nine of ten intervals' ends, and the margins."""
-    ends = np.abs(table[["low", "high"]].to_numpy(dtype=float))
-    means = np.abs(table["difference"].dropna().to_numpy(dtype=float))
-    ends = ends[np.isfinite(ends)]
-    margins = table["margin"].dropna().to_numpy(dtype=float)
-    widest = max(np.quantile(ends, 0.9) if ends.size else 0.0, means.max(initial=0.0), 1.5 * margins.max(initial=0.0))
-    return float(scale * widest * 1.1) or 1.0
+def _limits(table: pd.DataFrame, scale: float) -> tuple[float, float]:
+    """The ends of the axis: wide enough for every mean and margin, and for nine of ten intervals."""
+    low, high = (table[name].dropna().to_numpy(dtype=float) for name in ("low", "high"))
+    means, margins = (table[name].dropna().to_numpy(dtype=float) for name in ("difference", "margin"))
+    room = 1.5 * margins.max(initial=0.0)
+    left = min(np.quantile(low, 0.1) if low.size else 0.0, means.min(initial=0.0), -room)
+    right = max(np.quantile(high, 0.9) if high.size else 0.0, means.max(initial=0.0), room)
+    air = 0.06 * (right - left) or 1.0 / scale
+    return float(scale * (left - air)), float(scale * (right + air))
 
 
-def _row(ax: Axes, data: FigureData, row: Mapping[Any, Any], y: float, scale: float, limit: float) -> None:
+def _row(
+    ax: Axes, data: FigureData, row: Mapping[Any, Any], y: float, scale: float, limits: tuple[float, float]
+) -> None:
     """One variant of one task: interval, mark, and in words to the right of the panel."""
     mean, low, high, n = (row[name] for name in ("difference", "low", "high", "n"))
     style = data.styles[row["variant"]]
@@ -99,15 +102,18 @@ def _row(ax: Axes, data: FigureData, row: Mapping[Any, Any], y: float, scale: fl
     if not n or np.isnan(mean):
         ax.text(1.02, y, "no pair of runs", color=GREY, **words)
         return
-    mean, low, high = scale * mean, scale * low, scale * high
-    if np.isfinite(low):
-        ax.plot([max(low, -limit), min(high, limit)], [y, y], color=style.colour, linewidth=1.8, solid_capstyle="butt")
-        for end, marker in ((low, "<"), (high, ">")):
-            if abs(end) > limit:
-                ax.plot(np.sign(end) * limit, y, marker, color=style.colour, markersize=5, clip_on=False)
-    ax.plot(mean, y, **style.point)
     digits = 2 if scale == 100 else 3
-    ax.text(1.02, y, f"{signed(mean, digits)}  {row['verdict']}, n = {n}".replace("-", "−"), color="black", **words)
+    mean, low, high = scale * mean, scale * low, scale * high
+    interval = ""
+    if np.isfinite(low):
+        ax.plot(np.clip([low, high], *limits), [y, y], color=style.colour, linewidth=1.8, solid_capstyle="butt")
+        for end, marker, limit in ((low, "<", limits[0]), (high, ">", limits[1])):
+            if not limits[0] <= end <= limits[1]:
+                ax.plot(limit, y, marker, color=style.colour, markersize=5, clip_on=False)
+        interval = f" [{signed(low, digits)}, {signed(high, digits)}]"
+    ax.plot(mean, y, **style.point)
+    text = f"{signed(mean, digits)}{interval}  {row['verdict']}, n = {n}"
+    ax.text(1.02, y, text.replace("-", "−"), color="black", **words)
 
 
 def _note(data: FigureData, table: pd.DataFrame) -> str:
