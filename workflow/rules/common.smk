@@ -1,5 +1,6 @@
 """The study as Python objects, and the helpers of the rules."""
 
+import gc
 import os
 import re
 import signal
@@ -58,6 +59,9 @@ TRACKED = f"{RESULTS}/mlflow/{STUDY.name}.tracked"
 RUN_PATH = "runs/{task}/{setting}/{variant}/seed{seed}"
 ENVIRONMENT = "../envs/kvformer.yaml"
 PROFILE = [f"{STUDY_FOLDER}/profile.csv"] if STUDY.profile else []
+
+# The plan of thousands of jobs is millions of objects that stay: looking through them for garbage took a fifth of planning.
+gc.set_threshold(200_000)
 
 # What never changes a result travels to the jobs by the environment, so that a change of it reruns nothing.
 os.environ.update(
