@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+MOST = 1_000_000_000
+"""No number of things is larger: a slip of the finger is told at once, not by a computation that never ends."""
 Probability = Annotated[float, Field(ge=0, lt=1)]
-PositiveInt = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+PositiveInt = Annotated[int, Field(gt=0, le=MOST)]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Rate = Annotated[float, Field(gt=0)]
 
 
@@ -25,7 +27,9 @@ class ModelConfig(Section):
     dim: PositiveInt = Field(64, description="Width d of the residual stream; a multiple of heads.")
     layers: PositiveInt = Field(2, description="Transformer blocks (per side in an encoder-decoder).")
     heads: PositiveInt = Field(4, description="Attention heads.")
-    mlp_ratio: Rate = Field(2.0, description="Hidden width of the MLP as a multiple of dim.")
+    mlp_ratio: Annotated[float, Field(gt=0, le=1000)] = Field(
+        2.0, description="Hidden width of the MLP as a multiple of dim."
+    )
     activation: Literal["relu", "gelu"] = Field("relu", description="Non-linearity of the MLP.")
     norm: Literal["pre", "post"] = Field(
         "pre", description="LayerNorm before each sublayer, or after each residual sum."
@@ -36,7 +40,7 @@ class ModelConfig(Section):
     )
     projection_bias: bool = Field(True, description="Biases on the query, key and value maps.")
     output_bias: bool = Field(True, description="Bias on the attention's output map.")
-    position_channels: Annotated[int, Field(gt=2)] = Field(
+    position_channels: Annotated[int, Field(gt=2, le=MOST)] = Field(
         10, description="Channels m of the 2D positional encoding (kv_pos, k_pos and their controls)."
     )
     position_maps: Literal["layer", "head"] = Field(
@@ -109,7 +113,9 @@ class TrainingConfig(Section):
         "last", description="Weights that are tested: the last ones, or those with the best validation result."
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the forward pass (bf16: autocast).")
-    threads: PositiveInt = Field(1, description="CPU threads of a training process; part of the result.")
+    threads: Annotated[int, Field(gt=0, le=1024)] = Field(
+        1, description="CPU threads of a training process; part of the result."
+    )
 
     @model_validator(mode="after")
     def _one_duration(self) -> "TrainingConfig":

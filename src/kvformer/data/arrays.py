@@ -47,7 +47,7 @@ def _load(path: Path) -> np.ndarray:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path}: missing") from None
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # whatever a damaged header provokes
         raise DataError(f"{path}: not a NumPy array file ({error})") from None
     if not array.size:
         raise DataError(f"{path}: an empty array")
@@ -71,3 +71,5 @@ def _check_labels(path: Path, labels: np.ndarray, items: int) -> None:
         raise DataError(f"{path}: {labels.dtype} {labels.shape}, where integers ({items},) are needed")
     if labels.min() < 0:
         raise DataError(f"{path}: label {labels.min()} is negative")
+    if labels.max() >= items:
+        raise DataError(f"{path}: label {labels.max()}, where {items} items cannot have so many classes")

@@ -62,16 +62,14 @@ def open_tree(location: Path) -> ImageTree:
         location = zips[0]
     try:
         archive = zipfile.ZipFile(location)
-    except (OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever a damaged archive provokes
         raise DataError(f"{location}: cannot be opened as a zip file ({error})") from None
     return _sort_into_splits(location, sorted(archive.namelist()), archive.read)
 
 
 def _sort_into_splits(origin: Path, names: list[str], read: Callable[[str], bytes]) -> ImageTree:
     annotations = next((name for name in names if name.endswith("val/val_annotations.txt")), None)
-    annotated = (
-        {} if annotations is None else dict(line.split("\t")[:2] for line in read(annotations).decode().splitlines())
-    )
+    annotated = {} if annotations is None else _annotated(origin, annotations, read)
     splits: dict[str, dict[str, list[str]]] = {}
     for name in names:
         *folders, file = PurePosixPath(name).parts
@@ -87,6 +85,14 @@ def _sort_into_splits(origin: Path, names: list[str], read: Callable[[str], byte
             raise DataError(f"{origin}/{name}: an image without a class; the layout is {folders[at]}/<class>/<image>")
         splits.setdefault(split, {}).setdefault(category, []).append(name)
     return ImageTree(origin, splits, read)
+
+
+def _annotated(origin: Path, name: str, read: Callable[[str], bytes]) -> dict[str, str]:
+    """The class of each validation image of Tiny ImageNet, by file name."""
+    try:
+        return dict(line.split("\t")[:2] for line in read(name).decode().splitlines())
+    except Exception as error:  # whatever a damaged text or archive provokes
+        raise DataError(f"{origin}/{name}: cannot be read as lines of image and class ({error})") from None
 
 
 def build_imagefolder(
@@ -135,7 +141,7 @@ def _decoder(tree: ImageTree, size: int | None) -> Callable[[str], np.ndarray]:
         try:
             with Image.open(io.BytesIO(tree.read(name))) as opened:
                 image = opened.convert("RGB")
-        except (OSError, ValueError, SyntaxError, zipfile.BadZipFile, Image.DecompressionBombError) as error:
+        except Exception as error:  # whatever a damaged image or archive provokes
             raise DataError(f"{tree.origin}/{name}: cannot be read as an image ({error})") from None
         side = side or image.width
         if image.size != (side, side):

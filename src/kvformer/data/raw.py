@@ -93,5 +93,7 @@ def unpack(archive: Path, folder: Path) -> None:
                 tarred.extractall(folder, filter="data")
     except tarfile.FilterError as error:
         raise DataError(f"{archive}: not unpacked: {error}") from None
-    except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
+    except DataError:
+        raise
+    except Exception as error:  # whatever a damaged archive provokes
         raise DataError(f"{archive}: cannot be unpacked ({error})") from None

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from kvformer.errors import DataError
-from kvformer.sections import PositiveInt, Section
+from kvformer.sections import MOST, PositiveInt, Section
 from kvformer.seeding import generator
 from kvformer.tasks.base import Arrays, Shape, TaskData, TaskDefinition, TaskRun
 
@@ -20,7 +20,7 @@ class AnomalyData(Section):
     """Sets of images, by their features."""
 
     dataset: str = Field("cifar100_resnet34", description="Prepared features.")
-    set_size: Annotated[int, Field(gt=2)] = Field(10, description="Images of a set, the anomaly included.")
+    set_size: Annotated[int, Field(gt=2, le=MOST)] = Field(10, description="Images of a set, the anomaly included.")
     position: Literal["last", "shuffled"] = Field(
         "shuffled",
         description="Place of the anomaly: always last, as published, or anywhere. A fixed place can be learned.",

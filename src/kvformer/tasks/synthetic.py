@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from kvformer.files import sha256_bytes
-from kvformer.sections import PositiveInt, Section
+from kvformer.sections import MOST, PositiveInt, Section
 from kvformer.seeding import generator
 from kvformer.tasks.base import IGNORED, Arrays, Shape, TaskData, TaskDefinition, TaskRun
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class SyntheticData(Section):
     """Random lists of symbols."""
 
-    length: Annotated[int, Field(gt=1)] = Field(16, description="Symbols n of a list.")
+    length: Annotated[int, Field(gt=1, le=MOST)] = Field(16, description="Symbols n of a list.")
     symbols: Annotated[int, Field(gt=1, le=256)] = Field(10, description="Distinct symbols.")
     train_examples: PositiveInt = Field(50_000, description="Training lists, drawn once per seed.")
     validation_examples: PositiveInt = Field(1_000, description="Validation lists.")

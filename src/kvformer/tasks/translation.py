@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from kvformer.sections import PositiveInt, Section
+from kvformer.sections import MOST, PositiveInt, Section
 from kvformer.tasks.base import Arrays, Overrides, Shape, TaskData, TaskDefinition, TaskRun
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class TranslationData(Section):
     source: str = Field("en", description="Language to translate from.")
     target: str = Field("de", description="Language to translate to.")
     min_frequency: PositiveInt = Field(1, description="Rarer words of the training split become <unk>.")
-    max_length: Annotated[int, Field(gt=3)] = Field(
+    max_length: Annotated[int, Field(gt=3, le=MOST)] = Field(
         100,
         description="Longest sentence in tokens, <bos> and <eos> included; longer ones are cut, decoding stops there.",
     )

@@ -57,7 +57,8 @@ class Trainer:
         self._start_afresh()
         training = run.training
         self.steps = training.steps or max(1, round((training.epochs or 0) * self.batches.steps_per_epoch))
-        self.evaluate_at = {round(self.steps * (i + 1) / training.evaluations) for i in range(training.evaluations)}
+        evaluations = min(training.evaluations, self.steps)
+        self.evaluate_at = {round(self.steps * (i + 1) / evaluations) for i in range(evaluations)}
         self.step = 0
         self.elapsed = self.evaluating = self.recording = 0.0
         self.attempts = 1

@@ -54,7 +54,7 @@ def train_run(
 
     started: `time.monotonic()` when the process began, so that start-up is counted. Raises Interrupted after a stop
     signal, KvformerError where another process trains in this folder; any other error leaves `failure.json` in the
-    folder.
+    folder, lack of memory (a KvformerError) among them.
     """
     started = started if started is not None else time.monotonic()
     progress = out / "progress"
@@ -84,9 +84,17 @@ def train_run(
         except Exception as error:
             with suppress(OSError):  # a full disk must not hide what went wrong
                 write_json(out / "failure.json", _failure(error, trainer.attempts if trainer is not None else 1))
+            if _lacks_memory(error):
+                raise KvformerError(
+                    f"{out}: the run needs more memory than there is ({error}); make the model or the batches smaller"
+                ) from None
             raise
         shutil.rmtree(progress)
     return summary
+
+
+def _lacks_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _failure(error: Exception, attempt: int) -> dict[str, Any]:
