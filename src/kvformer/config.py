@@ -25,7 +25,7 @@ from kvformer.variants import VARIANTS, unsupported
 
 ProtocolName = Literal["published", "corrected"]
 Scalar = bool | int | float | str
-Seeds = Annotated[int, Field(ge=1)] | Annotated[list[Count], Field(min_length=1)]
+Seeds = Annotated[int, Field(ge=1, le=10_000)] | Annotated[list[Count], Field(min_length=1)]
 SECTIONS = ("data", "model", "training")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
