@@ -174,12 +174,13 @@ class FigureData:
         return "Not in the means: " + "; ".join(parts) + "." if parts else ""
 
     def attention(self, task: Task) -> Maps:
-        """Per variant, the arrays of attention.npz of its first run (by setting, then seed) that has them."""
+        """Per variant, the arrays of attention.npz of its first finished run (by setting, then seed) that has them."""
+        finished = set(usable(self.expected)["path"])
         maps: Maps = {}
         for run in self.study.runs:
             if run["task"] != task.name or run["variant"] in maps:
                 continue
-            if run["setting"] not in self.counted(task, run["variant"]):
+            if run["path"] not in finished or run["setting"] not in self.counted(task, run["variant"]):
                 continue
             path = self.results / run["path"] / "attention.npz"
             if path.exists():
