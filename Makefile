@@ -10,7 +10,7 @@ ready := $(if $(active),,.venv/.installed)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint audit lock upgrade unlock clean
+.PHONY: help run test bench lint audit lock upgrade unlock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,9 @@ run: $(ready) ## Run the study: all of it, or what is missing (CONFIG=file for a
 
 test: $(ready) ## Run the tests (ARGS=... for pytest)
 	$(python) -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+
+bench: $(ready) ## Measure speed against the published formulation and the machine (ARGS=... for python -m benchmarks)
+	$(python) -m benchmarks $(ARGS)
 
 lint: $(ready) ## Check style, workflow and types
 	$(python) -m ruff check .

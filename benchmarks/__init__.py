@@ -1,0 +1,1 @@
+"""Speed of kvformer against the published formulation, and against the machine."""

@@ -1,0 +1,79 @@
+"""Timing of things that are compared: in turns, in one thread, by the processor time that they take.
+
+On an idle machine that is the time on the clock, as all work is done in this one thread; on a busy one it leaves out
+the time in which other programs had the processor.
+"""
+
+import math
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+TURN_SECONDS = 0.05
+"""Shorter actions are repeated within a turn until they fill this time."""
+
+
+def in_turns(actions: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of one execution of each action, in each round; every round executes all of them, every other one
+    backwards."""
+    repeats = {}
+    for name, action in actions.items():
+        first = _seconds(action, 1)  # not counted
+        repeats[name] = 1 if first > 1 else max(1, math.ceil(TURN_SECONDS / max(_seconds(action, 1), 1e-6)))
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for turn in range(rounds):
+        for name in sorted(actions, reverse=bool(turn % 2)):
+            seconds[name].append(_seconds(actions[name], repeats[name]))
+    return seconds
+
+
+def _seconds(action: Callable[[], Any], repeats: int) -> float:
+    begin = time.process_time_ns()
+    for _ in range(repeats):
+        action()
+    return (time.process_time_ns() - begin) / 1e9 / repeats
+
+
+def spread(values: list[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    return low, middle, high
+
+
+def ratios(above: list[float], below: list[float]) -> tuple[float, float, float]:
+    """Spread of the ratios of the rounds."""
+    return spread([a / b for a, b in zip(above, below, strict=True)])
+
+
+class OperationClock(TorchDispatchMode):
+    """Milliseconds of processor time of each of PyTorch's operations while it is active."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.milliseconds: dict[str, float] = defaultdict(float)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        begin = time.process_time_ns()
+        result = func(*args, **(kwargs or {}))
+        self.milliseconds[str(func)] += (time.process_time_ns() - begin) / 1e6
+        return result
+
+    def shares(self, most: int = 6) -> str:
+        """The operations that take most, with their shares."""
+        total = sum(self.milliseconds.values())
+        largest = sorted(self.milliseconds.items(), key=lambda item: -item[1])[:most]
+        return ", ".join(f"{name.removesuffix('.default')} {value / total:.0%}" for name, value in largest)
+
+
+def product_rates(size: int = 1024) -> dict[str, Callable[[], Any]]:
+    """What a core can do: products of two square matrices by torch.mm and by oneDNN, 2·size³ operations each."""
+    a, b = torch.rand(size, size), torch.rand(size, size)
+    rates: dict[str, Callable[[], Any]] = {"torch.mm": lambda: torch.mm(a, b)}
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        rates["oneDNN"] = lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+    return rates
