@@ -21,6 +21,8 @@ CAPTION = (
     "means that the interval goes on beyond the panel; in words beside it, all of it."
 )
 Record = dict[str, Any]
+NAMED_RUNS = 2
+"""So many lost runs of a comparison are named; more are counted."""
 ROW = 0.23
 """Height of a variant's row, in inches."""
 
@@ -117,10 +119,10 @@ def _row(
 
 
 def _note(data: FigureData, table: pd.DataFrame) -> str:
-    """Which pairs are lacking."""
-    lacking = table[table["unpaired"] != ""]
-    parts = [
-        f"{data.tasks[row['task']].label}, {data.labels[row['variant']]} ({row['unpaired']})"
-        for row in lacking.to_dict("records")
-    ]
+    """Which pairs are lacking: each with its lost run, or how many runs are lost where these are many."""
+    parts = []
+    for row in table[table["unpaired"] != ""].to_dict("records"):
+        lost = row["unpaired"].split("; ")
+        words = row["unpaired"] if len(lost) <= NAMED_RUNS else f"{len(lost)} runs that do not count"
+        parts.append(f"{data.tasks[row['task']].label}, {data.labels[row['variant']]} ({words})")
     return "Pairs without " + "; ".join(parts) + "." if parts else ""

@@ -69,6 +69,7 @@ def _curve(data: FigureData, task: Task, keys: list[str], frame: pd.DataFrame) -
     numeric = all(isinstance(value, int | float) for value in values)
     logarithmic = numeric and min(values) > 0 and max(values) / min(values) >= 4
     places = values if numeric else range(len(values))
+    span = (math.log(max(places) / min(places)) if logarithmic else max(places) - min(places)) or 1
     for index, variant in enumerate(data.variants):
         style = data.styles[variant]
         found = [
@@ -79,7 +80,6 @@ def _curve(data: FigureData, task: Task, keys: list[str], frame: pd.DataFrame) -
         ]
         # Variants are set beside each other, else their intervals would hide one another.
         shift = index - (len(data.variants) - 1) / 2
-        span = (math.log(max(places) / min(places)) if logarithmic else max(places) - min(places)) or 1
         x = [
             place * math.exp(0.012 * shift * span) if logarithmic else place + 0.012 * shift * span for place in places
         ]
@@ -88,8 +88,10 @@ def _curve(data: FigureData, task: Task, keys: list[str], frame: pd.DataFrame) -
             x, [point.mean for point in found], [np.nan_to_num(low), np.nan_to_num(high)],
             **style.line, marker=style.marker, markeredgecolor="white", elinewidth=1.2,
         )  # fmt: skip
+    ax.set_xlim(min(places) - 0.06 * span, max(places) + 0.06 * span)
     if logarithmic:
         ax.set_xscale("log")
+        ax.set_xlim(min(places) * math.exp(-0.06 * span), max(places) * math.exp(0.06 * span))
         ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_locator(FixedLocator(list(places)))
     ax.set_xticklabels([f"{value:g}" if numeric else str(value) for value in values])

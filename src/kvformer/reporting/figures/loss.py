@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from kvformer.reporting.figures.data import FigureData, Task, axis_label
 from kvformer.reporting.figures.layout import finish, legend_handles
-from kvformer.reporting.style import BAND_ALPHA, WIDTH
+from kvformer.reporting.style import BAND_ALPHA, GREY, WIDTH
 
 CAPTION = (
     "Above against the seconds spent in optimisation steps, below against steps; left the loss on training, right on "
@@ -75,7 +75,8 @@ def plot_variants(
                     markevery=[-1],
                     clip_on=False,
                 )
-        mean = average(own[~bad], x, len(counted))
+        # A setting of which every run diverged is not in the mean, as it is in no table's.
+        mean = average(own[~bad], x, own.loc[~bad, "setting"].nunique())
         if mean is None:
             continue
         along, value, low, high = (
@@ -84,6 +85,8 @@ def plot_variants(
         ax.fill_between(along, low, high, color=style.colour, alpha=BAND_ALPHA, linewidth=0)
         ax.plot(along, value, **style.line)
     ax.set_xlim(left=0)
+    if not ax.lines:
+        ax.text(0.5, 0.5, "no finite value", transform=ax.transAxes, ha="center", color=GREY)
 
 
 def average(frame: pd.DataFrame, x: str, settings: int) -> tuple[np.ndarray, ...] | None:
