@@ -11,6 +11,10 @@ if not workflow.overwrite_configfiles:
 report: "workflow/report/workflow.rst"
 
 
+# Used with --sdm apptainer only; built from the Dockerfile, see docs/cluster.md.
+container: "kvformer.sif"
+
+
 include: "workflow/rules/common.smk"
 
 

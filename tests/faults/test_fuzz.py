@@ -109,10 +109,9 @@ def test_numbers_beyond_every_machine_are_told_while_planning(part: str, key: st
 
 
 def test_a_run_that_does_not_fit_into_memory_is_one_line(prepared: Path, tmp_path: Path) -> None:
-    (run,) = load_study(
-        {"tasks": {"copy": {"model": {"dim": 10**6, "heads": 1}, "variants": ["kv"], "seeds": [0]}}}
-    ).runs()
-    with pytest.raises(KvformerError, match=r"the run needs more memory than there is .* make the model or the batches"):
+    section = {"data": data_settings("copy"), "model": {"dim": 10**6, "heads": 1}, "variants": ["kv"], "seeds": [0]}
+    (run,) = load_study({"tasks": {"copy": section}}).runs()
+    with pytest.raises(KvformerError, match=r"needs more memory than there is .* make the model or the batches"):
         train_run(run, tmp_path, prepared, device="cpu")
     assert (tmp_path / "failure.json").exists()
 

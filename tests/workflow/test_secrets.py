@@ -1,0 +1,31 @@
+"""Passwords and tokens of a tracking server are used and nowhere written down."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from checkout import Project
+
+SECRET = "sesame-4711"
+
+
+def test_a_password_is_in_no_log_record_or_report(
+    finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is out of reach, so that ingestion, Snakemake and the report after a failure all have a say."""
+    project = Project(tmp_path / "copy")
+    shutil.copytree(finished.folder, project.folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
+    study = project.folder / "study.yaml"
+    execution = f"execution: {{tracking_uri: 'http://user:{SECRET}@127.0.0.1:1/?token={SECRET}'}}\n"
+    study.write_text((project.folder / "config" / "smoke.yaml").read_text(encoding="utf-8") + execution)
+    result = project.snakemake("--cores", "2", "--retries", "0", "--forcerun", "track", "--configfile", study.name)
+
+    assert result.returncode != 0
+    assert "MLflow at http://127.0.0.1:1" in result.stdout, "the address without its secrets"
+    assert "report.html shows what there is" in result.stdout
+    study.unlink()
+    files = [path for path in project.folder.rglob("*") if path.is_file()]
+    assert project.folder / "results" / "smoke" / "report.html" in files
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
