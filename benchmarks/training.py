@@ -5,6 +5,7 @@ from typing import Any
 
 from benchmarks.cases import VARIANTS, make_run, make_trainer
 from benchmarks.measure import OperationClock, in_turns, product_rates, ratios, spread
+from benchmarks.memory import kept, returned
 from benchmarks.published_training import PublishedTraining
 from kvformer.efficiency import flop_counter
 
@@ -17,8 +18,8 @@ def measure(case: str, data: Path, rounds: int) -> list[Row]:
     runs = {variant: make_run(case, variant) for variant in VARIANTS}
     ours = {variant: make_trainer(run, data) for variant, run in runs.items()}
     theirs = {variant: PublishedTraining(run, ours[variant].data) for variant, run in runs.items()}
-    actions: dict[str, Any] = {f"ours {variant}": trainer._step for variant, trainer in ours.items()}
-    actions |= {f"published {variant}": training.step for variant, training in theirs.items()}
+    actions: dict[str, Any] = {f"ours {variant}": kept(trainer._step) for variant, trainer in ours.items()}
+    actions |= {f"published {variant}": returned(training.step) for variant, training in theirs.items()}
     actions |= product_rates(PRODUCT)
     actions["ours batch"] = lambda: ours["qkv"].batches.training(0)
     actions["published batch"] = lambda: next(theirs["qkv"].batches)

@@ -78,7 +78,7 @@ def test_the_layer_is_a_linear_layer() -> None:
 
 MEMORY = """
 import resource, torch
-from kvformer.training.run import _keep_memory
+from kvformer.training.run import keep_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -87,7 +87,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 before = faults()
-_keep_memory()
+keep_memory()
 faults()
 print(before, faults())
 """

@@ -72,7 +72,7 @@ def train_run(
         try:
             where = choose_device(device)
             _make_deterministic(run.threads)
-            _keep_memory()
+            keep_memory()
             trainer = Trainer(run, progress, data_folder, where, report)
             startup = time.monotonic() - started
             outcome = trainer.train(stop, checkpoint_seconds)
@@ -115,7 +115,7 @@ def _make_deterministic(threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Keep freed memory in this process, where the C library can be told to (glibc).
 
     It would return every large tensor to the system at once, which clears the pages of the next one again: in
