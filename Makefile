@@ -10,10 +10,10 @@ ready := $(if $(active),,.venv/.installed)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint audit lock upgrade unlock clean
+.PHONY: help run test bench bench-scale lint audit lock upgrade unlock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: $(ready) ## Run the study: all of it, or what is missing (CONFIG=file for another one, ARGS=... for snakemake)
 	$(python) -m snakemake --cores all $(if $(CONFIG),--configfile "$(CONFIG)") $(ARGS)
@@ -23,6 +23,9 @@ test: $(ready) ## Run the tests (ARGS=... for pytest)
 
 bench: $(ready) ## Measure speed against the published formulation and the machine (ARGS=... for python -m benchmarks)
 	$(python) -m benchmarks $(ARGS)
+
+bench-scale: $(ready) ## Measure what 10,000 runs cost beside their training (ARGS=... for python -m benchmarks.scale)
+	$(python) -m benchmarks.scale $(ARGS)
 
 lint: $(ready) ## Check style, workflow and types
 	$(python) -m ruff check .
