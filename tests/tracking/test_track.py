@@ -51,6 +51,33 @@ def test_everything_is_there_once(cold_study: Path, export: Export) -> None:
     assert export(study) == first
 
 
+def test_nothing_new_asks_the_store_for_no_run(cold_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a look at 10,000 known runs takes seconds: one request for the experiment, none for runs or points."""
+    study = cold_study
+    small_study(study)
+    tracking.track([study])
+    from mlflow import MlflowClient
+
+    for request in ("search_runs", "get_run", "get_metric_history", "log_batch", "create_run", "set_tag"):
+        monkeypatch.setattr(MlflowClient, request, lambda *arguments, **options: pytest.fail("a run is asked for"))
+    assert tracking.track([study]).unchanged == 4
+
+
+def test_a_new_run_is_one_batch(cold_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All points, parameters and tags of a run go to the store in one request."""
+    study = cold_study
+    small_study(study)
+    from mlflow import MlflowClient
+
+    batches: list[str] = []
+    log_batch = MlflowClient.log_batch
+    monkeypatch.setattr(
+        MlflowClient, "log_batch", lambda client, run, **what: (batches.append(run), log_batch(client, run, **what))
+    )
+    assert tracking.track([study]).added == 4
+    assert len(batches) == len(set(batches)) == 4 + 1  # and the study itself
+
+
 def test_the_database_may_be_deleted(cold_study: Path, export: Export) -> None:
     study = cold_study
     small_study(study)
