@@ -17,7 +17,9 @@ RUN = "runs/reverse/default/{}/seed0"
 
 def warn(jobs: Jobs, variant: str) -> None:
     """What SLURM does before the time limit."""
-    slurm("scancel", "--signal=USR1", jobs.training(variant))
+    job = jobs.training(variant)
+    assert slurm("squeue", "--noheader", f"--jobs={job}", "--format=%m %l %C").split() == ["1500M", "10:00", "1"]
+    slurm("scancel", "--signal=USR1", job)
 
 
 def requeue(jobs: Jobs, variant: str) -> None:
@@ -47,7 +49,7 @@ def test_nothing_is_lost_by_a_warning_or_a_requeue_and_a_cancelled_job_fails_alo
             whole = undisturbed(small_study(["qkv", "kv"]), tmp_path / "here")
             for future in done:
                 future.result()
-        process.wait(400)
+        process.wait(900)
     finally:
         process.kill()
         output = project.output()
