@@ -168,7 +168,7 @@ class Trainer:
                 self.model.load_state_dict(self.best["weights"])
                 selected = self.best["step"]
                 metrics |= self.best["validation"]
-            values = self._measure(self.data.reported_split)
+            values = self._reported(metrics)
             metrics |= values
             if self.data.reported_split == "test":
                 log.write(self.step, self.step / self.batches.steps_per_epoch, self.elapsed, values)
@@ -186,6 +186,14 @@ class Trainer:
             seconds={"stepping": self.elapsed, "evaluation": self.evaluating, "recording": self.recording},
             attempts=self.attempts,
         )
+
+    def _reported(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Metrics of the reported split. Where that is the validation split, they have been measured already."""
+        split, splits = self.data.reported_split, self.data.splits
+        if splits[split] is not splits["validation"]:
+            return self._measure(split)
+        measured = {key.partition("/")[2]: value for key, value in metrics.items() if key.startswith("validation/")}
+        return {f"{split}/{name}": value for name, value in measured.items()}
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of the model, counted, and by the closed formula."""
