@@ -383,7 +383,8 @@ def test_steps_and_epochs_give_way_to_each_other() -> None:
         assert [getattr(run.training, key) for run in runs] == [3, 4]
         run, _ = single_run("reverse", "kv", 0, overrides=[f"training.{other}=9", f"training.{key}=5"])
         assert getattr(run.training, key) == 5 and getattr(run.training, other) is None
-        for overrides in ([f"training.{key}=5", f"training.{other}=null"], [f"training.{other}=null", f"training.{key}=5"]):
+        pair = [f"training.{key}=5", f"training.{other}=null"]
+        for overrides in (pair, pair[::-1]):
             run, _ = single_run("reverse", "kv", 0, overrides=overrides)
             assert getattr(run.training, key) == 5 and getattr(run.training, other) is None
 

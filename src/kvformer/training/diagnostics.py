@@ -60,7 +60,8 @@ def diagnose(model: nn.Module, objective: Objective, batches: Batches) -> dict[s
     gain: mean factor s on the logits (variants that have one). symmetry: (‖S‖² of the symmetric part - that of the
     antisymmetric part) / ‖S‖² of the logits S before masks, 1 for symmetric and -1 for antisymmetric (the score of
     Saponati et al. 2025, applied to logits).
-    entropy: mean entropy of the attention rows over log N, 1 for uniform, 0 for a single token. diagonal: mean weight of a token on itself.
+    entropy: mean entropy of the attention rows over log N, 1 for uniform, 0 for a single token. diagonal: mean weight
+    of a token on itself.
     """
     scores: dict[str, float] = {}
     inputs = _first_examples(batches, objective, "validation", SCORE_EXAMPLES)
