@@ -59,7 +59,8 @@ for folder in /run/munge /var/log/munge /var/lib/munge; do
 done
 pgrep -x munged >/dev/null || su -s /bin/sh munge -c /usr/sbin/munged
 pgrep -x slurmctld >/dev/null || slurmctld
-pgrep -x slurmd >/dev/null || slurmd
+# Without a controller slurmd waits for one forever; then the loop below says what is wrong.
+pgrep -x slurmd >/dev/null || timeout 60 slurmd || true
 
 for _ in $(seq 60); do
   if sinfo --noheader --states=idle 2>/dev/null | grep -q "$host"; then
