@@ -18,12 +18,12 @@ PROFILE = ("--profile", "profiles/slurm")
 SECTION: dict[str, Any] = {
     "data": {"length": 16, "train_examples": 5000, "validation_examples": 200, "test_examples": 200},
     "model": {"dim": 32, "layers": 1, "heads": 2},
-    "training": {"steps": 600, "batch_size": 32, "evaluations": 20},
+    "training": {"batch_size": 32, "evaluations": 20},
     "resources": {"mem_mb": 1500, "runtime": 10},
 }
 
 
-def small_study(variants: list[str], steps: int = 600, **keys: Any) -> dict[str, Any]:
+def small_study(variants: list[str], steps: int = 4000, **keys: Any) -> dict[str, Any]:
     """One task, one seed, these variants."""
     section = copy.deepcopy(SECTION)
     section["training"]["steps"] = steps

@@ -16,7 +16,7 @@ TARGET = "results/cluster/runs.csv"
 
 def test_a_time_limit_ends_nothing(project: Project, tmp_path: Path) -> None:
     """SLURM itself warns: it looks at its clock every half a minute, hence the long training."""
-    study = small_study(["kv"], steps=8000)
+    study = small_study(["kv"], steps=50_000)
     process = project.start(TARGET, *PROFILE, *project.study(study))
     try:
         slurm("scontrol", "update", f"jobid={Jobs(project, process).training('kv')}", "TimeLimit=1")

@@ -22,7 +22,7 @@ STUDY = {
         "reverse": {
             "data": {"length": 8, "train_examples": 1000, "validation_examples": 100, "test_examples": 100},
             "model": {"dim": 16, "layers": 1, "heads": 2},
-            "training": {"steps": 1500, "batch_size": 16, "evaluations": 6},
+            "training": {"steps": 6000, "batch_size": 16, "evaluations": 6},
         }
     },
     "execution": {"device": "cpu", "checkpoint_seconds": 0.1},
