@@ -1,11 +1,16 @@
 """Snakemake, its trainer, or both killed at any moment: the same command, started again, ends with the same bytes."""
 
+import os
+import shutil
+import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 from checkout import Project
 from runs import results
 
@@ -76,3 +81,32 @@ def test_snakemake_trainer_and_both_are_killed(project: Project, tmp_path: Path)
     assert "Trying to restart" in project.output()
     assert not orphan.is_running()
     assert results(project.folder / RUN) == results(tmp_path / "whole")
+
+
+@pytest.mark.ci
+def test_killed_at_twenty_random_moments(project: Project, tmp_path: Path) -> None:
+    """While Snakemake plans or the trainer starts, trains or writes; a study that got through begins anew."""
+    (run,) = load_study(STUDY).runs()
+    train_run(run, tmp_path / "whole", tmp_path, device="cpu")
+    whole = results(tmp_path / "whole")
+    command = ("--nolock", *COMMAND, *project.study(STUDY))
+    random = np.random.default_rng(2)
+
+    for number in range(20):
+        process = project.start(*command)
+        time.sleep(random.uniform(0, 6))
+        if number % 3 == 0:
+            os.killpg(process.pid, signal.SIGKILL)  # both
+        elif number % 3 == 1:
+            process.kill()  # the training goes on without Snakemake
+        else:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()  # Snakemake tries again
+        if process.wait(300) == 0:
+            assert results(project.folder / RUN) == whole
+            shutil.rmtree(project.folder / RUN)
+
+    last = project.snakemake(*command)
+    assert last.returncode == 0, last.stdout
+    assert results(project.folder / RUN) == whole
