@@ -1,14 +1,9 @@
-"""The benchmarks are a package at the root of the repository."""
+"""The benchmarks are a package at the root of the repository; they train, as the core does."""
 
 import sys
 from pathlib import Path
 
-import pytest
-import torch
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "core")]
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-
-@pytest.fixture(autouse=True)
-def single_thread() -> None:
-    torch.set_num_threads(1)
+from fixtures import single_thread  # noqa: E402, F401

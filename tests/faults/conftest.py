@@ -7,26 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 HERE = Path(__file__).parent
-# Makes `trainings`, `runs` and `checkout` importable.
+# Makes `trainings`, `fixtures`, `runs` and `checkout` importable.
 sys.path[:0] = [str(HERE), str(HERE.parent / "core"), str(HERE.parent / "workflow")]
 
 from checkout import Project, copy_project  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def single_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small random data sets of all tasks."""
-    from runs import write_data
-
-    return write_data(tmp_path_factory.mktemp("data"))
+from fixtures import prepared, single_thread  # noqa: E402, F401
 
 
 @pytest.fixture

@@ -192,8 +192,11 @@ class Trainer:
         split, splits = self.data.reported_split, self.data.splits
         if splits[split] is not splits["validation"]:
             return self._measure(split)
-        measured = {key.partition("/")[2]: value for key, value in metrics.items() if key.startswith("validation/")}
-        return {f"{split}/{name}": value for name, value in measured.items()}
+        return {
+            f"{split}/{key.removeprefix('validation/')}": value
+            for key, value in metrics.items()
+            if key.startswith("validation/")
+        }
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of the model, counted, and by the closed formula."""
