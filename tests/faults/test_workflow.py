@@ -50,16 +50,20 @@ def trainer(snakemake: "subprocess.Popen[bytes]") -> psutil.Process:
 
 def test_snakemake_trainer_and_both_are_killed(project: Project, tmp_path: Path) -> None:
     (run,) = load_study(STUDY).runs()
+    begin = time.monotonic()
     train_run(run, tmp_path / "whole", tmp_path, device="cpu")
+    quarter = (time.monotonic() - begin) / 4  # three kills within it leave something to train
     config = project.study(STUDY)
     random = np.random.default_rng(1)
 
     alive = project.start(*COMMAND, *config)
     orphan = trainer(alive)
+    orphan.suspend()  # it must not end while a second Snakemake looks at the lock
     second = project.snakemake(*COMMAND, *config, output="second.txt")
     assert second.returncode != 0 and "Traceback" not in second.stdout
     assert "cannot be locked" in second.stdout and "--unlock" in second.stdout
-    time.sleep(random.uniform(0, 0.5))
+    orphan.resume()
+    time.sleep(random.uniform(0, quarter))
     alive.kill()  # the training goes on without it
     alive.wait()
     unlocked = project.snakemake("--unlock", *config)
@@ -68,14 +72,14 @@ def test_snakemake_trainer_and_both_are_killed(project: Project, tmp_path: Path)
     for _ in range(2):
         alive = project.start("--nolock", *COMMAND, *config)
         both = [trainer(alive), alive]
-        time.sleep(random.uniform(0, 1))
+        time.sleep(random.uniform(0, quarter))
         for process in both:
             process.kill()
         alive.wait()
 
     alive = project.start("--nolock", *COMMAND, *config)
     lone = trainer(alive)
-    time.sleep(random.uniform(0, 1))
+    time.sleep(random.uniform(0, quarter))
     lone.kill()  # Snakemake tries again
     assert alive.wait(300) == 0, project.output()
     assert "Trying to restart" in project.output()
