@@ -46,15 +46,12 @@ def random_inputs(run: RunConfig, shape: Shape, batch: int, device: torch.device
 def flop_counter() -> FlopCounterMode:
     """PyTorch's counter of floating-point operations (two a multiply-accumulate), oneDNN's products included."""
 
-    def forward(x: Any, weight: Any, *rest: Any, out_shape: Any = None, **more: Any) -> int:
+    def product(x: Any, weight: Any, *rest: Any, out_shape: Any = None, **more: Any) -> int:
         return 2 * math.prod(x) * int(weight[0])
 
-    def backward(gradient: Any, x: Any, weight: Any, *rest: Any, out_shape: Any = None, **more: Any) -> int:
-        return 2 * math.prod(x) * int(weight[0])
-
-    formulas: dict[Any, Any] = {torch.ops.aten.mkldnn_linear_backward_weights: backward}
+    formulas: dict[Any, Any] = {}
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        formulas[torch.ops.mkldnn._linear_pointwise] = forward
+        formulas[torch.ops.mkldnn._linear_pointwise] = product
     return FlopCounterMode(display=False, custom_mapping=formulas)
 
 

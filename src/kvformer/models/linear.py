@@ -52,9 +52,12 @@ class _OneDNN(torch.autograd.Function):
         has_bias = ctx.has_bias  # type: ignore[attr-defined]
         gradient = gradient.contiguous()
         for_x = _product(gradient, weight.t(), None) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
-        rows, inputs = (tensor.flatten(0, -2).to_mkldnn() for tensor in (gradient, x))
-        for_weight, for_bias = torch.ops.aten.mkldnn_linear_backward_weights(rows, inputs, weight, has_bias)
-        return for_x, for_weight, for_bias if has_bias else None
+        rows, inputs = gradient.flatten(0, -2), x.flatten(0, -2)
+        if rows.shape[1] < inputs.shape[1]:
+            for_weight = _product(rows.t(), inputs.t(), None)
+        else:  # oneDNN is faster where the result is wider than high
+            for_weight = _product(inputs.t(), rows.t(), None).t().contiguous()
+        return for_x, for_weight, rows.sum(0) if has_bias else None
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
