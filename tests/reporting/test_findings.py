@@ -11,6 +11,7 @@ from fake_study import write_fake_study
 from kvformer.errors import KvformerError
 from kvformer.reporting.collect import collect
 from kvformer.reporting.compare import compare
+from kvformer.reporting.frames import load_runs, scores
 from kvformer.reporting.verdicts import NOTHING, amount, verdicts
 
 
@@ -91,6 +92,20 @@ def test_two_folders_side_by_side(collected: Path, other: Path, tmp_path: Path) 
 def test_a_folder_against_itself_is_identical(collected: Path, tmp_path: Path) -> None:
     found = compare(collected, collected, tmp_path)
     assert sum("gave identical results" in text for text in found.sentences) == 15
+
+
+def test_two_settings_of_one_study_side_by_side(collected: Path, tmp_path: Path) -> None:
+    runs = scores(load_runs(collected))
+    one, two = "dim64", "dim128"
+    compare(Path(f"{collected}:{one}"), Path(f"{collected}:{two}"), tmp_path)
+    row = pd.read_csv(tmp_path / "compare.csv").set_index(["task", "variant"]).loc[("copy", "kv")]
+    kv = runs[(runs["task"] == "copy") & (runs["variant"] == "kv")].pivot(
+        index="seed", columns="setting", values="value"
+    )
+    assert row["setting"] == f"{one} → {two}" and row["pairs"] == 6
+    assert row["difference"] == pytest.approx((kv[two] - kv[one]).mean(), abs=1e-4)
+    with pytest.raises(KvformerError, match=rf"no run of setting 'no'; its settings are .*{one}"):
+        compare(Path(f"{collected}:{one}"), Path(f"{collected}:no"), tmp_path)
 
 
 def test_what_cannot_be_compared_is_one_clear_line(collected: Path, other: Path, tmp_path: Path) -> None:

@@ -35,9 +35,14 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("results", type=Path, help="folder of the study, e.g. results/default")
     parser.add_argument("out", type=Path, help="folder of the copy; an earlier export there is replaced")
     parser.set_defaults(handler=export)
-    parser = commands.add_parser("compare", help="compare two studies' results, pair by pair")
-    parser.add_argument("a", type=Path, help="folder of a study, e.g. results/before")
-    parser.add_argument("b", type=Path, help="folder of another, e.g. results/after")
+    parser = commands.add_parser(
+        "compare",
+        help="compare two studies' results, pair by pair",
+        description="Compare two studies, or two settings of them, at equal task, variant and seed.",
+        epilog="example: kvformer compare results/oddities:published results/oddities:mended",
+    )
+    parser.add_argument("a", type=Path, help="folder of a study, e.g. results/before; FOLDER:SETTING for one setting")
+    parser.add_argument("b", type=Path, help="the other side, in the same way")
     parser.add_argument("--out", type=Path, default=Path("results/compare"), help="folder of the tables")
     parser.set_defaults(handler=compare)
     parser = commands.add_parser(

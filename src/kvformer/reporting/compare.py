@@ -1,4 +1,4 @@
-"""Two result folders side by side: what a user looks at after changing something."""
+"""Two result folders, or two settings of them, side by side: what a user looks at after changing something."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,15 +32,22 @@ class Comparison:
 def compare(a: Path, b: Path, out: Path) -> Comparison:
     """Compare the runs of results folder `b` with those of `a`, pair by pair; tables go to the folder `out`.
 
+    `folder:setting` takes the runs of one setting; a setting is paired with whatever the other side has.
+
     Writes `compare` (differences with verdicts) and, where runs have no partner, `compare_unmatched`, each as CSV,
     Markdown and LaTeX.
 
     Raises:
-        KvformerError: a folder is no collected study, the two have no run in common, or judge a task differently.
+        KvformerError: a folder is no collected study, lacks the setting, the two have no run in common, or judge a
+            task differently.
     """
-    studies = [load_study(a), load_study(b)]
-    frames = [scores(load_runs(a)), scores(load_runs(b))]
+    (folder_a, setting_a), (folder_b, setting_b) = _side(a), _side(b)
+    studies = [load_study(folder_a), load_study(folder_b)]
     names = _names(a, b, studies)
+    frames = [_select(folder_a, setting_a), _select(folder_b, setting_b)]
+    if setting_a or setting_b:
+        for frame in frames:
+            frame["setting"] = f"{setting_a or 'any'} → {setting_b or 'any'}"
     pairs = frames[0].merge(frames[1], on=KEYS, suffixes=("_a", "_b"))
     if pairs.empty:
         raise KvformerError(f"{a} and {b} have no run (task, setting, variant, seed) in common")
@@ -60,6 +67,23 @@ def compare(a: Path, b: Path, out: Path) -> Comparison:
     if len(unmatched):
         sentences.append(f"{len(unmatched)} runs have no partner that finished; see compare_unmatched.")
     return Comparison(sentences, [path for table in tables for path in table.write(out)])
+
+
+def _side(path: Path) -> tuple[Path, str]:
+    """The folder and the setting ("" for all) of `folder` or `folder:setting`."""
+    folder, colon, setting = path.as_posix().rpartition(":")
+    return (path, "") if path.is_dir() or not colon else (Path(folder), setting)
+
+
+def _select(folder: Path, setting: str) -> pd.DataFrame:
+    frame = scores(load_runs(folder))
+    if not setting:
+        return frame
+    chosen = frame[frame["setting"] == setting].reset_index(drop=True)
+    if chosen.empty:
+        known = ", ".join(sorted(frame["setting"].unique()))
+        raise KvformerError(f"{folder} has no run of setting '{setting}'; its settings are {known}")
+    return chosen
 
 
 def _names(a: Path, b: Path, studies: list[Study]) -> list[str]:
