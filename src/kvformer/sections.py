@@ -136,6 +136,11 @@ class Execution(Section):
     """Where and how jobs run. Changing any of these plans no new training."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
+    compile: Literal["default", "reduce-overhead"] | None = Field(
+        None,
+        description="Compile training steps by torch.compile with this mode (reduce-overhead: CUDA graphs); rounds "
+        "otherwise, as another device does. Meant for GPUs.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Detail of the job logs.")
     data_folder: str = Field("data", description="Folder in which you may put data files of your own.")
     results_folder: str = Field("results", description="Folder that receives everything the workflow writes.")

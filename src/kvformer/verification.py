@@ -25,7 +25,7 @@ from kvformer.reporting.frames import KEYS, load_runs, scores, usable
 from kvformer.reporting.provenance import by_run
 from kvformer.reporting.study import Study, load_study
 
-PLATFORM = ("cpu", "gpu", "cuda", "device", "precision", "threads", "torch", "numpy")
+PLATFORM = ("cpu", "gpu", "cuda", "device", "compile", "precision", "threads", "torch", "numpy")
 """Facts and packages of provenance.json that decide how sums are rounded."""
 SPREADS = 3.0
 """Elsewhere a result may be off by so many standard deviations between seeds, or by the study's margin if that is

@@ -66,6 +66,7 @@ gc.set_threshold(200_000)
 # What never changes a result travels to the jobs by the environment, so that a change of it reruns nothing.
 os.environ.update(
     KVFORMER_DEVICE=STUDY.execution.device,
+    KVFORMER_COMPILE=STUDY.execution.compile or "",
     KVFORMER_DATA_FOLDER=STUDY.execution.data_folder,
     KVFORMER_PREPARED=PREPARED,
     KVFORMER_KEEP_WEIGHTS="yes" if STUDY.execution.keep_weights else "",

@@ -56,4 +56,5 @@ rule train:
         'exec python -m kvformer train --run {params.run:q} --out "$(dirname {output.summary:q})"'
         ' --data "$KVFORMER_PREPARED" --device "$KVFORMER_DEVICE"'
         ' --checkpoint-seconds "$KVFORMER_CHECKPOINT_SECONDS" ${{KVFORMER_KEEP_WEIGHTS:+--keep-weights}}'
+        " ${{KVFORMER_COMPILE:+--compile=$KVFORMER_COMPILE}}"
         " > {log:q} 2>&1"

@@ -24,6 +24,9 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     add_data_options(parser)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: the configuration's, which is auto")
+    parser.add_argument(
+        "--compile", choices=("default", "reduce-overhead"), help="mode of torch.compile (default: none)"
+    )
     parser.add_argument("--keep-weights", action="store_true", help="also write model.safetensors")
     parser.add_argument("--checkpoint-seconds", type=float, help="seconds between resume checkpoints (default 60)")
     parser.set_defaults(handler=train)
@@ -65,6 +68,7 @@ def train(options: argparse.Namespace) -> int:
             report=report,
             keep_weights=options.keep_weights or execution.keep_weights,
             checkpoint_seconds=seconds,
+            compiler_mode=options.compile or execution.compile,
             started=STARTED,
         )
     primary = summary["primary"]["metric"]

@@ -32,7 +32,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x·Wᵀ + b of x (…, inputs) and weight (outputs, inputs), (…, outputs); equal to PyTorch's up to rounding."""
     macs = x.numel() * weight.shape[0]
     plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and x.ndim > 1
-    if not (_available and plain and macs >= WORTHWHILE) or torch.is_autocast_enabled("cpu"):
+    onednn = _available and plain and macs >= WORTHWHILE and not torch.is_autocast_enabled("cpu")
+    if not onednn or torch.compiler.is_compiling():  # the compiler knows PyTorch's own products
         return F.linear(x, weight, bias)
     return _OneDNN.apply(x, weight, bias)
 

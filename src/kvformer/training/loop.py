@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +48,17 @@ class Outcome:
 class Trainer:
     """Trains one run in `progress` (a folder that exists only until the run is finished)."""
 
-    def __init__(self, run: RunConfig, progress: Path, data_folder: Path, device: torch.device, report: Report) -> None:
+    def __init__(
+        self,
+        run: RunConfig,
+        progress: Path,
+        data_folder: Path,
+        device: torch.device,
+        report: Report,
+        compiler_mode: str | None = None,
+    ) -> None:
         self.run, self.progress, self.device, self.report = run, progress, device, report
+        self.compiler_mode = compiler_mode
         manifests = {name: load_manifest(data_folder / name, verify=True) for name in run.datasets}
         self.data = run.definition.load(run, manifests)
         self.batches = Batches(run, self.data, device)
@@ -70,6 +79,8 @@ class Trainer:
     def _start_afresh(self) -> None:
         self.model = build_model(self.run, self.data.shape).to(self.device)
         self.optimizer = make_optimizer(self.run, self.model)
+        mode = self.compiler_mode
+        self.training_model = self.model if mode is None else cast(nn.Module, torch.compile(self.model, mode=mode))
 
     def train(self, stop: StopSignals, checkpoint_seconds: float = 60.0) -> Outcome:
         """Run all steps that are left, then test. Raises Interrupted when a signal asks to stop; the state is saved
@@ -93,7 +104,7 @@ class Trainer:
         return self._finish(log)
 
     def _step(self) -> None:
-        run, model = self.run, self.model
+        run = self.run
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.steps, run.training, run.model)
             group["betas"] = (first_beta(self.step, self.steps, run.training), run.training.betas[1])
@@ -104,11 +115,11 @@ class Trainer:
             torch.cuda.manual_seed(seed)
         batch = self.batches.training(self.step)
         with self._autocast():
-            loss = self.objective.loss(model, batch)
+            loss = self.objective.loss(self.training_model, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if run.training.clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), run.training.clip_norm)
+            nn.utils.clip_grad_norm_(self.model.parameters(), run.training.clip_norm)
         self.optimizer.step()
         self.loss_sum += loss.detach()
         self.loss_count += 1

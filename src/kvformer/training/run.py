@@ -48,13 +48,15 @@ def train_run(
     report: Report = lambda step, steps, values: None,
     keep_weights: bool = False,
     checkpoint_seconds: float = 60.0,
+    compiler_mode: str | None = None,
     started: float | None = None,
 ) -> dict[str, Any]:
     """Train a run and write its folder; returns the summary. A run that was interrupted goes on where it stopped.
 
-    started: `time.monotonic()` when the process began, so that start-up is counted. Raises Interrupted after a stop
-    signal, KvformerError where another process trains in this folder; any other error leaves `failure.json` in the
-    folder, lack of memory (a KvformerError) among them.
+    compiler_mode: compile the model's training steps by torch.compile with this mode. started: `time.monotonic()`
+    when the process began, so that start-up is counted. Raises Interrupted after a stop signal, KvformerError where
+    another process trains in this folder; any other error leaves `failure.json` in the folder, lack of memory (a
+    KvformerError) among them.
     """
     started = started if started is not None else time.monotonic()
     progress = out / "progress"
@@ -73,7 +75,7 @@ def train_run(
             where = choose_device(device)
             _make_deterministic(run.threads)
             keep_memory()
-            trainer = Trainer(run, progress, data_folder, where, report)
+            trainer = Trainer(run, progress, data_folder, where, report, compiler_mode)
             startup = time.monotonic() - started
             outcome = trainer.train(stop, checkpoint_seconds)
             summary = _summary(trainer, outcome, startup)
@@ -165,6 +167,7 @@ def _provenance(trainer: Trainer, outcome: Outcome, device: torch.device, starte
         "threads": trainer.run.threads,
         "device": device.type,
         "precision": trainer.run.training.precision,
+        "compile": trainer.compiler_mode,
         "data": trainer.data.records,
         "start": utc_now(before=time.monotonic() - started),
         "end": utc_now(),
