@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,15 +120,24 @@ def test_a_server_that_ends_by_itself_is_told(study: Path) -> None:
     assert "server.log" in output
 
 
+def _servers_of(process: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """Children that have become MLflow's server; imports start short-lived helpers, too."""
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            found += [child] if "mlflow" in child.cmdline() else []
+    return found
+
+
 def test_an_interrupt_while_the_server_starts(study: Path) -> None:
     port = free_port()
     # In the background of a script SIGINT is ignored unless a program says otherwise.
     start = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n{SERVE}"
     command = [sys.executable, "-c", start, str(study.parent), str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while process.poll() is None and not psutil.Process(process.pid).children():
+    while process.poll() is None and not (servers := _servers_of(process)):
         time.sleep(0.05)
-    (child,) = psutil.Process(process.pid).children()
+    (child,) = servers
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=180)[0]
     assert (process.returncode, output) == (0, "MLflow stopped\n")
