@@ -175,7 +175,7 @@ class StudyConfig(Section):
         description="By metric: differences to the baseline inside ± this margin count as equivalent.",
     )
     tasks: Tasks = Field(Tasks(), description="The tasks to run.")
-    execution: Execution = Field(Execution(), description="Where and how jobs run; never changes a result.")
+    execution: Execution = Field(Execution(), description="Where and how jobs run; a change trains nothing anew.")
     profile: bool = Field(False, description="Also count and measure what every variant costs (`kvformer profile`).")
     on_missing: Literal["fail", "skip"] = Field(
         "fail",

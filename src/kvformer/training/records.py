@@ -71,14 +71,15 @@ def utc_now(before: float = 0.0) -> str:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the source tree that this package runs from, whether it was changed, and a digest of the changes."""
+    """Commit of the source tree that this package runs from, whether it was changed, and a digest of the changes
+    (of files that are new in the package, of their names)."""
 
     def git(*arguments: str) -> bytes:
         return subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, check=True).stdout
 
     try:
         commit = git("rev-parse", "HEAD").decode().strip()
-        changes = git("diff", "HEAD")
+        changes = git("diff", "HEAD") + git("ls-files", "--others", "--exclude-standard", ".")
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None, "diff_sha256": None}
     return {"commit": commit, "dirty": bool(changes), "diff_sha256": sha256_bytes(changes) if changes else None}
