@@ -28,6 +28,8 @@ Scalar = bool | int | float | str
 Seeds = Annotated[int, Field(ge=1, le=10_000)] | Annotated[list[Count], Field(min_length=1)]
 SECTIONS = ("data", "model", "training")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+RESERVED = ("benchmarks", "code", "compare", "data", "logs", "mlflow", "reference")
+"""Folders of results/ that belong to no study."""
 
 
 class RunConfig(Section):
@@ -195,6 +197,8 @@ class StudyConfig(Section):
     def _names_exist(self) -> "StudyConfig":
         if not NAME.fullmatch(self.name):
             raise ValueError(f"name must be letters, digits, '.', '_' and '-', not '{self.name}'")
+        if self.name in RESERVED:
+            raise ValueError(f"name: results/{self.name} is not for a study; take another name than {', '.join(RESERVED)}")
         if self.baseline not in VARIANTS:
             raise ValueError(f"baseline: there is no variant '{self.baseline}'; allowed: {', '.join(VARIANTS)}")
         for where, part in [("", self), *((f"tasks.{name}.", section) for name, section in self.sections().items())]:

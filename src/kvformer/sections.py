@@ -141,7 +141,6 @@ class Execution(Section):
         description="Compile training steps by torch.compile with this mode (reduce-overhead: CUDA graphs); rounds "
         "otherwise, as another device does. Meant for GPUs.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Detail of the job logs.")
     data_folder: str = Field("data", description="Folder in which you may put data files of your own.")
     results_folder: str = Field("results", description="Folder that receives everything the workflow writes.")
     tracking_uri: str | None = Field(

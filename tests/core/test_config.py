@@ -218,6 +218,7 @@ def test_impossible_sections(section: dict[str, Any], words: list[str]) -> None:
         ({"tasks": {"reverse": {}}, "seeds": True}, ["seeds", "True"]),
         ({"tasks": {"reverse": {}}, "name": "a/b"}, ["name", "'a/b'"]),
         ({"tasks": {"reverse": {}}, "name": "../up"}, ["name"]),
+        ({"tasks": {"reverse": {}}, "name": "data"}, ["name", "results/data is not for a study", "mlflow"]),
         ({"tasks": {"reverse": {}}, "name": 5}, ["name", "string"]),
         ({"tasks": {"reverse": {}}, "execution": {"device": "gpu"}}, ["execution.device", "'gpu'", "'cuda'"]),
         ({"tasks": {"reverse": {}}, "equivalence_margin": {"accuracy": 0}}, ["equivalence_margin.accuracy"]),
@@ -305,7 +306,7 @@ def test_a_hash_covers_what_changes_the_result_and_nothing_else() -> None:
     assert len(base) == 9
     same = [
         {"name": "other", "description": "words"},
-        {"execution": {"device": "cuda", "log_level": "debug", "tracking_uri": "http://x", "keep_weights": True}},
+        {"execution": {"device": "cuda", "tracking_uri": "http://x", "keep_weights": True}},
         {"execution": {"checkpoint_seconds": 1.0, "data_folder": "d", "results_folder": "r"}},
         {"equivalence_margin": {"accuracy": 0.5}},
         {"baseline": "kv", "on_missing": "skip"},

@@ -70,7 +70,6 @@ def study(finished):
 def test_how_jobs_run_plans_nothing(finished, study):
     study["execution"] = {
         "device": "cpu",
-        "log_level": "debug",
         "tracking_uri": "http://127.0.0.1:1",
         "data_folder": "elsewhere",
         "checkpoint_seconds": 5.0,
