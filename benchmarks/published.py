@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kvformer.config import RunConfig
+from kvformer.moses import PADDING
 from kvformer.positions import code_2d, sinusoids
 from kvformer.sections import ModelConfig
 from kvformer.tasks.base import Shape
-from kvformer.tasks.translation import PADDING
 
 
 class PositionMap(nn.Module):
@@ -38,7 +38,7 @@ class PositionMap(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention with one fused map (the encoder and the vision model) or separate ones (the others)."""
 
-    def __init__(self, model: ModelConfig, variant: str, length: int, fused: bool, cross: bool = False) -> None:
+    def __init__(self, model: ModelConfig, variant: str, length: int, fused: bool) -> None:
         super().__init__()
         dim, bias = model.dim, model.projection_bias
         self.variant, self.heads, self.fused = variant, model.heads, fused

@@ -15,8 +15,8 @@ from torchvision import transforms
 
 from benchmarks.published import build, translation_loss
 from kvformer.config import RunConfig
+from kvformer.moses import PADDING
 from kvformer.tasks.base import TaskData
-from kvformer.tasks.translation import PADDING
 from kvformer.training.schedules import first_beta, learning_rate
 
 

@@ -1,10 +1,9 @@
 """The one configuration. A study lists tasks, variants and seeds, and expands into runs; it knows no torch."""
 
 import itertools
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -18,16 +17,14 @@ from pydantic import (
 from kvformer.errors import ConfigError
 from kvformer.files import canonical_json, sha256_bytes
 from kvformer.sections import Count, Execution, ModelConfig, Resources, Section, TrainingConfig
+from kvformer.settings import NAME, Cell, Scalar, cells_of, record_of, with_defaults
 from kvformer.tasks import TASKS
 from kvformer.tasks.base import TaskDefinition
 from kvformer.validation import describe_errors
 from kvformer.variants import VARIANTS, unsupported
 
 ProtocolName = Literal["published", "corrected"]
-Scalar = bool | int | float | str
 Seeds = Annotated[int, Field(ge=1, le=10_000)] | Annotated[list[Count], Field(min_length=1)]
-SECTIONS = ("data", "model", "training")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 RESERVED = ("benchmarks", "code", "compare", "data", "logs", "mlflow", "reference")
 """Folders of results/ that belong to no study."""
 
@@ -149,16 +146,6 @@ Tasks = create_model(
 )  # type: ignore[call-overload]
 
 
-class Cell(NamedTuple):
-    """A task at one setting: its resolved sections and the grid values that name the setting."""
-
-    setting: str
-    overrides: dict[str, Scalar]
-    data: Section
-    model: ModelConfig
-    training: TrainingConfig
-
-
 class StudyConfig(Section):
     """A study: tasks x settings x variants x seeds."""
 
@@ -190,7 +177,7 @@ class StudyConfig(Section):
         if not isinstance(raw, dict) or not isinstance(raw.get("tasks"), dict):
             return raw
         protocol = raw.get("protocol", "published")
-        tasks = {name: _with_defaults(name, section, protocol) for name, section in raw["tasks"].items()}
+        tasks = {name: with_defaults(name, section, protocol) for name, section in raw["tasks"].items()}
         return {**raw, "tasks": tasks}
 
     @model_validator(mode="after")
@@ -198,7 +185,7 @@ class StudyConfig(Section):
         if not NAME.fullmatch(self.name):
             raise ValueError(f"name must be letters, digits, '.', '_' and '-', not '{self.name}'")
         if self.name in RESERVED:
-            raise ValueError(f"name: results/{self.name} is not for a study; take another name than {', '.join(RESERVED)}")
+            raise ValueError(f"name: results/{self.name} is not for a study; choose none of {', '.join(RESERVED)}")
         if self.baseline not in VARIANTS:
             raise ValueError(f"baseline: there is no variant '{self.baseline}'; allowed: {', '.join(VARIANTS)}")
         for where, part in [("", self), *((f"tasks.{name}.", section) for name, section in self.sections().items())]:
@@ -220,7 +207,7 @@ class StudyConfig(Section):
     @cached_property
     def cells(self) -> dict[str, list[Cell]]:
         """The settings of each task. Raises ConfigError where a grid value is not allowed."""
-        return {name: list(_cells(name, section)) for name, section in self.sections().items()}
+        return {name: list(cells_of(name, section)) for name, section in self.sections().items()}
 
     def runs(self) -> list[RunConfig]:
         """Every run of the study, in a fixed order. Raises ConfigError where a variant does not fit a model."""
@@ -287,106 +274,8 @@ class StudyConfig(Section):
                 for run in runs
             ],
             "settings": [
-                {"task": name, "protocol": section.protocol or self.protocol, **_resolved(name, cell)}
+                {"task": name, "protocol": section.protocol or self.protocol, **record_of(name, cell)}
                 for name, section in self.sections().items()
                 for cell in self.cells[name]
             ],
         }
-
-
-def _with_defaults(name: str, section: Any, protocol: Any) -> Any:
-    """A raw task section on top of the task's published settings and its protocol."""
-    if name not in TASKS or not isinstance(section, dict):
-        return section
-    definition = TASKS[name]
-    chosen = section.get("protocol") or protocol
-    overlay = definition.protocols.get(chosen, {}) if isinstance(chosen, str) else {}
-    filled = dict(section)
-    for part in SECTIONS:
-        given = section.get(part, {})
-        if not isinstance(given, dict):
-            continue
-        base = {**definition.defaults.get(part, {}), **overlay.get(part, {})}
-        if part == "training" and given.keys() & {"steps", "epochs"}:
-            base = {key: value for key, value in base.items() if key not in ("steps", "epochs")}
-        filled[part] = {**base, **given}
-    return filled
-
-
-def _resolved(name: str, cell: Cell) -> dict[str, Any]:
-    """A setting's name and sections, and the published values of the keys in which it departs from them."""
-    sections = {part: getattr(cell, part).model_dump(mode="json") for part in SECTIONS}
-    published = _with_defaults(name, {}, "published")
-    departures: dict[str, Any] = {}
-    for part in SECTIONS:
-        values = type(getattr(cell, part)).model_validate(published[part]).model_dump(mode="json")
-        departures |= {f"{part}.{key}": value for key, value in values.items() if value != sections[part][key]}
-    return {"setting": cell.setting, **sections, "departures": departures}
-
-
-def _cells(name: str, section: Any) -> Iterator[Cell]:
-    for key in section.nuisance:
-        if key not in section.grid:
-            raise ConfigError(
-                f"tasks.{name}.nuisance: '{key}' is not in the grid; allowed: {', '.join(section.grid) or 'none'}"
-            )
-    keys, names = sorted(section.grid), set()
-    for label, fixed in (section.settings or {None: {}}).items():
-        if label is not None and not NAME.fullmatch(label):
-            raise ConfigError(f"tasks.{name}.settings: a name is letters, digits, '.', '_' and '-', not '{label}'")
-        if both := fixed.keys() & section.grid.keys():
-            raise ConfigError(f"tasks.{name}.settings.{label}: '{min(both)}' is in the grid too; give it in one place")
-        for values in itertools.product(*(section.grid[key] for key in keys)):
-            given = {**fixed, **dict(zip(keys, values, strict=True))}
-            sections = _resolve(name, section, given)
-            overrides = {key: _value(sections, key) for key in given}
-            parts = [] if label is None else [label]
-            parts += [f"{key.split('.')[-1]}{_short(overrides[key])}" for key in keys]
-            cell = Cell("-".join(parts) or "default", overrides, *sections)
-            if cell.setting in names:
-                raise ConfigError(
-                    f"tasks.{name}.grid: two settings are called '{cell.setting}'; is a value listed twice?"
-                )
-            names.add(cell.setting)
-            try:
-                TASKS[name].shape(cell.data, None)
-            except ValueError as error:
-                raise ConfigError(f"tasks.{name} (setting {cell.setting}): {error}") from None
-            yield cell
-
-
-def _value(sections: tuple[Section, ...], key: str) -> Scalar:
-    """The typed value of a dotted key: 0.001 where a file says 1e-3."""
-    part, _, field = key.partition(".")
-    value: Scalar = getattr(sections[SECTIONS.index(part)], field)
-    return value
-
-
-def _short(value: Scalar) -> str:
-    """A value as a part of a folder's name."""
-    if isinstance(value, float) and float(f"{value:g}") == value:
-        value = f"{value:g}"
-    return re.sub(r"[^A-Za-z0-9._]", "_", str(value))
-
-
-def _resolve(name: str, section: Any, overrides: Mapping[str, Scalar]) -> tuple[Section, ModelConfig, TrainingConfig]:
-    """The typed sections of a task with dotted keys replaced."""
-    changed: dict[str, dict[str, Any]] = {}
-    for key, value in overrides.items():
-        part, _, field = key.partition(".")
-        if part not in SECTIONS or field not in type(getattr(section, part)).model_fields:
-            known = [f"{s}.{f}" for s in SECTIONS for f in type(getattr(section, s)).model_fields]
-            raise ConfigError(f"tasks.{name}.grid: there is no key '{key}'; allowed: {', '.join(known)}")
-        changed.setdefault(part, {})[field] = value
-        if part == "training" and field in ("steps", "epochs"):
-            changed[part][{"steps": "epochs", "epochs": "steps"}[field]] = None
-    resolved: list[Any] = []
-    for part in SECTIONS:
-        original = getattr(section, part)
-        try:
-            fields = {field: getattr(original, field) for field in type(original).model_fields} | changed.get(part, {})
-            resolved.append(type(original).model_validate(fields))
-        except ValidationError as error:
-            raise ConfigError(f"tasks.{name}.grid: {describe_errors(error, type(original), part)}") from None
-    data, model, training = resolved
-    return data, model, training

@@ -5,6 +5,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+CONFIGURATION = ("config", "loading", "sections", "tasks", "variants")
+"""Modules that only lead to a resolved run and its variant's definition, which a training is given: they change no
+result by themselves."""
 
 
 def source_files(*modules: str, without: Collection[str] = ()) -> list[Path]:

@@ -20,8 +20,8 @@ from kvformer.models.blocks import DecoderCache
 from kvformer.models.build import build_model
 from kvformer.models.gpt import GPT
 from kvformer.models.seq2seq import Seq2Seq
+from kvformer.moses import BEGIN, END
 from kvformer.tasks.base import Shape
-from kvformer.tasks.translation import BEGIN, END
 from kvformer.training.optimizers import make_optimizer
 from kvformer.variants import VARIANTS
 

@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from kvformer.config import SECTIONS, RunConfig, StudyConfig
+from kvformer.config import RunConfig, StudyConfig
 from kvformer.data.datasets import find_dataset
 from kvformer.errors import ConfigError, DataError
+from kvformer.settings import SECTIONS
 from kvformer.tasks import TASKS
 from kvformer.validation import describe_errors
 from kvformer.variants import VARIANTS

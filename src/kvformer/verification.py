@@ -98,13 +98,14 @@ class Reference:
         return config
 
     def verify(self, run: Mapping[str, Any], data: Path, user_folder: Path, device: str | None = None) -> Verdict:
-        """Train a run anew (on the original's kind of device, unless one is named) and judge it."""
+        """Train a run anew (on the original's kind of device, unless one is named, compiled as it was) and judge it."""
         config = self.configuration(run)
         for dataset in config.datasets:
             prepare(dataset, data / dataset, user_folder)
-        device = device or self.provenance.get(run["path"], {}).get("device", "cpu")
+        original = self.provenance.get(run["path"], {})
+        device = device or original.get("device", "cpu")
         with TemporaryDirectory(prefix="kvformer-verify-") as folder:
-            if trouble := train_anew(config, Path(folder), data, device):
+            if trouble := train_anew(config, Path(folder), data, device, original.get("compile")):
                 return Verdict(_name(run), "FAILED", trouble)
             return self.judge(run, Path(folder))
 
@@ -167,10 +168,14 @@ def _name(run: Mapping[str, Any]) -> str:
     return f"{run['task']}/{run['setting']}/{run['variant']}/seed{run['seed']}"
 
 
-def train_anew(config: RunConfig, out: Path, data: Path, device: str) -> str:
-    """Train a run into `out` in a process of its own, as the workflow does; returns its last words if it failed."""
+def train_anew(config: RunConfig, out: Path, data: Path, device: str, compiler_mode: str | None = None) -> str:
+    """Train a run into `out` in a process of its own, as the workflow does; returns its last words if it failed.
+
+    compiler_mode: compile training steps by torch.compile with this mode.
+    """
     command = [sys.executable, "-m", "kvformer", "train", "--run", config.to_json(), "--out", str(out)]
     command += ["--data", str(data), "--device", device]
+    command += ["--compile", compiler_mode] if compiler_mode else []
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode == 0:
         return ""

@@ -12,8 +12,8 @@ from kvformer.config import RunConfig
 from kvformer.efficiency import random_inputs
 from kvformer.loading import load_study
 from kvformer.models.build import build_model
+from kvformer.moses import PADDING
 from kvformer.tasks.base import Shape
-from kvformer.tasks.translation import PADDING
 from kvformer.training.divergence import smoothed_divergence
 
 SMALL: dict[str, dict[str, Any]] = {

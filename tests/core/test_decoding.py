@@ -11,8 +11,8 @@ from torch import Tensor
 
 from kvformer.models.decoding import generate, translate
 from kvformer.models.seq2seq import Seq2Seq
+from kvformer.moses import BEGIN, END, PADDING
 from kvformer.tasks.base import Shape
-from kvformer.tasks.translation import BEGIN, END, PADDING
 from kvformer.variants import VARIANTS
 
 SMALL = Shape(length=4, inputs=7, outputs=6, target_inputs=6)

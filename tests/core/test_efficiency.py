@@ -1,8 +1,11 @@
 """Costs: formula, PyTorch's counter and a running decoder agree for every variant; measured times are there."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from kvformer.cli import main
 from kvformer.config import RunConfig
 from kvformer.efficiency import Subject, measure
 from kvformer.errors import ConfigError
@@ -65,3 +68,27 @@ def test_a_row_a_variant_with_times_in_order_and_memory_above_the_weights() -> N
         assert row["peak_bytes"] > 4 * 4 * row["parameters"]
     assert rows[1]["step_ratio"] == 1.0 != rows[0]["step_ratio"]
     assert rows[0]["cache_bytes_per_token"] == 2 * rows[2]["cache_bytes_per_token"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--rounds", "0"], "--rounds: must be at least 2, not 0"),
+        (["--rounds", "1"], "--rounds: must be at least 2, not 1"),
+        (["--task", "revers"], "--task: there is no task 'revers' to measure; allowed: reverse, tiny_imagenet"),
+        (["--setting", "dim3"], "--setting: there is no setting 'dim3' to measure; allowed: dim16, dim32, default"),
+        (["--task", "reverse", "--setting", "default"], "'default' to measure; allowed: dim16, dim32"),
+        (["--task", "tiny_imagenet"], "tiny_imagenet (setting default): data.patch must divide the images"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_clear_line(
+    options: list[str], words: str, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, out = tmp_path / "study.yaml", tmp_path / "profile.csv"
+    study.write_text(
+        "tasks: {reverse: {grid: {model.dim: [16, 32]}}, tiny_imagenet: {data: {patch: 7, image_size: null}}}"
+    )
+    assert main(["profile", "--config", str(study), "--data", str(prepared), "--out", str(out), *options]) == 2
+    output = capsys.readouterr()
+    assert words in output.err and output.err.count("\n") == 1 and output.out == ""
+    assert not out.exists()

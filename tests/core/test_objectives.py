@@ -9,7 +9,7 @@ from runs import tiny_run
 
 from kvformer.data.manifest import load_manifest
 from kvformer.models.build import build_model
-from kvformer.tasks.translation import PADDING
+from kvformer.moses import PADDING
 from kvformer.training.batches import Batches
 from kvformer.training.objectives import OBJECTIVES
 

@@ -10,10 +10,10 @@ from runs import tiny_run
 
 from kvformer.data.manifest import load_manifest
 from kvformer.errors import DataError
+from kvformer.moses import BEGIN, END, PADDING, UNKNOWN
 from kvformer.tasks import TASKS
 from kvformer.tasks.anomaly import AnomalyData, draw_sets
 from kvformer.tasks.base import TaskData
-from kvformer.tasks.translation import BEGIN, END, PADDING, UNKNOWN
 from kvformer.training.batches import Batches
 
 

@@ -12,16 +12,14 @@ import pytest
 from kvformer.data.manifest import Manifest
 from kvformer.data.parallel import (
     MULTI30K,
-    SPECIALS,
     auf_deutsch_pairs,
     build_pairs,
     build_parallel,
-    detokenise,
     ding_pairs,
-    tokenise,
 )
 from kvformer.data.raw import RawFiles
 from kvformer.errors import DataError
+from kvformer.moses import SPECIALS, detokenise, tokenise
 
 Raw, Build = Callable[[Path], RawFiles], Callable[..., Manifest]
 NAMES = {"train": "train", "validation": "val", "test": "test"}

@@ -3,9 +3,7 @@
 import subprocess
 import sys
 
-from kvformer.dependencies import PACKAGE, source_files
-
-CONFIGURATION = ("config", "loading", "sections", "tasks", "variants")
+from kvformer.dependencies import CONFIGURATION, PACKAGE, source_files
 
 
 def _names(*modules, without=()):
@@ -29,7 +27,13 @@ def test_training_does_not_depend_on_what_comes_before_or_after_it():
     names = _names("training.run", "tasks.synthetic", without=CONFIGURATION)
     assert {"attention.py", "training/loop.py", "models/blocks.py", "tasks/synthetic.py", "tasks/base.py"} <= names
     assert not [name for name in names if name.startswith(("reporting", "tracking", "cli", "data/sources"))]
-    assert not names & {"config.py", "variants.py", "tasks/vision.py"}
+    assert not names & {"config.py", "variants.py", "tasks/vision.py", "tasks/translation.py"}
+
+
+def test_training_depends_on_prepared_data_by_their_manifest_alone():
+    tasks = [f"tasks.{path.stem}" for path in (PACKAGE / "tasks").glob("[!_]*.py")]
+    names = _names("training.run", *tasks, without=CONFIGURATION)
+    assert {name for name in names if name.startswith("data/")} == {"data/__init__.py", "data/manifest.py"}
 
 
 def test_imports_inside_functions_count(tmp_path, monkeypatch):

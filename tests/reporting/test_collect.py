@@ -61,6 +61,19 @@ def test_failed_and_missing_runs_have_one_empty_row(collected: Path) -> None:
         assert rows.primary.all() and rows.value.isna().all() and rows.metric.item() == "test/accuracy"
 
 
+def test_a_lost_run_has_the_protocol_of_its_setting(small: Path) -> None:
+    study = read_json(small / "study.json")
+    for entry in study["settings"]:
+        entry["protocol"] = "corrected" if entry["task"] == "reverse" else entry["protocol"]
+    write_json(small / "study.json", study)
+    for task in ("reverse", "mnist"):
+        shutil.rmtree(small / f"runs/{task}/default/kv/seed1")
+    collect(small)
+    runs = pd.read_csv(small / "runs.csv")
+    missing = runs[runs.status == "missing"].set_index("task")["protocol"]
+    assert missing.to_dict() == {"reverse": "corrected", "mnist": "published"}
+
+
 def test_diverged_run_keeps_its_metrics_and_shows_its_empty_primary(collected: Path) -> None:
     runs = pd.read_csv(collected / "runs.csv", keep_default_na=False, dtype=str)
     rows = runs[(runs[KEYS] == [str(part) for part in DIVERGED]).all(axis=1)].set_index("metric")

@@ -1,6 +1,7 @@
 """The committed copy of a study: complete, without run folders, and enough to train its runs anew and compare."""
 
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def quick(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Training again is a copy of the trained run's folder, which a test may change; returns that folder."""
     folder = trained / "runs/copy/default/qkv/seed0"
 
-    def train_anew(config: Any, out: Path, data: Path, device: str) -> str:
+    def train_anew(config: Any, out: Path, data: Path, device: str, compiler_mode: str | None) -> str:
         shutil.copytree(folder, out, dirs_exist_ok=True)
         return ""
 
@@ -129,6 +130,23 @@ def test_another_platform_may_differ_a_little(
     assert verdict.word == word and "torch 1.0, here" in verdict.reason and "allowed ±0.01" in verdict.reason
 
 
+@pytest.mark.parametrize("mode", ["reduce-overhead", None])
+def test_a_run_is_compiled_as_the_original_was(copy: Path, monkeypatch: pytest.MonkeyPatch, mode: str | None) -> None:
+    record = read_json(copy / "provenance.json")
+    record["records"][0]["compile"] = mode
+    write_json(copy / "provenance.json", record)
+    commands = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 1, stderr="no compiler")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    reference = Reference(copy)
+    assert reference.verify(reference.sample(1, 0)[0], copy, copy).reason == "no compiler"
+    assert commands[0][-2:] == (["--compile", mode] if mode else ["--device", "cpu"])
+
+
 def test_other_data_failed_trainings_and_other_versions_are_told(
     copy: Path, quick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +165,11 @@ def test_other_data_failed_trainings_and_other_versions_are_told(
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [(["--sample", "0"], "--sample: must be at least 1"), (["--task", "sort"], "no run that came")],
+    [
+        (["--sample", "0"], "--sample: must be at least 1"),
+        (["--seed", "-1"], "--seed: must be at least 0, not -1"),
+        (["--task", "sort"], "no run that came"),
+    ],
 )
 def test_bad_options_get_one_line(
     copy: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str]

@@ -295,6 +295,31 @@ def test_pareto_adds_the_costs_of_the_profile(collected: Path, tmp_path: Path) -
     assert [ax.get_xlabel() for ax in figures["vision"].axes] == ["Parameters", "MACs"]
     points = [line.get_xdata()[0] for line in figures["vision"].axes[1].get_lines() if line.get_marker() in "os^"]
     assert points == [100, 101, 102]
+    (tmp_path / "profile.csv").write_text("task,variant,macs\n")
+    assert len(pareto.load_costs(FigureData(tmp_path)))
+    for text, words in (("", "not readable as CSV"), ("task,macs\nmnist,many\n", "column macs must hold numbers")):
+        (tmp_path / "profile.csv").write_text(text)
+        with pytest.raises(KvformerError, match=rf"profile\.csv: {words}"):
+            pareto.load_costs(FigureData(tmp_path))
+
+
+@pytest.mark.parametrize("damage", ["empty", "torn", "an array less", "one array"])
+def test_damaged_attention_maps_are_one_clear_line(collected: Path, tmp_path: Path, damage: str) -> None:
+    for name in ("study.json", "runs.csv", "curves.csv.gz"):
+        shutil.copy(collected / name, tmp_path)
+    path = tmp_path / "runs/reverse/default/kv/seed0/attention.npz"
+    path.parent.mkdir(parents=True)
+    content = (collected / path.relative_to(tmp_path)).read_bytes()
+    with path.open("wb") as stream:
+        if damage == "an array less":
+            np.savez(stream, inputs=np.zeros(3), logits=np.zeros(3))
+        elif damage == "one array":
+            np.save(stream, np.zeros(3))
+        else:
+            stream.write(content[: len(content) // 2] if damage == "torn" else b"")
+    data = FigureData(tmp_path)
+    with pytest.raises(KvformerError, match=r"seed0/attention\.npz: not an archive of the arrays inputs, logits"):
+        data.attention(data.tasks["reverse"])
 
 
 @pytest.fixture

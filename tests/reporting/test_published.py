@@ -152,9 +152,17 @@ def test_only_tasks_variants_and_metrics_of_the_study_appear(
     assert (found["compare_with"] != "").all()
 
 
-@pytest.mark.parametrize(("text", "words"), [("study,mean\nx,1\n", "lacks the columns"), (None, "must hold numbers")])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "published.csv: not readable as CSV"),
+        ("study,mean\nx,1\ny,2,3\n", "published.csv: not readable as CSV"),
+        ("study,mean\nx,1\n", "lacks the columns"),
+        (None, "must hold numbers"),
+    ],
+)
 def test_a_malformed_table_is_one_clear_line(tmp_path: Path, text: str | None, words: str) -> None:
     path = tmp_path / "published.csv"
-    path.write_text(text or FILE.read_text().replace("0.6978", "about 0.7"))
+    path.write_text(text if text is not None else FILE.read_text().replace("0.6978", "about 0.7"))
     with pytest.raises(KvformerError, match=words):
         load_published(path)

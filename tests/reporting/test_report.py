@@ -19,7 +19,7 @@ from kvformer.files import read_json, sha256_bytes, write_json
 from kvformer.reporting.collect import collect
 from kvformer.reporting.figures import KINDS
 from kvformer.reporting.figures.data import FigureData
-from kvformer.reporting.provenance import locked_versions
+from kvformer.reporting.provenance import facts, locked_versions
 from kvformer.reporting.report import write_report
 from kvformer.reporting.style import figure_style, save
 from kvformer.reporting.verdicts import verdicts
@@ -195,6 +195,11 @@ def test_dirty_commits_and_several_versions_are_shown(collected: Path, tmp_path:
     assert f"{COMMIT} (140 runs); {COMMIT} with uncommitted changes (1 run)" in text
     assert "torch 2.13.0, 2.14.1, 2.14.1+cpu 2.14.1 drift" in text and "numpy 2.3.0 2.3 drift" not in text
     assert "1 of 141 runs were interrupted and went on" in text
+
+
+def test_a_compiler_is_a_fact_only_of_runs_that_had_one() -> None:
+    assert "Compiler" not in facts([{"compile": None}, {}])
+    assert facts([{"compile": "default"}, {"compile": None}])["Compiler"] == "default"
 
 
 def test_lock_lines_are_read_as_pip_reads_them(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from kvformer.errors import KvformerError
 from kvformer.files import read_json, write_json
 from kvformer.reporting import columns, latex, render
 from kvformer.reporting.collect import collect
+from kvformer.reporting.efficiency_table import load_profile
 from kvformer.reporting.render import Table
 from kvformer.reporting.tables import study_tables, write_tables
 
@@ -157,9 +158,21 @@ def test_efficiency_takes_the_profile_where_there_is_one(written: Path, tmp_path
     assert list(rows.loc[("reverse", "default", "kv"), ["macs", "step seconds"]]) == ["786000", "0.00852"]
     assert rows.loc[("copy", "dim64", "qkv"), "macs"] == ""
     assert float(rows.loc[("reverse", "default", "kv"), "ratio"]) == pytest.approx(1.07, abs=0.05)
-    (tmp_path / "profile.csv").write_text("macs\n3\n")
-    with pytest.raises(KvformerError, match=r"profile\.csv"):
-        write_tables(tmp_path, PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not readable as CSV"),
+        ("task,macs\nreverse,1\ncopy,2,3\n", "not readable as CSV"),
+        ("macs\n3\n", "has none of the columns task, setting, variant"),
+        ("task,macs\nreverse,1\nreverse,2\n", "two rows for the same task"),
+    ],
+)
+def test_a_damaged_profile_is_one_clear_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "profile.csv").write_text(text)
+    with pytest.raises(KvformerError, match=rf"profile\.csv: {words}"):
+        load_profile(tmp_path / "profile.csv")
 
 
 def test_a_study_without_any_finished_run_still_has_its_tables(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,10 @@ def write_report(study: Path, text: str = "first") -> None:
     write_text(study / "report.html", f"<html>{text}</html>")
     write_text(study / "tables" / "synthetic.csv", text)
     write_text(study / "figures" / "loss.svg", f"<svg>{text}</svg>")
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -4,7 +4,6 @@ import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_runs import EPOCH, FINAL_POINTS, FakeRun, curve_points, write_report, write_study
+from fake_runs import EPOCH, FINAL_POINTS, FakeRun, curve_points, free_port, write_report, write_study
 
 from kvformer import tracking
 from kvformer.errors import KvformerError
@@ -23,12 +22,6 @@ from kvformer.errors import KvformerError
 Export = Callable[..., dict[str, dict[str, Any]]]
 POINTS = [*curve_points(60), {"step": 900, "key": "train/loss", "value": "nan", "time": EPOCH}]
 POINTS += [{"step": 901, "key": "train/loss", "value": "-inf", "time": EPOCH}]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class TrackingServer:

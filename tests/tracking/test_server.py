@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from fake_runs import FINAL_POINTS, FakeRun, curve_points, write_report, write_study
+from fake_runs import FINAL_POINTS, FakeRun, curve_points, free_port, write_report, write_study
 
 from kvformer import tracking
 from kvformer.errors import KvformerError
@@ -25,12 +25,6 @@ from kvformer import tracking
 tracking.serve(Path(sys.argv[1]), int(sys.argv[2]), interval=0.5)
 """
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:

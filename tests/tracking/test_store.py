@@ -1,5 +1,6 @@
 """Stores that cannot be used: one clear line, no secrets, nothing lost."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,6 +47,23 @@ def test_torch_is_not_imported_by_an_ingestion(finished: Path) -> None:
 def test_an_address_that_mlflow_does_not_support_is_refused(finished: Path, uri: str) -> None:
     with pytest.raises(ConfigError, match=r"not supported, must begin with one of http://, https://, sqlite://"):
         tracking.track([finished], uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://host:abc", "http://host:abc"),
+        ("http://host:99999", "http://host:99999"),
+        ("http://[bad", "http://[bad"),
+        (f"http://user:{SECRET}/@host", "http://***"),
+        (f"postgresql://user:{SECRET}@[bad/mlflow", "postgresql://***"),
+        (f"http://host:abc?token={SECRET}", "http://***"),
+    ],
+)
+def test_what_is_no_address_is_refused_without_secrets(finished: Path, uri: str, shown: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"URI '{shown}' is no address, must be like http://")) as refused:
+        tracking.track([finished], uri)
+    assert SECRET not in str(refused.value)
 
 
 @pytest.mark.parametrize(

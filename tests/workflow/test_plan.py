@@ -1,5 +1,7 @@
 """What Snakemake plans from nothing, and what it says when it cannot."""
 
+import re
+
 import pytest
 
 STUDY = {
@@ -25,6 +27,24 @@ def test_the_default_study_is_planned_in_full(project):
 
 def test_a_given_file_replaces_the_default_one(project):
     assert project.plan(*project.study(STUDY))["train"] == 2
+
+
+def test_tables_and_report_depend_on_all_files_that_they_read(project):
+    def files():
+        graph = project.snakemake("--filegraph", *project.study(STUDY))
+        assert graph.returncode == 0, graph.stdout
+        rules = (block.partition("<") for block in graph.stdout.split('<font point-size="18">')[1:])
+        return {rule: set(re.findall(r'"monospace">(.+?)</font>', table)) for rule, _, table in rules}
+
+    lock = project.folder / "requirements.lock"
+    lock.touch()
+    found = files()
+    assert "config/published.csv" in found["tables"]
+    assert {"src/kvformer/reporting/templates/report.html.j2", "requirements.lock"} <= found["report"]
+    lock.unlink()
+    (project.folder / "config" / "published.csv").unlink()
+    found = files()
+    assert not {"config/published.csv", "requirements.lock"} & (found["tables"] | found["report"])
 
 
 def test_the_profile_is_found_by_itself(project):

@@ -7,7 +7,6 @@ rule study:
     log:
         f"{STUDY_FOLDER}/logs/study.log",
     priority: 100
-    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -20,11 +20,12 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])),
 )
 
-from kvformer.dependencies import source_files
+from kvformer.dependencies import CONFIGURATION, source_files
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
 from kvformer.loading import load_study
 from kvformer.planning import leave_out_missing
+from kvformer.reporting.provenance import find_lock
 from kvformer.tasks import TASKS
 from kvformer.variants import VARIANTS
 
@@ -59,6 +60,9 @@ TRACKED = f"{RESULTS}/mlflow/{STUDY.name}.tracked"
 RUN_PATH = "runs/{task}/{setting}/{variant}/seed{seed}"
 ENVIRONMENT = "../envs/kvformer.yaml"
 PROFILE = [f"{STUDY_FOLDER}/profile.csv"] if STUDY.profile else []
+PUBLISHED = [path for path in ["config/published.csv"] if Path(path).is_file()]
+TEMPLATE = os.path.relpath(SOURCE / "kvformer" / "reporting" / "templates" / "report.html.j2")
+LOCK = [os.path.relpath(path) for path in [find_lock(Path(STUDY_FOLDER))] if path]
 
 # The plan of thousands of jobs is millions of objects that stay: looking through them for garbage took a fifth of planning.
 gc.set_threshold(200_000)
@@ -75,9 +79,6 @@ os.environ.update(
     KVFORMER_SKIPPED=canonical_json(SKIPPED),
     KVFORMER_TRACKING_URI=STUDY.execution.tracking_uri or "",
 )
-
-# Training takes a resolved run and its variant's definition from `params`: what only leads to them changes no result by itself.
-CONFIGURATION = ("config", "loading", "sections", "tasks", "variants")
 
 
 def alternatives(values):

@@ -4,6 +4,7 @@ rule tables:
         runs=f"{STUDY_FOLDER}/runs.csv",
         code=package_code("reporting.tables"),
         profile=PROFILE,
+        published=PUBLISHED,
     output:
         tables=report(
             directory(f"{STUDY_FOLDER}/tables"),
@@ -62,6 +63,8 @@ rule report:
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
         code=package_code("reporting.report"),
+        template=TEMPLATE,
+        lock=LOCK,
     output:
         report=report(
             f"{STUDY_FOLDER}/report.html",

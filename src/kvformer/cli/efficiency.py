@@ -6,8 +6,12 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kvformer.cli.options import Commands
+
+if TYPE_CHECKING:
+    from kvformer.config import RunConfig, StudyConfig
 
 FIELDS = (
     "task", "setting", "variant", "parameters", "attention_parameters", "macs", "macs_counted", "cache_bytes_per_token",
@@ -31,7 +35,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--setting", help="only this setting")
     parser.add_argument("--data", type=Path, default=Path("results/data"), help="folder of prepared data")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="device (default auto)")
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds, at least 2 (default 7)")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     parser.set_defaults(handler=profile)
 
@@ -40,28 +44,45 @@ def profile(options: argparse.Namespace) -> None:
     """Measure each setting and write one table."""
     from itertools import groupby
 
-    from kvformer.config import RunConfig
     from kvformer.data.manifest import load_manifest
     from kvformer.efficiency import measure
+    from kvformer.errors import ConfigError, DataError
     from kvformer.files import write_text
     from kvformer.loading import load_study
     from kvformer.training.run import choose_device
 
+    if options.rounds < 2:
+        raise ConfigError(f"--rounds: must be at least 2, not {options.rounds}")
     held = os.environ.get("KVFORMER_STUDY")
     source = options.config or (json.loads(held) if held else Path("config/config.yaml"))
     chosen: dict[tuple[str, str, str], RunConfig] = {}
     study = load_study(source)
-    for run in study.runs():
-        if options.task in (None, run.task) and options.setting in (None, run.setting):
-            chosen.setdefault((run.task, run.setting, run.variant), run)
+    for run in _runs(study, options):
+        chosen.setdefault((run.task, run.setting, run.variant), run)
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, FIELDS, lineterminator="\n")
     writer.writeheader()
     for (task, setting), group in groupby(chosen.values(), key=lambda run: (run.task, run.setting)):
         runs = list(group)
         manifests = {name: load_manifest(options.data / name) for name in runs[0].datasets}
-        shape = runs[0].definition.shape(runs[0].data, manifests)
+        try:
+            shape = runs[0].definition.shape(runs[0].data, manifests)
+        except ValueError as error:
+            raise DataError(f"{task} (setting {setting}): {error}") from None
         print(f"{task} {setting}: {', '.join(run.variant for run in runs)}", flush=True)
         writer.writerows(measure(runs, shape, choose_device(options.device), options.rounds, study.baseline))
     write_text(options.out, buffer.getvalue())
     print(f"{len(chosen)} rows -> {options.out}")
+
+
+def _runs(study: "StudyConfig", options: argparse.Namespace) -> "list[RunConfig]":
+    """The runs of the task and setting that are asked for. Raises ConfigError where there is none."""
+    from kvformer.errors import ConfigError
+
+    runs = study.runs()
+    for kind in ("task", "setting"):
+        name, known = getattr(options, kind), dict.fromkeys(getattr(run, kind) for run in runs)
+        if name is not None and name not in known:
+            raise ConfigError(f"--{kind}: there is no {kind} '{name}' to measure; allowed: {', '.join(known)}")
+        runs = [run for run in runs if name in (None, getattr(run, kind))]
+    return runs

@@ -16,7 +16,6 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--write", action="store_true", help="write the files (default: check that they are up to date)"
     )
-    parser.add_argument("--check", action="store_true", help="check that the files are up to date")
     parser.add_argument("--root", type=Path, default=Path(), help="the project's folder")
     parser.set_defaults(handler=schema)
     parser = commands.add_parser("plan", help="validate a study and list its runs")

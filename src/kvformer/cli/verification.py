@@ -37,6 +37,8 @@ def verify(options: argparse.Namespace) -> int:
 
     if options.sample < 1:
         raise ConfigError(f"--sample: must be at least 1, not {options.sample}")
+    if options.seed is not None and options.seed < 0:
+        raise ConfigError(f"--seed: must be at least 0, not {options.seed}")
     reference = Reference(options.results)
     seed = randbelow(10**6) if options.seed is None else options.seed
     runs = reference.sample(options.sample, seed, options.task or [])

@@ -1,11 +1,5 @@
-"""Parallel text for translation: aligned sentences, tokenised and numbered.
+"""Parallel text for translation: aligned sentences, tokenised and numbered."""
 
-Tokens are those of the Moses tokenizer (package sacremoses: rules, no model download), case kept as torchtext's spaCy
-pipeline keeps it. It departs from spaCy in English contractions ("don 't" instead of "do n't") and in hyphenated words
-("t-shirt" stays one token).
-"""
-
-import functools
 import json
 import re
 from collections import Counter
@@ -19,9 +13,8 @@ from kvformer.data.manifest import ManifestWriter
 from kvformer.data.raw import RawFiles, check_digest
 from kvformer.errors import DataError
 from kvformer.files import sha256_bytes
+from kvformer.moses import SPECIALS, UNKNOWN, tokenise
 
-UNKNOWN, PADDING, BEGIN, END = range(4)
-SPECIALS = ["<unk>", "<pad>", "<bos>", "<eos>"]
 SPLITS = ("train", "validation", "test")
 
 # SHA-256 of the decompressed files of Multi30k, task 1.
@@ -139,28 +132,6 @@ def save_parallel(texts: dict[str, dict[str, list[str]]], writer: ManifestWriter
         "specials": SPECIALS,
         "tokenizer": "Moses",
     }
-
-
-def tokenise(sentences: Iterable[str], language: str) -> Iterator[list[str]]:
-    """Split each sentence into Moses tokens, nothing escaped."""
-    from sacremoses import MosesTokenizer
-
-    tokenizer = MosesTokenizer(language)
-    for sentence in sentences:
-        yield tokenizer.tokenize(sentence, escape=False)
-
-
-def detokenise(tokens: list[str], language: str) -> str:
-    """Join Moses tokens to the text that sacrebleu should see."""
-    text: str = _detokenizer(language).detokenize(tokens, unescape=False)
-    return text
-
-
-@functools.lru_cache
-def _detokenizer(language: str) -> Any:
-    from sacremoses import MosesDetokenizer
-
-    return MosesDetokenizer(language)
 
 
 def ding_pairs(raw: RawFiles) -> Iterator[Pair]:

@@ -6,7 +6,7 @@ from torch import Tensor
 from kvformer.models.blocks import DecoderCache
 from kvformer.models.gpt import GPT
 from kvformer.models.seq2seq import Seq2Seq
-from kvformer.tasks.translation import BEGIN, END, PADDING
+from kvformer.moses import BEGIN, END, PADDING
 
 
 @torch.no_grad()

@@ -96,8 +96,8 @@ def _run_rows(
     """One row a metric; always one for the primary metric, empty where the run did not reach it."""
     row = {key: run[key] for key in ("task", "setting", "variant", "seed", "path")}
     task = study.tasks[run["task"]]
-    row |= {"family": task["family"], "protocol": study.content["protocol"], "status": status}
-    row |= {"config_hash": run["hash"], **facts}
+    protocol = study.configurations[run["task"], run["setting"]]["protocol"]
+    row |= {"family": task["family"], "protocol": protocol, "status": status, "config_hash": run["hash"], **facts}
     for metric, value in sorted({primary: "", **summary.get("metrics", {})}.items()):
         lower = (
             task["goal"] == "min" if quantity(metric) == quantity(primary) else metric.endswith(("loss", "perplexity"))

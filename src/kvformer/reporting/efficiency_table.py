@@ -24,7 +24,7 @@ def efficiency_table(runs: pd.DataFrame, study: Study, profile: Path) -> Table:
     """Medians per (task, setting, variant), and the columns of `profile` (keyed by some of these) beside them.
 
     Raises:
-        KvformerError: `profile` exists but has none of the columns task, setting, variant, or two rows of one key.
+        KvformerError: `profile` exists but is not what `load_profile` reads.
     """
     done = scores(runs)
     done = done[done["status"] == "finished"]
@@ -45,22 +45,37 @@ def efficiency_table(runs: pd.DataFrame, study: Study, profile: Path) -> Table:
     }
     table = pd.DataFrame(columns).reset_index()
     if profile.exists():
-        table = table.merge(_profile(profile), how="left", on=_profile_keys(profile)).fillna("")
+        costs = load_profile(profile)
+        keys = profile_keys(costs)
+        table = table.merge(_in_print(costs, keys), how="left", on=keys).fillna("")
     caption = CAPTION + PROFILED if "step ratio" in table else CAPTION
     return Table("efficiency", caption.format(baseline=study.baseline), table)
 
 
-def _profile_keys(path: Path) -> list[str]:
-    return [column for column in pd.read_csv(path, nrows=0).columns if column in CELL]
+def load_profile(path: Path) -> pd.DataFrame:
+    """Read `profile.csv`, keyed by some of task, setting and variant.
 
-
-def _profile(path: Path) -> pd.DataFrame:
-    keys = _profile_keys(path)
+    Raises:
+        KvformerError: it is not readable as CSV, has none of these columns, or two rows of one key.
+    """
+    try:
+        profile = pd.read_csv(path, dtype=dict.fromkeys(CELL, str))
+    except (OSError, ValueError) as error:
+        raise KvformerError(f"{path}: not readable as CSV ({error}); `kvformer profile` writes it anew") from None
+    keys = profile_keys(profile)
     if not keys:
         raise KvformerError(f"{path}: has none of the columns {', '.join(CELL)}")
-    profile = pd.read_csv(path, dtype=dict.fromkeys(keys, str))
     if profile.duplicated(keys).any():
         raise KvformerError(f"{path}: two rows for the same {', '.join(keys)}")
+    return profile
+
+
+def profile_keys(profile: pd.DataFrame) -> list[str]:
+    """Those of task, setting and variant that a profile is keyed by."""
+    return [column for column in profile.columns if column in CELL]
+
+
+def _in_print(profile: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     numbers = profile.drop(columns=keys)
     numbers = numbers[[column for column in numbers if column not in ("parameters", "attention_parameters")]]
     texts = numbers.map(lambda value: value if isinstance(value, str) else _measure(value))

@@ -24,6 +24,7 @@ FACTS = {
     "gpu": "GPU",
     "cuda": "CUDA",
     "device": "Device",
+    "compile": "Compiler",
     "precision": "Precision",
     "threads": "Threads a run",
 }

@@ -48,9 +48,12 @@ def load_published(path: Path) -> pd.DataFrame:
     where the grid is not known.
 
     Raises:
-        KvformerError: columns are lacking or a number is none.
+        KvformerError: the file is not readable as CSV, columns are lacking or a number is none.
     """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise KvformerError(f"{path}: not readable as CSV ({error})") from None
     lacking = [column for column in COLUMNS if column not in table.columns]
     if lacking:
         raise KvformerError(f"{path}: lacks the columns {', '.join(lacking)}")

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from kvformer.moses import BEGIN, END, PADDING, UNKNOWN
 from kvformer.sections import MOST, PositiveInt, Section
 from kvformer.tasks.base import Arrays, Overrides, Shape, TaskData, TaskDefinition, TaskRun
 
 if TYPE_CHECKING:
     from kvformer.data.manifest import Manifest
-
-UNKNOWN, PADDING, BEGIN, END = range(4)
-"""The first four symbols of every vocabulary."""
 
 
 class TranslationData(Section):

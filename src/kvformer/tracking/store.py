@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from kvformer.errors import ConfigError, KvformerError
 
@@ -38,14 +38,15 @@ class Store:
     """An MLflow tracking store: its address, the lock that keeps it to one writer, and where artifacts go.
 
     `uri` is the address to use, or None for MLFLOW_TRACKING_URI and failing that `<results>/mlflow/mlflow.db`.
-    Raises ConfigError for an address that MLflow does not support (any more).
+    Raises ConfigError for what is no address, and for an address that MLflow does not support (any more).
     """
 
     def __init__(self, results: Path, uri: str | None) -> None:
         folder = results.absolute() / "mlflow"
         self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or database_uri(results)
         self.shown = without_secrets(self.uri)
-        scheme = urlsplit(self.uri).scheme
+        self._parts = _split(self.uri)
+        scheme = self._parts.scheme
         dialect = scheme.partition("+")[0]
         if scheme not in SERVER_SCHEMES and dialect not in DATABASE_PORTS:
             allowed = ", ".join(f"{name}://" for name in (*SERVER_SCHEMES, *DATABASE_PORTS))
@@ -93,7 +94,7 @@ class Store:
         """The address to give to MLflow, after a look at what it would take minutes to give up on."""
         if self.database is not None:
             return self._database_address(self.database)
-        parts = urlsplit(self.uri)
+        parts = self._parts
         port = parts.port or DATABASE_PORTS.get(parts.scheme.partition("+")[0])
         if parts.scheme not in SERVER_SCHEMES and parts.hostname and port:
             socket.create_connection((parts.hostname, port), timeout=10).close()
@@ -135,8 +136,8 @@ class Store:
             raise KvformerError(message) from None  # the chain would print the address with its password
 
     def _censored(self, text: str) -> str:
-        parts = urlsplit(self.uri)
-        for secret in (self.uri, parts.query, parts.password, unquote(parts.password or "")):
+        password = self._parts.password
+        for secret in (self.uri, self._parts.query, password, unquote(password or "")):
             text = text.replace(secret, "***") if secret else text
         return text
 
@@ -187,6 +188,21 @@ def _prepare_connection(connection: Any, _record: Any) -> None:
 def _first_bytes(path: Path) -> bytes:
     with path.open("rb") as stream:
         return stream.read(len(SQLITE_HEADER))
+
+
+def _split(uri: str) -> SplitResult:
+    """The parts of an address. Raises ConfigError where it has none."""
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port  # read from the text only now
+    except ValueError:
+        # What is no address may hold its password anywhere, and the ValueError quotes some of it.
+        shown = re.sub("(?s)//.*", "//***", uri) if re.search("[@?]", uri) else uri
+        raise ConfigError(
+            f"MLflow tracking URI {shown!r} is no address, must be like http://host:5000; the port is a number up to "
+            "65535, and other characters than letters and digits in user and password are written as %XX"
+        ) from None
+    return parts
 
 
 def database_uri(results: Path) -> str:

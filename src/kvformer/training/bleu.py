@@ -1,6 +1,6 @@
 """BLEU as published, and as it should be compared: by sacrebleu on detokenised text."""
 
-from kvformer.data.parallel import detokenise, tokenise
+from kvformer.moses import BEGIN, END, SPECIALS, detokenise, tokenise
 
 
 def detokenised_bleu(words: list[list[str]], references: list[str], language: str) -> float:
@@ -18,7 +18,8 @@ def token_bleu(words: list[list[str]], references: list[str], language: str) -> 
     """
     import sacrebleu
 
-    expected = [" ".join(["<bos>", *tokens, "<eos>"]) for tokens in tokenise(references, language)]
+    begin, end = SPECIALS[BEGIN], SPECIALS[END]
+    expected = [" ".join([begin, *tokens, end]) for tokens in tokenise(references, language)]
     hypotheses = [" ".join(sentence) for sentence in words]
     score = sacrebleu.corpus_bleu(hypotheses, [expected], smooth_method="none", tokenize="none", force=True)
     return float(score.score)

@@ -40,8 +40,8 @@ def _first_examples(batches: Batches, objective: Objective, split: str, examples
 
 
 def attention_maps(model: nn.Module, objective: Objective, batches: Batches) -> dict[str, np.ndarray]:
-    """`inputs` (items, …), and `logits` and `weights` (items, layers, heads, N, N) of the first examples of the last
-    split.
+    """`inputs` (items, …), and `logits` and `weights` (items, layers, heads, N, N) of the first examples of the
+    reported split.
 
     Logits are those before the softmax, masks included (-inf). An encoder-decoder gives its encoder's maps.
     """

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from kvformer.tasks.translation import PADDING
+from kvformer.moses import PADDING
 
 
 def smoothed_divergence(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

@@ -274,5 +274,5 @@ class Trainer:
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """The model's parameters by name, on the CPU and contiguous, as they are saved."""
+    """The model's state dict, on the CPU and contiguous, as it is saved."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}

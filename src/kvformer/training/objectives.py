@@ -8,11 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kvformer.config import RunConfig
-from kvformer.data.parallel import detokenise
 from kvformer.models.decoding import translate
 from kvformer.models.seq2seq import Seq2Seq
+from kvformer.moses import BEGIN, END, PADDING, detokenise
 from kvformer.tasks.base import IGNORED, TaskData
-from kvformer.tasks.translation import BEGIN, END, PADDING
 from kvformer.training.batches import Batch
 from kvformer.training.divergence import smoothed_divergence
 

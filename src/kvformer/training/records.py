@@ -1,4 +1,4 @@
-"""Records of a run: metric points while it goes on, provenance, and the final files."""
+"""Records of a run: metric points while it goes on, and its provenance."""
 
 import json
 import math

@@ -76,6 +76,17 @@ def _is_one_of(frame: pd.DataFrame, runs: pd.DataFrame) -> bool | np.ndarray:
     return pd.MultiIndex.from_frame(frame[KEYS]).isin(pd.MultiIndex.from_frame(runs[KEYS])) if len(runs) else False
 
 
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as arrays:
+            return {name: arrays[name] for name in ("inputs", "logits", "weights")}
+    except Exception as error:  # whatever a damaged archive provokes
+        raise KvformerError(
+            f"{path}: not an archive of the arrays inputs, logits and weights ({error}); delete it, the workflow then "
+            "trains the run again"
+        ) from None
+
+
 class FigureData:
     """Everything that figures are drawn from. `results` is the folder results/<name> of a collected study."""
 
@@ -174,7 +185,11 @@ class FigureData:
         return "Not in the means: " + "; ".join(parts) + "." if parts else ""
 
     def attention(self, task: Task) -> Maps:
-        """Per variant, the arrays of attention.npz of its first finished run (by setting, then seed) that has them."""
+        """Per variant, the arrays of attention.npz of its first finished run (by setting, then seed) that has them.
+
+        Raises:
+            KvformerError: an attention.npz is damaged or lacks an array.
+        """
         finished = set(usable(self.expected)["path"])
         maps: Maps = {}
         for run in self.study.runs:
@@ -184,6 +199,5 @@ class FigureData:
                 continue
             path = self.results / run["path"] / "attention.npz"
             if path.exists():
-                with np.load(path) as arrays:
-                    maps[run["variant"]] = {name: arrays[name] for name in ("inputs", "logits", "weights")}
+                maps[run["variant"]] = _load_arrays(path)
         return {variant: maps[variant] for variant in self.variants if variant in maps}

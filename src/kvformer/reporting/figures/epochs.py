@@ -21,7 +21,7 @@ FAMILY = "language"
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
     """One figure for each language task with a recorded loss."""
     for task in data.families.get(FAMILY, []):
-        metrics = [metric for metric in _metrics(data, task) if not data.curve(task, metric).empty]
+        metrics = [metric for metric in _metrics(task) if not data.curve(task, metric).empty]
         if metrics:
             yield task.name, draw_task(data, task, metrics)
 
@@ -42,7 +42,7 @@ def draw_task(data: FigureData, task: Task, metrics: list[str]) -> Figure:
     return figure
 
 
-def _metrics(data: FigureData, task: Task) -> list[str]:
+def _metrics(task: Task) -> list[str]:
     judged = f"validation/{quantity(task.metric)}"
     third = judged if not judged.endswith("loss") else "validation/accuracy"
     return ["train/loss", "validation/loss", third]

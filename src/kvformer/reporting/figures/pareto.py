@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from kvformer.errors import KvformerError
+from kvformer.reporting.efficiency_table import CELL, load_profile, profile_keys
 from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.frames import usable
@@ -41,22 +43,26 @@ def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
 
 
 def load_costs(data: FigureData) -> pd.DataFrame:
-    """The costs of each (task, variant), averaged over the settings that it is judged by; NaN where unknown."""
-    cell = ["task", "setting", "variant"]
+    """The costs of each (task, variant), averaged over the settings that it is judged by; NaN where unknown.
+
+    Raises:
+        KvformerError: there is a profile.csv, but it is not what `load_profile` reads, or a cost in it is no number.
+    """
     done = usable(data.expected)
-    table = done.groupby(cell, sort=False)[["parameters"]].max().reset_index()
+    table = done.groupby(CELL, sort=False)[["parameters"]].max().reset_index()
     path = data.results / "profile.csv"
     if path.exists():
-        profile = pd.read_csv(path, dtype=dict.fromkeys(cell, str))
-        keys = [key for key in cell if key in profile]
-        if keys:
-            profile = profile[keys + [name for name in COSTS if name in profile and name not in table]]
-            table = table.merge(
-                profile.groupby(keys, sort=False).mean(numeric_only=True).reset_index(), how="left", on=keys
-            )
+        profile = load_profile(path)
+        keys, names = profile_keys(profile), [name for name in COSTS if name in profile and name not in table]
+        for name in names:
+            try:
+                profile[name] = profile[name].astype(float)
+            except ValueError as error:
+                raise KvformerError(f"{path}: column {name} must hold numbers ({error})") from None
+        table = table.merge(profile[keys + names], how="left", on=keys)
     counted = [
         setting in data.counted(data.tasks[task], variant)
-        for task, setting, variant in table[cell].itertuples(index=False, name=None)
+        for task, setting, variant in table[CELL].itertuples(index=False, name=None)
     ]
     return table[np.array(counted, dtype=bool)].groupby(["task", "variant"], sort=False).mean(numeric_only=True)
 
