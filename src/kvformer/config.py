@@ -238,7 +238,12 @@ class StudyConfig(Section):
         needed = (TASKS[name].datasets(cell.data) for name, cells in self.cells.items() for cell in cells)
         return sorted(set(itertools.chain.from_iterable(needed)))
 
-    def manifest(self) -> dict[str, Any]:
+    def _chance(self, task: str) -> float | None:
+        """The metric of a guess, where it is known and the same in all settings of a task."""
+        found = {TASKS[task].chance(cell.data) for cell in self.cells[task]}
+        return found.pop() if len(found) == 1 else None
+
+    def content(self) -> dict[str, Any]:
         """The study as data for reporting: the content of results/<name>/study.json."""
         runs = self.runs()
         used = dict.fromkeys([self.baseline, *(run.variant for run in runs)])
@@ -260,7 +265,7 @@ class StudyConfig(Section):
                     "family": TASKS[name].family,
                     "metric": TASKS[name].metric,
                     "goal": TASKS[name].goal,
-                    "chance": TASKS[name].chance,
+                    "chance": self._chance(name),
                     "nuisance": section.nuisance,
                 }
                 for name, section in self.sections().items()

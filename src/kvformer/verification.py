@@ -23,7 +23,7 @@ from kvformer.reporting.collect import curve_points
 from kvformer.reporting.figures.data import load_curves
 from kvformer.reporting.frames import KEYS, load_runs, scores, usable
 from kvformer.reporting.provenance import by_run
-from kvformer.reporting.study import Study, load_study
+from kvformer.reporting.study import Study, read_study
 
 PLATFORM = ("cpu", "gpu", "cuda", "device", "compile", "precision", "threads", "torch", "numpy")
 """Facts and packages of provenance.json that decide how sums are rounded."""
@@ -56,7 +56,7 @@ class Reference:
     """A study's collected files, as `kvformer export` leaves them."""
 
     def __init__(self, folder: Path) -> None:
-        self.study: Study = load_study(folder)
+        self.study: Study = read_study(folder)
         self.runs = load_runs(folder)
         self.curves = load_curves(folder)
         self.provenance = by_run(folder, self.study)

@@ -550,8 +550,8 @@ def test_every_key_is_described() -> None:
             assert field.description and field.description.endswith((".", ")")), name
 
 
-def test_the_manifest_of_a_study() -> None:
-    manifest = load_study(
+def test_the_content_of_study_json() -> None:
+    content = load_study(
         {
             "name": "s",
             "variants": ["kv_pos", "kv"],
@@ -560,17 +560,18 @@ def test_the_manifest_of_a_study() -> None:
             },
             "seeds": 2,
         }
-    ).manifest()
-    assert [variant["name"] for variant in manifest["variants"]] == ["kv", "kv_pos"], "in the order of the table"
-    assert manifest["tasks"][0]["nuisance"] == ["training.learning_rate"]
-    assert len(manifest["runs"]) == 8
-    assert [entry["setting"] for entry in manifest["settings"]] == ["learning_rate0.1", "learning_rate0.01"]
-    assert manifest["settings"][0]["departures"] == {"training.learning_rate": 0.001}
-    assert manifest["settings"][0]["training"]["learning_rate"] == 0.1
-    assert {tuple(sorted(run)) for run in manifest["runs"]} == {
+    ).content()
+    assert [variant["name"] for variant in content["variants"]] == ["kv", "kv_pos"], "in the order of the table"
+    assert content["tasks"][0]["nuisance"] == ["training.learning_rate"]
+    assert content["tasks"][0]["chance"] == 0.1
+    assert len(content["runs"]) == 8
+    assert [entry["setting"] for entry in content["settings"]] == ["learning_rate0.1", "learning_rate0.01"]
+    assert content["settings"][0]["departures"] == {"training.learning_rate": 0.001}
+    assert content["settings"][0]["training"]["learning_rate"] == 0.1
+    assert {tuple(sorted(run)) for run in content["runs"]} == {
         ("hash", "overrides", "path", "seed", "setting", "task", "variant")
     }
-    assert json.loads(json.dumps(manifest)) == manifest
+    assert json.loads(json.dumps(content)) == content
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)

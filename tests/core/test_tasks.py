@@ -14,6 +14,8 @@ from kvformer.moses import BEGIN, END, PADDING, UNKNOWN
 from kvformer.tasks import TASKS
 from kvformer.tasks.anomaly import AnomalyData, draw_sets
 from kvformer.tasks.base import TaskData
+from kvformer.tasks.synthetic import SyntheticData
+from kvformer.tasks.vision import VisionData
 from kvformer.training.batches import Batches
 
 
@@ -153,7 +155,13 @@ def test_sets_larger_than_a_class_are_refused(prepared: Path) -> None:
 
 
 def test_chance_is_what_guessing_gives() -> None:
-    for task in TASKS.values():
-        if task.metric == "accuracy" and task.chance is not None:
-            shape = task.shape(tiny_run(task.name).data if task.name != "anomaly" else AnomalyData(), None)
-            assert task.chance == pytest.approx(1 / shape.outputs), task.name
+    expected = [
+        ("sort", SyntheticData(), 0.1),
+        ("sort", SyntheticData(symbols=20), 0.05),
+        ("mnist", VisionData(dataset="mnist"), 0.1),
+        ("cifar100", VisionData(dataset="cifar100", patch=4), 0.01),
+        ("anomaly", AnomalyData(set_size=5), 0.2),
+        ("numbers", tiny_run("numbers").data, None),
+    ]
+    for name, data, chance in expected:
+        assert TASKS[name].chance(data) == chance, name

@@ -11,12 +11,12 @@ from kvformer.errors import KvformerError
 from kvformer.files import read_json
 from kvformer.reporting import comparisons, statistics
 from kvformer.reporting.frames import load_runs, scores
-from kvformer.reporting.study import Study, load_study
+from kvformer.reporting.study import Study, read_study
 
 
 @pytest.fixture(scope="module")
 def study(collected: Path) -> Study:
-    return load_study(collected)
+    return read_study(collected)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from kvformer.loading import load_study
 from kvformer.reporting.collect import collect
 from kvformer.reporting.export import export
 from kvformer.reporting.provenance import load_provenance
-from kvformer.reporting.study import load_study as read_study
+from kvformer.reporting.study import read_study
 from kvformer.verification import Reference
 
 STUDY = {
@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A collected study of one trained run (qkv) and one that is missing, with the places of a report's parts."""
     study = load_study(STUDY)
     results = tmp_path_factory.mktemp("trained") / "tiny"
-    write_json(results / "study.json", study.manifest())
+    write_json(results / "study.json", study.content())
     run = study.runs()[0]
     assert verification.train_anew(run, results / run.path, results, "cpu") == ""
     collect(results)

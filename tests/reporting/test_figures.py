@@ -33,7 +33,8 @@ from kvformer.reporting.figures import (
     pareto,
     write_figures,
 )
-from kvformer.reporting.figures.data import FigureData, axis_label
+from kvformer.reporting.figures.data import FigureData
+from kvformer.reporting.quantities import axis_label
 from kvformer.reporting.style import VariantStyle, figure_style, save, variant_styles
 from kvformer.variants import VARIANTS
 
@@ -372,6 +373,8 @@ def test_a_study_of_one_seed_without_curves_or_maps_still_has_figures(heat_data:
     first = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     assert write_figures(tmp_path) == paths
     assert {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths} == first
+    assert write_figures(tmp_path, processes=2) == paths
+    assert {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths} == first
     assert not stale.exists() and (tmp_path / "figures" / ".snakemake_timestamp").exists()
 
 
@@ -434,7 +437,7 @@ def test_damaged_curves_get_one_line(collected: Path, tmp_path: Path, damage: ob
     elif isinstance(damage, bytes):
         path.write_bytes(damage)
     with pytest.raises(KvformerError, match=message) as error:
-        write_figures(tmp_path)
+        write_figures(tmp_path, processes=2)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 

@@ -12,6 +12,7 @@ from kvformer.errors import KvformerError
 from kvformer.reporting.collect import collect
 from kvformer.reporting.compare import compare
 from kvformer.reporting.frames import load_runs, scores
+from kvformer.reporting.quantities import quantity
 from kvformer.reporting.verdicts import NOTHING, amount, verdicts
 
 
@@ -69,8 +70,8 @@ def test_nothing_to_compare_is_said(tmp_path: Path) -> None:
 
 
 def test_amounts() -> None:
-    assert amount(0.01, "accuracy") == "1 point" and amount(0.031, "accuracy") == "3.1 points"
-    assert amount(0.0004, "accuracy") == "0.04 points" and amount(1.25, "bleu") == "1.25 BLEU"
+    assert amount(0.01, quantity("accuracy")) == "1 point" and amount(0.031, quantity("accuracy")) == "3.1 points"
+    assert amount(0.0004, quantity("accuracy")) == "0.04 points" and amount(1.25, quantity("bleu")) == "1.25 BLEU"
 
 
 def test_two_folders_side_by_side(collected: Path, other: Path, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from fake_study import BEST_RATE
 
 from kvformer.reporting import nuisance
 from kvformer.reporting.frames import load_runs, scores
-from kvformer.reporting.study import Study, load_study
+from kvformer.reporting.study import Study, read_study
 
 
 @pytest.fixture(scope="module")
 def study(collected: Path) -> Study:
-    return load_study(collected)
+    return read_study(collected)
 
 
 @pytest.fixture

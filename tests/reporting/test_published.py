@@ -9,7 +9,7 @@ from fake_study import TASKS
 from kvformer.errors import KvformerError
 from kvformer.reporting.frames import load_runs
 from kvformer.reporting.published import DIFFERENCE, compare_published, load_published
-from kvformer.reporting.study import Study, load_study
+from kvformer.reporting.study import Study, read_study
 from kvformer.sections import ModelConfig, TrainingConfig
 from kvformer.tasks import TASKS as KNOWN_TASKS
 from kvformer.variants import VARIANTS
@@ -24,7 +24,7 @@ def published() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def study(collected: Path) -> Study:
-    return load_study(collected)
+    return read_study(collected)
 
 
 @pytest.fixture(scope="module")

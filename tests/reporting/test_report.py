@@ -157,7 +157,7 @@ def test_verdicts_at_a_glance_are_those_of_the_table(study: Path, page: str) -> 
     data = FigureData(study)
     glance = text_of(page[page.index('<div class="scroll glance"') : page.index('<h2 id="results">')])
     for row in data.differences.to_dict("records"):
-        scale, digits = (100, 1) if row["metric"] == "test/accuracy" else (1, 3)
+        scale, digits = (100, 2) if row["metric"] == "test/accuracy" else (1, 3)
         difference = f"{scale * row['difference']:+.{digits}f}".replace("-", "−")
         if float(difference.replace("−", "-")) != 0:
             assert f"{row['verdict']} {difference}" in glance

@@ -8,7 +8,7 @@ from fake_runs import EPOCH, FINAL_POINTS, FakeRun, curve_points, write_report, 
 
 from kvformer.errors import DataError
 from kvformer.files import write_json, write_text
-from kvformer.tracking.records import read_run, read_study, study_runs
+from kvformer.tracking.records import read_run, study_record, study_runs
 
 NAME = "reverse/default/kv/seed0"
 
@@ -144,10 +144,10 @@ def test_a_damaged_file_is_named(study: Path, file: str, content: str, message: 
 
 def test_the_signature_of_a_study_follows_its_report_and_its_runs(study: Path) -> None:
     write_report(study)
-    record, before = read_study(study, [])
+    record, before = study_record(study, [])
     assert set(record.artifacts) == {"report.html", "tables/synthetic.csv", "figures/loss.svg"}
-    assert read_study(study, [])[1] == before
+    assert study_record(study, [])[1] == before
     write_report(study, "second")
-    after = read_study(study, [])[1]
+    after = study_record(study, [])[1]
     FakeRun(study, NAME).finish(curve_points(5))
-    assert len({before, after, read_study(study, study_runs(study))[1]}) == 3
+    assert len({before, after, study_record(study, study_runs(study))[1]}) == 3

@@ -14,7 +14,7 @@ rule study:
         mem_mb=2000,
         runtime=10,
     params:
-        digest=sha256_bytes(canonical_json(MANIFEST).encode()),
+        digest=sha256_bytes(canonical_json(CONTENT).encode()),
     message:
         "Write down the study"
     shell:

@@ -46,7 +46,7 @@ def plan():
 try:
     RAW, STUDY, SKIPPED = plan()
     RUNS = {run.path: run for run in STUDY.runs()}
-    MANIFEST = STUDY.manifest() | {"skipped": SKIPPED}
+    CONTENT = STUDY.content() | {"skipped": SKIPPED}
 except KvformerError as error:
     raise WorkflowError(str(error)) from None
 

@@ -15,7 +15,7 @@ rule profile:
         mem_mb=4000,
         runtime=120,
     params:
-        digest=sha256_bytes(canonical_json(MANIFEST).encode()),
+        digest=sha256_bytes(canonical_json(CONTENT).encode()),
     message:
         "Count and measure what the variants cost"
     shell:

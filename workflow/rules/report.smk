@@ -46,14 +46,14 @@ rule figures:
         f"{STUDY_FOLDER}/logs/figures.log",
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: 2
     resources:
         mem_mb=4000,
         runtime=30,
     message:
         "Draw the figures"
     shell:
-        'python -m kvformer figures "$(dirname {input.study:q})" > {log:q} 2>&1'
+        'python -m kvformer figures "$(dirname {input.study:q})" --processes {threads} > {log:q} 2>&1'
 
 
 rule report:

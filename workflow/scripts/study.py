@@ -12,5 +12,5 @@ from kvformer.files import write_json
 from kvformer.loading import load_study
 
 study = load_study(json.loads(os.environ["KVFORMER_STUDY"]))
-write_json(Path(sys.argv[1]), study.manifest() | {"skipped": json.loads(os.environ["KVFORMER_SKIPPED"])})
+write_json(Path(sys.argv[1]), study.content() | {"skipped": json.loads(os.environ["KVFORMER_SKIPPED"])})
 print(f"{sys.argv[1]}: {len(study.runs())} runs")

@@ -21,6 +21,8 @@ def add_commands(commands: Commands) -> None:
         parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         parser.add_argument("results", type=Path, help="folder of the study, e.g. results/default")
         parser.set_defaults(handler=handler)
+        if name == "figures":
+            parser.add_argument("--processes", type=int, default=1, help="draw in so many processes (default 1)")
         if name == "track":
             parser.add_argument(
                 "--uri", help="MLflow server or store (default MLFLOW_TRACKING_URI, else a local SQLite file)"
@@ -80,9 +82,12 @@ def tables(options: argparse.Namespace) -> None:
 
 def figures(options: argparse.Namespace) -> None:
     """Draw the figures."""
+    from kvformer.errors import ConfigError
     from kvformer.reporting.figures import write_figures
 
-    print(f"{len(write_figures(_study_folder(options)))} files -> {options.results / 'figures'}")
+    if options.processes < 1:
+        raise ConfigError(f"--processes: is {options.processes}; allowed: 1 or more")
+    print(f"{len(write_figures(_study_folder(options), options.processes))} files -> {options.results / 'figures'}")
 
 
 def report(options: argparse.Namespace) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kvformer.files import atomic_writer, read_json, read_jsonl, write_text
-from kvformer.reporting.study import Study, load_study, quantity
+from kvformer.reporting.quantities import quantity
+from kvformer.reporting.study import Study, read_study
 
 RUN_COLUMNS = [
     *("task", "family", "setting", "variant", "seed", "protocol", "status", "metric", "value", "goal", "primary"),
@@ -41,7 +42,7 @@ def collect(results: Path) -> None:
     Raises:
         KvformerError: there is no readable `study.json`.
     """
-    study = load_study(results)
+    study = read_study(results)
     outcomes = []
     with (
         atomic_writer(results / "curves.csv.gz") as raw,
@@ -99,9 +100,7 @@ def _run_rows(
     protocol = study.configurations[run["task"], run["setting"]]["protocol"]
     row |= {"family": task["family"], "protocol": protocol, "status": status, "config_hash": run["hash"], **facts}
     for metric, value in sorted({primary: "", **summary.get("metrics", {})}.items()):
-        lower = (
-            task["goal"] == "min" if quantity(metric) == quantity(primary) else metric.endswith(("loss", "perplexity"))
-        )
+        lower = task["goal"] == "min" if quantity(metric) == quantity(primary) else quantity(metric).falls
         goal = "min" if lower else "max"
         yield row | {"metric": metric, "value": value, "goal": goal, "primary": metric == primary}
 

@@ -10,7 +10,7 @@ from kvformer.errors import KvformerError
 from kvformer.reporting.comparisons import describe_differences, judge
 from kvformer.reporting.frames import KEYS, load_runs, scores, usable
 from kvformer.reporting.render import Table, difference_columns, number, probability, whole
-from kvformer.reporting.study import ALL_SETTINGS, Study, load_study
+from kvformer.reporting.study import ALL_SETTINGS, Study, read_study
 from kvformer.reporting.verdicts import place, sentence
 
 CAPTION = (
@@ -42,7 +42,7 @@ def compare(a: Path, b: Path, out: Path) -> Comparison:
             task differently.
     """
     (folder_a, setting_a), (folder_b, setting_b) = _side(a), _side(b)
-    studies = [load_study(folder_a), load_study(folder_b)]
+    studies = [read_study(folder_a), read_study(folder_b)]
     names = _names(a, b, studies)
     frames = [_select(folder_a, setting_a), _select(folder_b, setting_b)]
     if setting_a or setting_b:

@@ -13,7 +13,8 @@ import pandas as pd
 from kvformer.errors import KvformerError
 from kvformer.reporting import statistics
 from kvformer.reporting.frames import usable
-from kvformer.reporting.study import ALL_SETTINGS, Study, quantity
+from kvformer.reporting.quantities import quantity
+from kvformer.reporting.study import ALL_SETTINGS, Study
 
 SUCCESS = 0.99
 """A synthetic task counts as solved from this accuracy on (the papers' threshold)."""
@@ -62,11 +63,6 @@ def _blocks(scores: pd.DataFrame, study: Study, by_setting: bool) -> Iterator[tu
             yield task, ALL_SETTINGS, settings, metric, goal
 
 
-def bounds(metric: str) -> tuple[float, float]:
-    """The least and the largest value that a metric can have."""
-    return (0.0, 1.0) if quantity(metric) == "accuracy" else (-np.inf, np.inf)
-
-
 def summarise(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> pd.DataFrame:
     """Mean, intervals and spreads per (task, variant), over the settings of the task; or per setting.
 
@@ -82,7 +78,7 @@ def summarise(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> p
             if not keys:
                 continue
             groups = [cells.values[key] for key in keys]
-            found = statistics.estimate(groups, bounds(metric))
+            found = statistics.estimate(groups, quantity(metric).bounds)
             seed_sd, setting_sd = statistics.spreads(groups)
             pooled = pd.concat(groups)
             lost = [f"{key[1]} seed {seed}: {words}" for key in keys for seed, words in cells.lost[key].items()]
@@ -111,7 +107,7 @@ def success_rates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
     """
     rows = []
     for task, name, settings, metric, _ in _blocks(scores, study, by_setting=False):
-        if study.tasks[task]["family"] != "synthetic" or quantity(metric) != "accuracy":
+        if study.tasks[task]["family"] != "synthetic" or quantity(metric).name != "accuracy":
             continue
         for variant in study.variants:
             runs = scores[(scores["task"] == task) & (scores["variant"] == variant) & scores["setting"].isin(settings)]
@@ -189,7 +185,7 @@ def describe_differences(groups: list[pd.Series], metric: str, goal: str) -> dic
     Keys: n, difference, low, high, error, freedom, favourable and unfavourable (pairs in which the variant does better
     or worse), p_t, p_wilcoxon, smallest_p, effect_dz, effect_rank.
     """
-    low, high = bounds(metric)
+    low, high = quantity(metric).bounds
     found = statistics.estimate(groups, (low - high, high - low))
     pooled = np.concatenate([np.asarray(group, dtype=float) for group in groups])
     better = pooled > 0 if goal == "max" else pooled < 0
@@ -230,7 +226,7 @@ def aggregates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
     completed. Columns: variant, tasks, n, mean, iqm, iqm_low, iqm_high, improvement, improvement_low, improvement_high.
     """
     cells = Cells.of(scores)
-    blocks = [block for block in _blocks(scores, study, by_setting=False) if quantity(block[3]) == "accuracy"]
+    blocks = [block for block in _blocks(scores, study, by_setting=False) if quantity(block[3]).name == "accuracy"]
     rows = []
     for variant in study.variants:
         ours, theirs = [], []

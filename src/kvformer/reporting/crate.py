@@ -15,7 +15,7 @@ from rocrate.rocrate import ROCrate
 
 from kvformer.files import read_json, sha256_file, write_bytes, write_json
 from kvformer.reporting.frames import load_runs, scores
-from kvformer.reporting.study import Study, load_study
+from kvformer.reporting.study import Study, read_study
 
 METADATA = "ro-crate-metadata.json"
 PROFILES = {
@@ -54,7 +54,7 @@ def write_crate(results: Path, snakefile: Path = Path("Snakefile")) -> Path:
     Raises:
         KvformerError: `study.json` or `runs.csv` is absent or malformed.
     """
-    study, runs = load_study(results), scores(load_runs(results))
+    study, runs = read_study(results), scores(load_runs(results))
     # Version 1.1 is the one that the workflow-run profiles are defined on.
     crate = ROCrate(version="1.1")
     crate.metadata.extra_contexts.append(TERMS)

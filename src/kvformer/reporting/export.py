@@ -7,7 +7,7 @@ from typing import Any
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, write_bytes, write_json
 from kvformer.reporting import provenance
-from kvformer.reporting.study import load_study
+from kvformer.reporting.study import read_study
 
 FILES = {"study.json": "", "runs.csv": "collect", "curves.csv.gz": "collect", "report.html": "report"}
 """What a copy must have, and the command that makes it."""
@@ -26,7 +26,7 @@ def export(results: Path, out: Path) -> list[Path]:
     Raises:
         KvformerError: a part of the study has not been made yet, or `out` holds run folders.
     """
-    study = load_study(results)
+    study = read_study(results)
     for name, command in {**FILES, **dict.fromkeys(FOLDERS)}.items():
         if not (results / name).exists():
             raise KvformerError(f"{results / name}: no such file; `kvformer {command or name} {results}` makes it")

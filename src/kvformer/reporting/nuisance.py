@@ -12,7 +12,8 @@ import pandas as pd
 
 from kvformer.reporting.comparisons import paired_differences
 from kvformer.reporting.frames import scores, usable
-from kvformer.reporting.study import Study, quantity
+from kvformer.reporting.quantities import quantity
+from kvformer.reporting.study import Study
 
 NOT_TUNED = {"values": "", "edge": ""}
 
@@ -59,7 +60,7 @@ def _reduce(runs: pd.DataFrame, study: Study, own: bool) -> tuple[pd.DataFrame, 
     for task in tuned_tasks:
         of_task = frame[frame["task"] == task]
         validation = runs[
-            (runs["task"] == task) & (runs["metric"] == f"validation/{quantity(study.tasks[task]['metric'])}")
+            (runs["task"] == task) & (runs["metric"] == f"validation/{quantity(study.tasks[task]['metric']).name}")
         ]
         for name, candidates in _groups(study, task).items():
             found = {

@@ -9,8 +9,8 @@ import pandas as pd
 
 from kvformer.errors import KvformerError
 from kvformer.reporting import statistics
-from kvformer.reporting.comparisons import bounds
 from kvformer.reporting.frames import usable
+from kvformer.reporting.quantities import quantity
 from kvformer.reporting.render import Table, number, signed, whole
 from kvformer.reporting.study import Study
 
@@ -101,7 +101,7 @@ def compare_published(runs: pd.DataFrame, study: Study, published: pd.DataFrame)
 
 
 def _bounds(compare_with: str) -> tuple[float, float]:
-    low, high = bounds(compare_with)
+    low, high = quantity(compare_with).bounds
     return (low - high, high - low) if compare_with.startswith(DIFFERENCE) else (low, high)
 
 

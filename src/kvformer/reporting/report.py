@@ -11,8 +11,9 @@ from kvformer.files import read_json, write_text
 from kvformer.reporting import comparisons, nuisance, provenance
 from kvformer.reporting.figures import KINDS, Kind
 from kvformer.reporting.frames import load_runs, scores, usable
+from kvformer.reporting.quantities import quantity
 from kvformer.reporting.render import Table, signed
-from kvformer.reporting.study import Study, load_study, quantity
+from kvformer.reporting.study import Study, read_study
 from kvformer.reporting.style import PNG_DPI
 from kvformer.reporting.tables import study_tables
 from kvformer.reporting.verdicts import verdicts
@@ -45,7 +46,7 @@ def write_report(results: Path, lock: Path | None = None) -> Path:
     Raises:
         KvformerError: study.json or runs.csv is absent or malformed, or the lock is.
     """
-    study, runs = load_study(results), load_runs(results)
+    study, runs = read_study(results), load_runs(results)
     records = provenance.load_provenance(results, study)
     lock = lock or provenance.find_lock(results)
     tables = {table.name: table for table in study_tables(results)}
@@ -89,14 +90,12 @@ def _glance(frame: Any, study: Study) -> list[dict[str, Any]]:
         own = table[table["task"] == task] if len(table) else table
         if own.empty:
             continue
-        metric = quantity(own["metric"].iloc[0])
-        scale, digits, unit = (
-            (100, 1, "points") if metric == "accuracy" else (1, 3, "nats" if metric == "loss" else metric)
-        )
+        what = quantity(own["metric"].iloc[0])
         cells = {}
         for row in own.to_dict("records"):
             difference, low, high = (
-                signed(scale * row[name], digits).replace("-", "−") for name in ("difference", "low", "high")
+                signed(what.scale * row[name], what.step_decimals).replace("-", "−")
+                for name in ("difference", "low", "high")
             )
             cells[row["variant"]] = {
                 "difference": difference,
@@ -105,7 +104,7 @@ def _glance(frame: Any, study: Study) -> list[dict[str, Any]]:
                 "mark": MARKS.get(row["verdict"], "") if row["n"] else "",
                 "n": int(row["n"]),
             }
-        rows.append({"task": study.label(task), "unit": unit, "cells": cells})
+        rows.append({"task": study.label(task), "unit": what.step, "cells": cells})
     return rows
 
 

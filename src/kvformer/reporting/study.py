@@ -7,6 +7,7 @@ from typing import Any
 
 from kvformer.errors import KvformerError
 from kvformer.files import read_json
+from kvformer.reporting.quantities import quantity
 
 REQUIRED = {"name", "protocol", "baseline", "variants", "tasks", "runs"}
 ALL_SETTINGS = "all"
@@ -83,16 +84,11 @@ class Study:
 
     def margin(self, metric: str) -> float | None:
         """Differences of `metric` inside ± this margin count as equivalent; None where the study fixed no margin."""
-        margin = self.content.get("equivalence_margin", {}).get(quantity(metric))
+        margin = self.content.get("equivalence_margin", {}).get(quantity(metric).name)
         return None if margin is None else float(margin)
 
 
-def quantity(metric: str) -> str:
-    """`accuracy` of `test/accuracy`."""
-    return metric.rsplit("/", 1)[-1]
-
-
-def load_study(results: Path) -> Study:
+def read_study(results: Path) -> Study:
     """Read `results/study.json`.
 
     Raises:

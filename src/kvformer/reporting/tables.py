@@ -9,8 +9,9 @@ import pandas as pd
 from kvformer.reporting import comparisons, nuisance, published
 from kvformer.reporting.efficiency_table import efficiency_table
 from kvformer.reporting.frames import load_runs, scores, usable
+from kvformer.reporting.quantities import quantity
 from kvformer.reporting.render import Table, difference_columns, interval, number, probability, signed, whole
-from kvformer.reporting.study import Study, load_study, quantity
+from kvformer.reporting.study import Study, read_study
 
 PUBLISHED = Path("config/published.csv")
 INTERVAL = "Intervals cover 95 % (Student's t over seeds; Welch's over the settings of a grid)."
@@ -35,7 +36,7 @@ def write_tables(results: Path, published_numbers: Path = PUBLISHED) -> list[Pat
 
 def study_tables(results: Path, published_numbers: Path = PUBLISHED) -> list[Table]:
     """The tables of a study that have something to say, the paper's first. Raises KvformerError as `write_tables`."""
-    study, runs = load_study(results), load_runs(results)
+    study, runs = read_study(results), load_runs(results)
     tuned, _ = nuisance.select(runs, study)
     summary = comparisons.summarise(tuned, study)
     families = dict.fromkeys(task["family"] for task in study.tasks.values())
@@ -76,7 +77,7 @@ def _family_table(family: str, summary: pd.DataFrame, runs: pd.DataFrame, study:
         if (best := _clear_winner(cells)) is not None:
             bold.add((variants.index(best), len(columns)))
         columns[_task_header(task, cells, runs, study)] = [_cell(row) for row in cells.to_dict("records")]
-    if rows["task"].nunique() > 1 and {quantity(metric) for metric in rows["metric"]} == {"accuracy"}:
+    if rows["task"].nunique() > 1 and {quantity(metric).name for metric in rows["metric"]} == {"accuracy"}:
         means = rows.pivot(index="variant", columns="task", values="mean").reindex(variants)
         columns["Average"] = [number(value, 3) for value in means.mean(axis=1, skipna=False)]
     columns["Parameters"] = [_span(rows.loc[rows["variant"] == variant, "parameters"]) for variant in variants]

@@ -9,10 +9,10 @@ import pandas as pd
 
 from kvformer.reporting import comparisons, nuisance
 from kvformer.reporting.frames import load_runs, scores, usable
+from kvformer.reporting.quantities import Quantity, quantity
 from kvformer.reporting.render import number, probability
-from kvformer.reporting.study import ALL_SETTINGS, Study, load_study, quantity
+from kvformer.reporting.study import ALL_SETTINGS, Study, read_study
 
-UNITS = {"loss": "nats", "bleu": "BLEU"}
 NOTHING = "No variant could be compared with the baseline: no pair of runs has finished."
 
 
@@ -22,7 +22,7 @@ def verdicts(results: Path) -> list[str]:
     Raises:
         KvformerError: `study.json` or `runs.csv` is absent or malformed.
     """
-    study, runs = load_study(results), load_runs(results)
+    study, runs = read_study(results), load_runs(results)
     tuned, _ = nuisance.select(runs, study)
     table = comparisons.paired_differences(tuned, study)
     table = table[table["n"] > 0] if len(table) else table
@@ -44,37 +44,36 @@ def place(row: Mapping[Hashable, Any], study: Study) -> str:
 def sentence(row: Mapping[Hashable, Any], where: str, subject: str, reference: str) -> str:
     """One comparison (a row of `paired_differences`) in words."""
     difference, low, high, n = (row[name] for name in ("difference", "low", "high", "n"))
-    metric = quantity(row["metric"])
+    what = quantity(row["metric"])
     if row["error"] == 0 and difference == 0:
         return f"On {where}, {subject} and {reference} gave identical results in all {n} pairs."
     if pd.isna(low):
         return (
-            f"On {where}, {subject} is {amount(abs(difference), metric)} {_side(difference)} {reference}, "
+            f"On {where}, {subject} is {amount(abs(difference), what)} {_side(difference)} {reference}, "
             f"in {n} {'pair' if n == 1 else 'pairs'} of runs: too few to say more."
         )
-    interval = f"95 % interval {_signed(low, metric)} to {_signed(high, metric)}"
+    interval = f"95 % interval {_signed(low, what)} to {_signed(high, what)}"
     if row["verdict"] == "equivalent":
         return (
-            f"On {where}, {subject} and {reference} are equivalent: a difference of {_with_unit(difference, metric)} "
-            f"({interval}) inside the margin of ±{amount(row['margin'], metric)} fixed beforehand."
+            f"On {where}, {subject} and {reference} are equivalent: a difference of {_with_unit(difference, what)} "
+            f"({interval}) inside the margin of ±{amount(row['margin'], what)} fixed beforehand."
         )
     if row["verdict"] == "undecided":
         return (
             f"On {where}, no difference between {subject} and {reference} was established: "
-            f"{_with_unit(difference, metric)} ({interval}, {n} pairs, {_adjusted(row)}). That is no proof of equality."
+            f"{_with_unit(difference, what)} ({interval}, {n} pairs, {_adjusted(row)}). That is no proof of equality."
         )
     count = row["favourable"] if row["verdict"] == "better" else row["unfavourable"]
     return (
-        f"On {where}, {subject} is {amount(abs(difference), metric)} {_side(difference)} {reference} "
+        f"On {where}, {subject} is {amount(abs(difference), what)} {_side(difference)} {reference} "
         f"({interval}, {count} of {n} pairs, {_adjusted(row)}): {row['verdict']}."
     )
 
 
-def amount(value: float, metric: str) -> str:
+def amount(value: float, what: Quantity) -> str:
     """A size with its unit: percentage points for accuracy, nats for a loss."""
-    if metric == "accuracy":
-        return f"{_digits(100 * value)} {'point' if _digits(100 * value) == '1' else 'points'}"
-    return f"{_digits(value)} {UNITS.get(metric, metric.replace('_', ' '))}"
+    size = _digits(what.scale * value)
+    return f"{size} {'point' if (size, what.step) == ('1', 'points') else what.step}"
 
 
 def _digits(value: float) -> str:
@@ -83,14 +82,13 @@ def _digits(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _signed(value: float, metric: str) -> str:
-    scaled = 100 * value if metric == "accuracy" else value
-    text = _digits(abs(scaled))
+def _signed(value: float, what: Quantity) -> str:
+    text = _digits(abs(what.scale * value))
     return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"
 
 
-def _with_unit(value: float, metric: str) -> str:
-    return f"{_signed(value, metric)} {amount(abs(value), metric).partition(' ')[2]}"
+def _with_unit(value: float, what: Quantity) -> str:
+    return f"{_signed(value, what)} {amount(abs(value), what).partition(' ')[2]}"
 
 
 def _side(difference: float) -> str:

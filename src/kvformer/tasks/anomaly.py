@@ -119,7 +119,7 @@ DEFINITIONS = [
         objective="classification",
         metric="accuracy",
         goal="max",
-        chance=0.1,
+        balanced=True,
         data_config=AnomalyData,
         defaults={
             "model": {

@@ -95,8 +95,8 @@ class TaskDefinition:
 
     name, label, summary: how it is called, printed, and explained in one sentence.
     family: the table in which it is reported. model, objective: keys of `models.build` and `training.objectives`.
-    metric, goal: what it is judged by and whether more or less of it is better; chance: the metric of a guess, if
-        known.
+    metric, goal: what it is judged by and whether more or less of it is better.
+    balanced: whether its answers are equally frequent, so that a guess is right once in `outputs` times.
     data_config: the typed `data` section. defaults: the published settings of the sections `data`, `model`, `training`.
     protocols: what the named protocols change in these sections.
     shape: sizes, from the data section and the manifests of prepared data sets (None before they are prepared).
@@ -117,5 +117,9 @@ class TaskDefinition:
     load: "Callable[[TaskRun, Mapping[str, Manifest]], TaskData]"
     protocols: Mapping[str, Overrides] = field(default_factory=dict)
     datasets: Callable[[Any], tuple[str, ...]] = lambda data: ()
-    chance: float | None = None
+    balanced: bool = False
     generates: bool = False
+
+    def chance(self, data: Any) -> float | None:
+        """The metric of a guess under a data section, where it is known."""
+        return 1 / self.shape(data, None).outputs if self.balanced else None

@@ -158,7 +158,7 @@ def list_task(
         objective="classification",
         metric="accuracy",
         goal="max",
-        chance=0.1,
+        balanced=True,
         data_config=data_config,
         defaults=PUBLISHED,
         shape=shape,

@@ -20,8 +20,8 @@ from kvformer.tracking.records import (
     Record,
     RunFolder,
     read_run,
-    read_study,
     study_note,
+    study_record,
     study_runs,
 )
 from kvformer.tracking.store import Store
@@ -100,7 +100,7 @@ class Ingestion:
             elif not self._track_task(client, experiment, task, members, report):
                 continue
             now[task] = state
-        record, signature = read_study(study, runs)
+        record, signature = study_record(study, runs)
         if before.get("@study") != signature:
             _write(client, experiment, record, signature, _known(client, experiment, "study@%").get(record.name, []))
         now["@study"] = signature

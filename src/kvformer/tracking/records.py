@@ -268,7 +268,7 @@ def _time(value: Any, otherwise: int) -> int:
         return otherwise
 
 
-def read_study(study: Path, runs: list[RunFolder]) -> tuple[Record, str]:
+def study_record(study: Path, runs: list[RunFolder]) -> tuple[Record, str]:
     """The study as one record that carries its tables, figures and report, and the signature of these files."""
     files = [study / name for name in STUDY_ARTIFACTS]
     files += sorted(path for folder in STUDY_FOLDERS for path in study.glob(f"{folder}/**/*") if path.is_file())

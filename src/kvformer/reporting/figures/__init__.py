@@ -2,8 +2,12 @@
 
 import gc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -49,22 +53,42 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def write_figures(results: Path) -> list[Path]:
+def write_figures(results: Path, processes: int = 1) -> list[Path]:
     """Draw the figures of a collected study; returns the paths results/figures/<kind>-<task or family>.{png,svg,pdf}.
 
-    The same files give the same bytes. A kind of figure for which the study holds no data is not drawn.
+    The same files give the same bytes, in any number of processes. A kind of figure for which the study holds no data
+    is not drawn.
 
     Raises:
         KvformerError: study.json, runs.csv or curves.csv.gz is absent or malformed.
     """
-    data = FigureData(results)
+    if processes == 1:
+        data = FigureData(results)
+        drawn = [_write_kind(data, kind) for kind in KINDS]
+    else:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            drawn = list(pool.map(_write_kind_of, repeat(results), range(len(KINDS))))
+    paths = [path for written in drawn for path in written]
     folder = results / "figures"
-    paths: list[Path] = []
-    with figure_style(), _no_garbage_collection():
-        for kind in KINDS:
-            for of, figure in kind.draw(data):
-                paths += save(figure, folder / f"{kind.name}-{of}")
     for path in sorted(folder.iterdir()) if folder.exists() else ():
         if path.suffix.removeprefix(".") in FORMATS and path not in paths:
             path.unlink()  # drawn from an earlier state of the study
     return paths
+
+
+def _write_kind(data: FigureData, kind: Kind) -> list[Path]:
+    paths: list[Path] = []
+    with figure_style(), _no_garbage_collection():
+        for of, figure in kind.draw(data):
+            paths += save(figure, data.results / "figures" / f"{kind.name}-{of}")
+    return paths
+
+
+def _write_kind_of(results: Path, place: int) -> list[Path]:
+    return _write_kind(_read_once(results), KINDS[place])
+
+
+@cache
+def _read_once(results: Path) -> FigureData:
+    """The study, read once in each process of the pool."""
+    return FigureData(results)

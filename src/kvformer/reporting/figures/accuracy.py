@@ -10,6 +10,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish
 from kvformer.reporting.frames import usable
+from kvformer.reporting.quantities import quantity
 from kvformer.reporting.statistics import Estimate
 from kvformer.reporting.style import FAINT, GREY
 
@@ -53,7 +54,7 @@ def draw_family(data: FigureData, family: str, tasks: list[Task]) -> Figure:
 
 
 def _bars(data: FigureData, task: Task, estimates: dict[str, Estimate], ax: Axes) -> None:
-    digits = 1 if task.scale == 100 else 3
+    digits = quantity(task.metric).decimals
     for place, (variant, found) in enumerate(estimates.items()):
         if found.n:
             ax.bar(place, found.mean, width=0.72, color=data.styles[variant].colour)

@@ -12,14 +12,13 @@ from kvformer.reporting.collect import CURVE_COLUMNS
 from kvformer.reporting.comparisons import paired_differences
 from kvformer.reporting.frames import KEYS, load_runs, scores, usable
 from kvformer.reporting.nuisance import select
+from kvformer.reporting.quantities import axis_label, quantity
 from kvformer.reporting.statistics import Estimate, estimate
-from kvformer.reporting.study import load_study, quantity
+from kvformer.reporting.study import read_study
 from kvformer.reporting.style import VariantStyle, variant_styles
 
 Maps = dict[str, dict[str, np.ndarray]]
 """By variant: the arrays of attention.npz by name."""
-FRACTIONS = ("accuracy", "success")
-UNITS = {"loss": "nats", "accuracy": "%", "success": "%"}
 
 
 @dataclass(frozen=True)
@@ -37,20 +36,12 @@ class Task:
     @property
     def scale(self) -> float:
         """Factor from stored to shown values of the metric: fractions are shown as per cent."""
-        return 100.0 if quantity(self.metric) in FRACTIONS else 1.0
+        return quantity(self.metric).scale
 
     @property
     def axis(self) -> str:
         """Axis label of the metric, with its unit."""
         return axis_label(self.metric)
-
-
-def axis_label(metric: str) -> str:
-    """Axis label of a metric key such as `test/accuracy`, with its unit."""
-    name = quantity(metric)
-    unit = f" ({UNITS[name]})" if name in UNITS else ""
-    words = f"{metric.removesuffix(name).strip('/')} {'BLEU' if name == 'bleu' else name.replace('_', ' ')}".strip()
-    return words[0].upper() + words[1:] + unit
 
 
 def load_curves(results: Path) -> pd.DataFrame:
@@ -92,7 +83,7 @@ class FigureData:
 
     def __init__(self, results: Path) -> None:
         self.results = results
-        self.study = load_study(results)
+        self.study = read_study(results)
         self.runs = load_runs(results)
         self.expected = scores(self.runs)
         # Where a grid is there for tuning only, each variant counts with the point that suits it best.
@@ -157,7 +148,8 @@ class FigureData:
         groups = [
             task.scale * group["value"].to_numpy() for _, group in self.finished(task, variant).groupby("setting")
         ]
-        return estimate(groups, (0.0, task.scale) if task.scale == 100 else (-np.inf, np.inf))
+        low, high = quantity(task.metric).bounds
+        return estimate(groups, (task.scale * low, task.scale * high))
 
     def seed_means(self, task: Task, variant: str) -> np.ndarray:
         """The task's metric by seed in shown units, averaged over settings; only seeds that finished every setting."""

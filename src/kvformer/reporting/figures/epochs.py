@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kvformer.reporting.figures.data import FRACTIONS, FigureData, Task, axis_label
+from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.figures.loss import cut_diverged, plot_variants, scale_loss
-from kvformer.reporting.study import quantity
+from kvformer.reporting.quantities import axis_label, quantity
 from kvformer.reporting.style import WIDTH
 
 CAPTION = (
@@ -30,9 +30,9 @@ def draw_task(data: FigureData, task: Task, metrics: list[str]) -> Figure:
     """The panels of one task, one for each metric."""
     figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
     for ax, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        scale = 100.0 if quantity(metric) in FRACTIONS else 1.0
-        plot_variants(data, task, data.curve(task, metric), ax, "epoch", scale)
-        if quantity(metric) == "loss":
+        what = quantity(metric)
+        plot_variants(data, task, data.curve(task, metric), ax, "epoch", what.scale)
+        if what.name == "loss":
             scale_loss(ax)
             cut_diverged(ax)
         ax.set_xlabel("Epoch")
@@ -43,6 +43,6 @@ def draw_task(data: FigureData, task: Task, metrics: list[str]) -> Figure:
 
 
 def _metrics(task: Task) -> list[str]:
-    judged = f"validation/{quantity(task.metric)}"
+    judged = f"validation/{quantity(task.metric).name}"
     third = judged if not judged.endswith("loss") else "validation/accuracy"
     return ["train/loss", "validation/loss", third]

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kvformer.reporting.figures.data import FRACTIONS, FigureData
+from kvformer.reporting.figures.data import FigureData
 from kvformer.reporting.figures.layout import finish, legend_handles
+from kvformer.reporting.quantities import Quantity, quantity
 from kvformer.reporting.render import signed
-from kvformer.reporting.study import quantity
 from kvformer.reporting.style import GREY, WIDTH
 
 CAPTION = (
@@ -32,15 +32,15 @@ def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
     table = data.differences
     if table.empty:
         return
-    table = table.assign(quantity=table["metric"].map(quantity))
-    for name, part in table.groupby("quantity", sort=False):
-        if part["n"].gt(0).any():
-            yield str(name), draw_quantity(data, str(name), part)
+    kinds = table["metric"].map(quantity)
+    for what in dict.fromkeys(kinds):
+        if (part := table[kinds == what])["n"].gt(0).any():
+            yield what.name, draw_quantity(data, what, part)
 
 
-def draw_quantity(data: FigureData, name: str, table: pd.DataFrame) -> Figure:
+def draw_quantity(data: FigureData, what: Quantity, table: pd.DataFrame) -> Figure:
     """All tasks judged by one quantity: a group of rows for each task, a row for each variant."""
-    scale = 100.0 if name in FRACTIONS else 1.0
+    scale = what.scale
     groups = [(str(task), rows) for task, rows in table.groupby("task", sort=False)]
     height = sum(ROW * len(rows) + 0.12 for _, rows in groups)
     figure = Figure(figsize=(WIDTH, 1.15 + height), layout="constrained")
@@ -50,7 +50,7 @@ def draw_quantity(data: FigureData, name: str, table: pd.DataFrame) -> Figure:
     for task, rows in groups:
         top = y
         for row in rows.to_dict("records"):
-            _row(ax, data, row, y, scale, limits)
+            _row(ax, data, row, y, what, limits)
             y += 1
         ticks[(top + y - 1) / 2] = data.tasks[task].label
         margin = rows["margin"].iloc[0]
@@ -68,13 +68,12 @@ def draw_quantity(data: FigureData, name: str, table: pd.DataFrame) -> Figure:
     ax.grid(visible=False)
     ax.spines["left"].set_visible(False)
     better = "right" if table["goal"].iloc[0] == "max" else "left"
-    unit = {"loss": "nats"}.get(name, "percentage points" if scale == 100 else "points")
-    what = "BLEU" if name == "bleu" else name
-    ax.set_xlabel(f"Difference to {data.labels[data.study.baseline]} in {what} ({unit}; {better} is better)")
+    unit = "" if what.step == what.title else f"{what.step}; "
+    ax.set_xlabel(f"Difference to {data.labels[data.study.baseline]} in {what.title} ({unit}{better} is better)")
     handles = [
         handle for handle in legend_handles(data, points=True) if handle.get_label() != data.labels[data.study.baseline]
     ]
-    finish(figure, f"Paired differences in {what}", handles, _note(data, table))
+    finish(figure, f"Paired differences in {what.title}", handles, _note(data, table))
     return figure
 
 
@@ -90,7 +89,7 @@ def _limits(table: pd.DataFrame, scale: float) -> tuple[float, float]:
 
 
 def _row(
-    ax: Axes, data: FigureData, row: Mapping[Any, Any], y: float, scale: float, limits: tuple[float, float]
+    ax: Axes, data: FigureData, row: Mapping[Any, Any], y: float, what: Quantity, limits: tuple[float, float]
 ) -> None:
     """One variant of one task: interval, mark, and in words to the right of the panel."""
     mean, low, high, n = (row[name] for name in ("difference", "low", "high", "n"))
@@ -104,8 +103,8 @@ def _row(
     if not n or np.isnan(mean):
         ax.text(1.02, y, "no pair of runs", color=GREY, **words)
         return
-    digits = 2 if scale == 100 else 3
-    mean, low, high = scale * mean, scale * low, scale * high
+    digits = what.step_decimals
+    mean, low, high = (what.scale * value for value in (mean, low, high))
     interval = ""
     if np.isfinite(low):
         ax.plot(np.clip([low, high], *limits), [y, y], color=style.colour, linewidth=1.8, solid_capstyle="butt")

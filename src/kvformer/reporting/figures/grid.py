@@ -16,6 +16,7 @@ from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.figures.loss import cut_diverged, plot_variants, scale_loss
 from kvformer.reporting.frames import usable
+from kvformer.reporting.quantities import quantity
 from kvformer.reporting.render import number, signed
 from kvformer.reporting.statistics import estimate
 from kvformer.reporting.style import WIDTH
@@ -112,7 +113,7 @@ def _heat_maps(data: FigureData, task: Task, keys: list[str], frame: pd.DataFram
     axes = figure.subplots(1, len(maps), squeeze=False, sharey=True)[0]
     gaps = [np.abs(values - base) for variant, values in maps.items() if variant != data.study.baseline]
     limit = float(np.nanmax(gaps, initial=0.0)) or 1.0
-    digits = 1 if task.scale == 100 else 3
+    digits = quantity(task.metric).decimals
     for ax, (variant, values) in zip(axes, maps.items(), strict=True):
         baseline = variant == data.study.baseline
         shown = values if baseline else values - base
