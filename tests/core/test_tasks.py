@@ -83,6 +83,19 @@ def test_characters_and_numbers_predict_the_next_token(prepared: Path) -> None:
             assert torch.equal(batch["inputs"][:, 1:], batch["targets"][:, :-1])
 
 
+def test_whole_validation_batches_leave_out_windows_at_random(prepared: Path) -> None:
+    every = load("numbers", prepared).splits["validation"]["inputs"]
+    kept = [
+        load(
+            "numbers", prepared, seed=seed, data={"whole_validation_batches": True}, training={"batch_size": 32}
+        ).splits["validation"]["inputs"]
+        for seed in (0, 0, 1, 2)
+    ]
+    assert len(every) == 40 and {len(windows) for windows in kept} == {32}
+    assert np.array_equal(kept[0], kept[1]) and any(not np.array_equal(kept[0], other) for other in kept[2:])
+    assert all(row.tolist() in every.tolist() for row in kept[2])
+
+
 def test_whole_evaluation_reads_every_window_once(prepared: Path) -> None:
     run = tiny_run("characters")
     data = load("characters", prepared)

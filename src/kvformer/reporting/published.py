@@ -23,7 +23,7 @@ SETTINGS_OF = "borji2023"
 """The study whose settings the tasks' published ones are; of others we know the conditions that they name."""
 UNKNOWN_GRID = "the published grid is not known"
 UNKNOWN_REST = "the rest of its setting is not known"
-NO_EFFECT = {"training.record_every", "training.evaluation_batch_size", "training.threads"}
+NO_EFFECT = {"training.record_every", "training.threads"}
 """Keys that change no result, or no more than its last digits."""
 SHOWN_REASONS = 4
 COMPARABLE = (
@@ -159,9 +159,15 @@ def _differs(
 
 
 def _matters(key: str, known: Mapping[str, Any]) -> bool:
-    """Whether a key can change a result; how often is evaluated does so only where evaluations select the weights."""
+    """Whether a key can change a result.
+
+    How often is evaluated does so only where evaluations select the weights; in batches of which size, where padding
+    counts.
+    """
     if key == "training.evaluations":
         return known.get("training.select") == "best"
+    if key == "training.evaluation_batch_size":
+        return "data.loss_rows" in known
     return key not in NO_EFFECT
 
 

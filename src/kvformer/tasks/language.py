@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from kvformer.sections import PositiveInt, Section
+from kvformer.seeding import generator
 from kvformer.tasks.base import Shape, TaskData, TaskDefinition, TaskRun
 
 if TYPE_CHECKING:
@@ -39,7 +41,9 @@ class NumbersData(Section):
         0.2, description="Share of the windows, at the end, held out."
     )
     whole_validation_batches: bool = Field(
-        False, description="Leave out the last incomplete batch of the validation split, as the published code does."
+        False,
+        description="Leave out so many validation windows, at random, that whole batches are left, as the published "
+        "code does.",
     )
 
 
@@ -78,12 +82,13 @@ def _load_numbers(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData
     inputs = tokens[: count * data.context].reshape(count, data.context)
     targets = tokens[1 : count * data.context + 1].reshape(count, data.context)
     train = int(count * (1 - data.validation_share))
-    kept = count - train
+    validation = np.arange(train, count)
     if data.whole_validation_batches:
-        kept -= kept % run.training.batch_size
+        whole = len(validation) - len(validation) % run.training.batch_size
+        validation = np.sort(generator(run.task, "validation", run.seed).permutation(validation)[:whole])
     splits: dict[str, dict[str, Any]] = {
         "train": {"inputs": inputs[:train], "targets": targets[:train]},
-        "validation": {"inputs": inputs[train : train + kept], "targets": targets[train : train + kept]},
+        "validation": {"inputs": inputs[validation], "targets": targets[validation]},
     }
     vocabulary = list(manifest.facts["vocabulary"])
     return TaskData(splits, _numbers_shape(data, manifests), [manifest.record()], vocabulary=vocabulary)

@@ -151,6 +151,7 @@ def _task(name: str, label: str, summary: str, source: str, target: str) -> Task
             "published": {
                 "data": {"loss_rows": "all", "bleu": "tokens_with_ends"},
                 "model": {"cross_query": "published"},
+                "training": {"evaluation_batch_size": 50},
             },
             "corrected": {
                 "data": {"loss_rows": "tokens", "bleu": "sacrebleu"},
