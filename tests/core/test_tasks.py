@@ -85,12 +85,8 @@ def test_characters_and_numbers_predict_the_next_token(prepared: Path) -> None:
 
 def test_whole_validation_batches_leave_out_windows_at_random(prepared: Path) -> None:
     every = load("numbers", prepared).splits["validation"]["inputs"]
-    kept = [
-        load(
-            "numbers", prepared, seed=seed, data={"whole_validation_batches": True}, training={"batch_size": 32}
-        ).splits["validation"]["inputs"]
-        for seed in (0, 0, 1, 2)
-    ]
+    whole: dict[str, Any] = {"data": {"whole_validation_batches": True}, "training": {"batch_size": 32}}
+    kept = [load("numbers", prepared, seed, **whole).splits["validation"]["inputs"] for seed in (0, 0, 1, 2)]
     assert len(every) == 40 and {len(windows) for windows in kept} == {32}
     assert np.array_equal(kept[0], kept[1]) and any(not np.array_equal(kept[0], other) for other in kept[2:])
     assert all(row.tolist() in every.tolist() for row in kept[2])
