@@ -30,9 +30,13 @@ def test_interval_of_a_mean(name: str, n: int) -> None:
     assert 0.93 <= share_inside([e.low for e in found], [e.high for e in found], truth) <= 0.97
 
 
+@pytest.mark.parametrize("shared", [0.0, 0.6, 0.95])
 @pytest.mark.parametrize("spread", [(1.0, 1.0, 1.0, 1.0), (0.2, 0.5, 1.0, 2.0)])
-def test_interval_of_a_mean_over_settings(spread: tuple[float, ...]) -> None:
-    samples = np.random.default_rng(5).normal(size=(EXPERIMENTS, 4, 5)) * np.array(spread)[:, None]
+def test_interval_of_a_mean_over_settings(spread: tuple[float, ...], shared: float) -> None:
+    """The settings' values of one seed may be alike (correlation `shared`): they start from the same weights."""
+    rng = np.random.default_rng(5)
+    own, common = rng.normal(size=(EXPERIMENTS, 4, 5)), rng.normal(size=(EXPERIMENTS, 1, 5))
+    samples = (np.sqrt(1 - shared) * own + np.sqrt(shared) * common) * np.array(spread)[:, None]
     means = np.arange(4.0)
     found = [s.estimate(list(experiment + means[:, None])) for experiment in samples]
     assert 0.93 <= share_inside([e.low for e in found], [e.high for e in found], means.mean()) <= 0.97

@@ -4,6 +4,7 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,13 +24,23 @@ def test_one_group_is_students_interval() -> None:
     assert found.p_value == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
 
 
-def test_two_groups_agree_with_welch() -> None:
-    a, b = [1.0, 2.0, 4.0, 3.5], [-2.0, -2.5, -3.9, -1.0, -6.0]
-    welch = stats.ttest_ind(a, [-value for value in b], equal_var=False)
+def test_over_a_grid_a_seed_is_one_observation() -> None:
+    """Runs of one seed in two settings start from the same weights: they are averaged, not counted twice."""
+    a, b = np.array([1.0, 2.0, 4.0, 3.5]), np.array([-2.0, -2.5, -3.9, -1.0])
+    found, expected = s.estimate([a, b]), stats.ttest_1samp((a + b) / 2, 0)
+    assert (found.n, found.freedom) == (8, 3)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    twice = s.estimate([a, a])
+    assert twice[:3] == s.estimate([a])[:3] and twice.freedom == 3
+
+
+def test_seeds_that_lack_a_setting_count_in_the_mean_but_not_in_the_spread() -> None:
+    a = pd.Series([1.0, 2.0, 4.0], index=[0, 1, 2])
+    b = pd.Series([5.0, 3.0], index=[2, 1])
+    assert s.seed_means([a, b]).tolist() == [2.5, 4.5]
     found = s.estimate([a, b])
-    assert found.freedom == pytest.approx(welch.df)
-    assert found.p_value == pytest.approx(welch.pvalue)
-    assert found.mean == pytest.approx((np.mean(a) + np.mean(b)) / 2)
+    assert (found.mean, found.n, found.freedom) == (pytest.approx((7 / 3 + 4) / 2), 5, 1)
 
 
 def test_settings_count_equally_whatever_their_number_of_runs() -> None:
@@ -40,7 +51,8 @@ def test_a_single_run_has_no_interval_and_equal_runs_one_of_no_width() -> None:
     single = s.estimate([[0.5], [0.6, 0.7]])
     assert single.mean == pytest.approx(0.575) and math.isnan(single.low) and math.isnan(single.p_value)
     equal = s.estimate([[1.0, 1.0, 1.0]])
-    assert (equal.low, equal.high, equal.error) == (1.0, 1.0, 0.0)
+    assert (equal.low, equal.high, equal.error, equal.p_value) == (1.0, 1.0, 0.0, 0.0)
+    assert s.estimate([[0.0, 0.0, 0.0]]).p_value == 1.0, "identical pairs are a result, and count in Holm's family"
     rounding = s.estimate([[0.1 + 0.2 - 0.3 + 1, 1.0, 1.0]])
     assert rounding.error == 0
     assert s.estimate([]).n == 0 and math.isnan(s.estimate([[]]).mean)
@@ -116,9 +128,10 @@ def test_effect_sizes() -> None:
         ([0.05, 0.06, 0.05, 0.06], 0.2, 0.01, "max", "undecided"),
         ([0.001, 0.002, 0.001, 0.002], 0.001, 0.01, "max", "equivalent"),
         ([0.001, 0.002, 0.001, 0.002], 0.001, None, "max", "better"),
-        ([0.0, 0.0, 0.0], math.nan, 0.01, "max", "equivalent"),
-        ([0.5, 0.5, 0.5], math.nan, 0.01, "max", "better"),
-        ([0.5, 0.5], math.nan, 0.01, "max", "undecided"),
+        ([0.0, 0.0, 0.0], 1.0, 0.01, "max", "equivalent"),
+        ([0.5, 0.5, 0.5], 0.0, 0.01, "max", "better"),
+        ([0.5, 0.5], 0.0, 0.01, "max", "undecided"),
+        ([0.0, 0.0], 1.0, 0.01, "max", "undecided"),
         ([0.5, 0.51], 0.01, 0.01, "max", "undecided"),
         ([0.5], math.nan, 0.01, "max", "undecided"),
         ([-0.02, 0.03, 0.01], 0.9, 0.01, "max", "undecided"),

@@ -14,10 +14,11 @@ from kvformer.reporting.study import ALL_SETTINGS, Study, read_study
 from kvformer.reporting.verdicts import place, sentence
 
 CAPTION = (
-    "{b} minus {a} at equal task, setting, variant and seed, with the 95 % interval of the mean. p: paired t "
-    "test and Wilcoxon's signed-rank test, each Holm-adjusted over this table. Verdict on {b}: equivalent inside ± "
-    "margin, else better or worse where the adjusted t test has p < 0.05, else undecided. Same configuration: pairs "
-    "of runs with one configuration hash, so that only code, machine or data can make a difference."
+    "{b} minus {a} at equal task, setting, variant and seed, with the 95 % interval of the mean. A pair is a seed: over "
+    "a grid, its mean over the settings. p: paired t test and Wilcoxon's signed-rank test, each Holm-adjusted over this "
+    "table. Verdict on {b}: equivalent inside ± margin, else better or worse where the adjusted t test has p < 0.05, "
+    "else undecided. Same configuration: runs with one configuration hash on both sides, so that only code, machine or "
+    "data can make a difference."
 )
 
 
@@ -102,7 +103,7 @@ def _differences(frames: list[pd.DataFrame], studies: list[Study]) -> pd.DataFra
             mine = pairs[(pairs["task"] == task) & (pairs["variant"] == variant)]
             if mine.empty:
                 continue
-            groups = [group["difference"] for _, group in mine.groupby("setting", sort=False)]
+            groups = [group.set_index("seed")["difference"] for _, group in mine.groupby("setting", sort=False)]
             metric, goal = mine["metric_a"].iloc[0], mine["goal_a"].iloc[0]
             rows.append(
                 {"task": task, "setting": mine["setting"].iloc[0] if len(groups) == 1 else ALL_SETTINGS}

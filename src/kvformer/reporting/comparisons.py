@@ -149,7 +149,7 @@ def require_complete(scores: pd.DataFrame, study: Study) -> None:
 
 
 def paired_differences(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> pd.DataFrame:
-    """Differences to the baseline over (setting, seed) pairs, with tests adjusted (Holm) over the table and a verdict.
+    """Differences to the baseline at equal setting and seed, with tests adjusted (Holm) over the table and a verdict.
 
     A pair that lacks a run is left out and its lost run named in `unpaired`; `require_complete` refuses instead.
     Columns: task, setting, variant, baseline, metric, goal, n, then those of `describe_differences`, margin, unpaired.
@@ -182,27 +182,28 @@ def paired_differences(scores: pd.DataFrame, study: Study, by_setting: bool = Fa
 def describe_differences(groups: list[pd.Series], metric: str, goal: str) -> dict[str, Any]:
     """Estimate, tests and effect sizes of paired differences, one group per setting.
 
-    Keys: n, difference, low, high, error, freedom, favourable and unfavourable (pairs in which the variant does better
-    or worse), p_t, p_wilcoxon, smallest_p, effect_dz, effect_rank.
+    groups: the differences of each setting by seed. A pair is a seed: over a grid, the mean of its differences.
+    Keys: n (pairs), difference, low, high, error, freedom, favourable and unfavourable (pairs in which the variant does
+    better or worse), p_t, p_wilcoxon, smallest_p, effect_dz, effect_rank.
     """
     low, high = quantity(metric).bounds
     found = statistics.estimate(groups, (low - high, high - low))
-    pooled = np.concatenate([np.asarray(group, dtype=float) for group in groups])
-    better = pooled > 0 if goal == "max" else pooled < 0
+    pairs = statistics.seed_means(groups)
+    better = pairs > 0 if goal == "max" else pairs < 0
     return {
-        "n": found.n,
-        "difference": found.mean,
+        "n": pairs.size,
+        "difference": found.mean if pairs.size else np.nan,
         "low": found.low,
         "high": found.high,
         "error": found.error,
         "freedom": found.freedom,
         "favourable": int(better.sum()),
-        "unfavourable": int((pooled != 0).sum() - better.sum()),
+        "unfavourable": int((pairs != 0).sum() - better.sum()),
         "p_t": found.p_value,
-        "p_wilcoxon": statistics.wilcoxon_p(pooled),
-        "smallest_p": statistics.smallest_p(found.n),
-        "effect_dz": statistics.cohens_dz(pooled),
-        "effect_rank": statistics.rank_biserial(pooled),
+        "p_wilcoxon": statistics.wilcoxon_p(pairs),
+        "smallest_p": statistics.smallest_p(pairs.size),
+        "effect_dz": statistics.cohens_dz(pairs),
+        "effect_rank": statistics.rank_biserial(pairs),
     }
 
 

@@ -88,7 +88,7 @@ def compare_published(runs: pd.DataFrame, study: Study, published: pd.DataFrame)
             continue
         differs = _differs(study, row, settings, conditions)
         found = statistics.estimate([groups[name] for name in settings], _bounds(row["compare_with"]))
-        half = (found.high - found.low) / 2
+        half = found.half_width
         difference = found.mean - row["mean"]
         rows.append(
             {str(key): value for key, value in row.items()}

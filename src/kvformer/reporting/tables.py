@@ -14,7 +14,7 @@ from kvformer.reporting.render import Table, difference_columns, interval, numbe
 from kvformer.reporting.study import Study, read_study
 
 PUBLISHED = Path("config/published.csv")
-INTERVAL = "Intervals cover 95 % (Student's t over seeds; Welch's over the settings of a grid)."
+INTERVAL = "Intervals cover 95 % (Student's t over seeds; over a grid, over each seed's mean)."
 
 
 def write_tables(results: Path, published_numbers: Path = PUBLISHED) -> list[Path]:
@@ -150,8 +150,8 @@ def _summary_table(name: str, rows: pd.DataFrame, what: str) -> Table:
 def _paired_table(name: str, rows: pd.DataFrame, study: Study) -> Table:
     caption = (
         f"Difference to {study.baseline} at equal task, setting and seed, in units of the metric, with its 95 % "
-        "interval. Tests are two-sided: Wilcoxon's signed-rank test, with the smallest p that it can reach with so few "
-        "pairs, and the paired t test; Holm: adjusted for the number of comparisons in this table. Effect dz: the mean "
+        "interval. A pair is a seed: over a grid, its mean over the settings. Tests are two-sided: Wilcoxon's "
+        "signed-rank test, with the smallest p that it can reach with so few pairs, and the paired t test; Holm: adjusted for the number of comparisons in this table. Effect dz: the mean "
         "difference in standard deviations of the differences. Verdict: equivalent when the interval lies inside ± "
         "margin (fixed in the configuration beforehand); else better or worse when the Holm-adjusted t test has "
         "p < 0.05; else undecided, which is no proof of equality. Pairs that lack a run are named and left out."

@@ -96,7 +96,7 @@ def _side(difference: float) -> str:
 
 
 def _adjusted(row: Mapping[Hashable, Any]) -> str:
-    if pd.isna(row["p_t_holm"]):
+    if row["error"] == 0:
         return "no spread between pairs"
     text = probability(row["p_t_holm"])
     return f"Holm-adjusted p {'< 0.001' if row['p_t_holm'] < 0.001 else f'= {text}'}"

@@ -146,7 +146,8 @@ class FigureData:
     def estimate(self, task: Task, variant: str) -> Estimate:
         """Mean over settings of the task's metric, with its 95 % interval over seeds, in shown units."""
         groups = [
-            task.scale * group["value"].to_numpy() for _, group in self.finished(task, variant).groupby("setting")
+            task.scale * group.set_index("seed")["value"]
+            for _, group in self.finished(task, variant).groupby("setting")
         ]
         low, high = quantity(task.metric).bounds
         return estimate(groups, (task.scale * low, task.scale * high))
