@@ -35,6 +35,7 @@ from kvformer.reporting.figures import (
 )
 from kvformer.reporting.figures.data import FigureData
 from kvformer.reporting.quantities import axis_label
+from kvformer.reporting.render import signed
 from kvformer.reporting.style import VariantStyle, figure_style, save, variant_styles
 from kvformer.variants import VARIANTS
 
@@ -241,7 +242,7 @@ def test_forest_marks_are_the_paired_differences(data: FigureData, figures: Figu
     shaded = {round(float(abs(x)), 6) for band in ax.collections for x in band.get_paths()[0].vertices[:, 0]}
     assert shaded == {1.0}
     assert [text.get_text() for text in ax.texts] == [
-        f"{100 * row['difference']:+.2f} [{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]  "
+        f"{signed(100 * row['difference'], 2)} [{signed(100 * row['low'], 2)}, {signed(100 * row['high'], 2)}]  "
         f"{row['verdict']}, n = {row['n']}".replace("-", "−")
         for row in table[table["metric"] == "test/accuracy"].to_dict("records")
     ]

@@ -14,11 +14,11 @@ from kvformer.reporting.study import ALL_SETTINGS, Study, read_study
 from kvformer.reporting.verdicts import place, sentence
 
 CAPTION = (
-    "{b} minus {a} at equal task, setting, variant and seed, with the 95 % interval of the mean. A pair is a seed: over "
-    "a grid, its mean over the settings. p: paired t test and Wilcoxon's signed-rank test, each Holm-adjusted over this "
-    "table. Verdict on {b}: equivalent inside ± margin, else better or worse where the adjusted t test has p < 0.05, "
-    "else undecided. Same configuration: runs with one configuration hash on both sides, so that only code, machine or "
-    "data can make a difference."
+    "{b} minus {a} at equal task, setting, variant and seed, with the 95 % interval of the mean. A pair is a "
+    "seed: over a grid, its mean over the settings. p: paired t test and Wilcoxon's signed-rank test, each "
+    "Holm-adjusted over this table. Verdict on {b}: equivalent inside ± margin, else better or worse where the "
+    "adjusted t test has p < 0.05, else undecided. Same configuration: runs with one configuration hash on both "
+    "sides, so that only code, machine or data can make a difference."
 )
 
 

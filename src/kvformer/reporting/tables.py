@@ -151,10 +151,11 @@ def _paired_table(name: str, rows: pd.DataFrame, study: Study) -> Table:
     caption = (
         f"Difference to {study.baseline} at equal task, setting and seed, in units of the metric, with its 95 % "
         "interval. A pair is a seed: over a grid, its mean over the settings. Tests are two-sided: Wilcoxon's "
-        "signed-rank test, with the smallest p that it can reach with so few pairs, and the paired t test; Holm: adjusted for the number of comparisons in this table. Effect dz: the mean "
-        "difference in standard deviations of the differences. Verdict: equivalent when the interval lies inside ± "
-        "margin (fixed in the configuration beforehand); else better or worse when the Holm-adjusted t test has "
-        "p < 0.05; else undecided, which is no proof of equality. Pairs that lack a run are named and left out."
+        "signed-rank test, with the smallest p that it can reach with so few pairs, and the paired t test; Holm: "
+        "adjusted for the number of comparisons in this table. Effect dz: the mean difference in standard "
+        "deviations of the differences. Verdict: equivalent when the interval lies inside ± margin (fixed in the "
+        "configuration beforehand); else better or worse when the Holm-adjusted t test has p < 0.05; else "
+        "undecided, which is no proof of equality. Pairs that lack a run are named and left out."
     )
     if rows.empty:
         return Table(name, caption, pd.DataFrame(columns=["task", "setting", "variant", "verdict"]))
