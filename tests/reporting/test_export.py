@@ -41,7 +41,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = study.runs()[0]
     assert verification.train_anew(run, results / run.path, results, "cpu") == ""
     collect(results)
-    for name in ("report.html", "tables/copy.csv", "figures/loss-copy.png", "figures/.hidden", "notes.txt"):
+    for name in (
+        "report.html",
+        "tables/copy.csv",
+        "figures/loss-copy.png",
+        "figures/loss-copy.svg",
+        "figures/.hidden",
+        "notes.txt",
+    ):
         (results / name).parent.mkdir(exist_ok=True)
         (results / name).write_text(name)
     return results
@@ -70,7 +77,7 @@ def test_an_export_has_everything_but_run_folders(trained: Path, copy: Path) -> 
     names = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
     assert names == {
         *("study.json", "runs.csv", "curves.csv.gz", "report.html", "provenance.json"),
-        *("tables/copy.csv", "figures/loss-copy.png"),
+        *("tables/copy.csv", "figures/loss-copy.png", "figures/loss-copy.svg"),
     }
     assert all(sha256_file(copy / name) == sha256_file(trained / name) for name in names - {"provenance.json"})
     (record,) = read_json(copy / "provenance.json")["records"]
@@ -81,13 +88,30 @@ def test_an_export_has_everything_but_run_folders(trained: Path, copy: Path) -> 
 
 
 def test_an_export_replaces_an_earlier_one(trained: Path, copy: Path) -> None:
-    (copy / "figures/gone.png").write_text("of an earlier state")
+    for name in ("figures/gone.png", "profile.csv"):
+        (copy / name).write_text("of an earlier state")
     export(trained, copy)
-    assert not (copy / "figures/gone.png").exists()
+    assert not (copy / "figures/gone.png").exists() and not (copy / "profile.csv").exists()
+
+
+def test_a_compact_export_has_no_heavy_formats_and_no_links_to_them(trained: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(trained, tmp_path / "source")
+    kept = '<a href="tables/copy.csv" aria-label="tables/copy as CSV">CSV</a>'
+    gone = '<a href="figures/loss-copy.svg" aria-label="figures/loss-copy as SVG">SVG</a>'
+    (source / "report.html").write_text(f"<p>{kept}{gone}</p>")
+    export(source, tmp_path / "out", compact=True)
+    assert (tmp_path / "out/report.html").read_text() == f"<p>{kept}</p>"
+    assert [path.name for path in sorted((tmp_path / "out/figures").iterdir())] == ["loss-copy.png"]
+
+
+def test_an_export_onto_itself_destroys_nothing(copy: Path) -> None:
+    with pytest.raises(KvformerError, match="holds the study itself"):
+        export(copy, copy)
+    assert (copy / "tables/copy.csv").exists()
 
 
 def test_an_export_refuses_what_is_not_finished_or_not_an_export(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(KvformerError, match="holds run folders"):
+    with pytest.raises(KvformerError, match="holds the study itself"):
         export(trained, trained)
     write_json(tmp_path / "bare/study.json", read_json(trained / "study.json"))
     with pytest.raises(KvformerError, match=r"runs\.csv: no such file; `kvformer collect .*bare` makes it"):

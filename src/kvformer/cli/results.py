@@ -36,6 +36,7 @@ def add_commands(commands: Commands) -> None:
     )
     parser.add_argument("results", type=Path, help="folder of the study, e.g. results/default")
     parser.add_argument("out", type=Path, help="folder of the copy; an earlier export there is replaced")
+    parser.add_argument("--compact", action="store_true", help="without SVG, PDF and LaTeX")
     parser.set_defaults(handler=export)
     parser = commands.add_parser(
         "compare",
@@ -108,7 +109,7 @@ def export(options: argparse.Namespace) -> None:
     """Copy what is worth committing."""
     from kvformer.reporting.export import export as export_study
 
-    paths = export_study(_study_folder(options), options.out)
+    paths = export_study(_study_folder(options), options.out, options.compact)
     print(f"{len(paths)} files, {sum(path.stat().st_size for path in paths) / 1e6:.1f} MB -> {options.out}")
 
 

@@ -27,14 +27,13 @@ MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "undecided": "?"}
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the page: its PNG inline, its size in CSS pixels, and where its files lie beside the page."""
+    """A figure on the page: its PNG inline, and its size in CSS pixels."""
 
     name: str
     alt: str
     uri: str
     width: int
     height: int
-    files: tuple[str, ...]
 
 
 def write_report(results: Path, lock: Path | None = None) -> Path:
@@ -125,7 +124,6 @@ def _pictures(folder: Path, kind: Kind, study: Study) -> list[Picture]:
                 uri="data:image/png;base64," + b64encode(content).decode(),
                 width=round(width * CSS_DPI / PNG_DPI),
                 height=round(height * CSS_DPI / PNG_DPI),
-                files=tuple(f"figures/{found[name].stem}.{suffix}" for suffix in ("svg", "pdf")),
             )
         )
     return pictures
