@@ -27,6 +27,8 @@ ProtocolName = Literal["published", "corrected"]
 Seeds = Annotated[int, Field(ge=1, le=10_000)] | Annotated[list[Count], Field(min_length=1)]
 RESERVED = ("benchmarks", "code", "compare", "data", "logs", "mlflow", "reference")
 """Folders of results/ that belong to no study."""
+MARGINS = {"accuracy": 0.01, "loss": 0.02, "bleu": 1.0}
+"""Margins of equivalence where a study fixes no others."""
 
 
 class RunConfig(Section):
@@ -160,7 +162,7 @@ class StudyConfig(Section):
     baseline: str = Field("qkv", description="The variant that the others are compared with.")
     seeds: Seeds = Field(3, description="Seeds: a number k for 0 … k-1, or a list.")
     equivalence_margin: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        {"accuracy": 0.01, "loss": 0.02, "bleu": 1.0},
+        MARGINS,
         description="By metric: differences to the baseline inside ± this margin count as equivalent.",
     )
     tasks: Tasks = Field(Tasks(), description="The tasks to run.")
@@ -170,6 +172,11 @@ class StudyConfig(Section):
         "fail",
         description="What to do with tasks whose data cannot be had: stop before any job starts, or leave them out.",
     )
+
+    @field_validator("equivalence_margin", mode="before")
+    @classmethod
+    def _keep_other_margins(cls, raw: Any) -> Any:
+        return {**MARGINS, **raw} if isinstance(raw, dict) else raw
 
     @model_validator(mode="before")
     @classmethod
@@ -186,6 +193,12 @@ class StudyConfig(Section):
             raise ValueError(f"name must be letters, digits, '.', '_' and '-', not '{self.name}'")
         if self.name in RESERVED:
             raise ValueError(f"name: results/{self.name} is not for a study; choose none of {', '.join(RESERVED)}")
+        metrics = {*MARGINS, *(task.metric for task in TASKS.values())}
+        for metric in self.equivalence_margin:
+            if metric not in metrics:
+                raise ValueError(
+                    f"equivalence_margin: there is no metric '{metric}'; allowed: {', '.join(sorted(metrics))}"
+                )
         if self.baseline not in VARIANTS:
             raise ValueError(f"baseline: there is no variant '{self.baseline}'; allowed: {', '.join(VARIANTS)}")
         for where, part in [("", self), *((f"tasks.{name}.", section) for name, section in self.sections().items())]:
@@ -244,11 +257,18 @@ class StudyConfig(Section):
         return found.pop() if len(found) == 1 else None
 
     def content(self) -> dict[str, Any]:
-        """The study as data for reporting: the content of results/<name>/study.json."""
+        """The study as data for reporting: the content of results/<name>/study.json.
+
+        Raises ConfigError where a variant does not fit a model, or nothing is left to compare with.
+        """
         runs = self.runs()
-        used = dict.fromkeys([self.baseline, *(run.variant for run in runs)])
         present = {run.variant for run in runs}
-        variants = [VARIANTS[name] for name in VARIANTS if name in used and name in present]
+        if self.baseline not in present:
+            raise ConfigError(
+                f"baseline: is {self.baseline}, which takes part in no task; "
+                f"allowed: {', '.join(name for name in VARIANTS if name in present)}"
+            )
+        variants = [VARIANTS[name] for name in VARIANTS if name in present]
         return {
             "name": self.name,
             "description": self.description,

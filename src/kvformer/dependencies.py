@@ -2,7 +2,10 @@
 
 import ast
 from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
+
+from kvformer.files import sha256_bytes
 
 PACKAGE = Path(__file__).parent
 CONFIGURATION = ("config", "loading", "sections", "tasks", "variants")
@@ -26,6 +29,17 @@ def source_files(*modules: str, without: Collection[str] = ()) -> list[Path]:
             found[module] = path
             pending.extend(_imports(path))
     return sorted(found.values())
+
+
+def training_sources(module: str) -> list[Path]:
+    """Files that influence the training of the tasks that a module of `tasks/` defines."""
+    return source_files("training.run", f"tasks.{module}", without=CONFIGURATION)
+
+
+@cache
+def code_digest(module: str) -> str:
+    """SHA-256 over the names and contents of `training_sources`."""
+    return sha256_bytes(b"".join(path.name.encode() + path.read_bytes() for path in training_sources(module)))
 
 
 def _path_of(module: str) -> Path | None:

@@ -1,5 +1,6 @@
 """From files and command lines to a validated study: YAML, `--set key=value`, and one-line errors."""
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,7 +28,7 @@ def load_study(source: Path | dict[str, Any], overrides: Iterable[str] = (), tas
     Raises ConfigError with one line that names the file, the key, what it holds and what is allowed.
     """
     if isinstance(source, Path):
-        return _validate(_read_yaml(source), overrides, task, str(source))
+        return _validate(read_yaml(source), overrides, task, str(source))
     return _validate(source, overrides, task, "configuration")
 
 
@@ -64,7 +65,7 @@ def single_run(
     for kind, name, known in (("task", task, TASKS), ("variant", variant, VARIANTS)):
         if name not in known:
             raise ConfigError(f"there is no {kind} '{name}'; allowed: {', '.join(known)}")
-    raw = _read_yaml(base) if base else {}
+    raw = read_yaml(base) if base else {}
     tasks = raw.get("tasks") or {}
     section = (tasks.get(task) or {}) if isinstance(tasks, dict) else None
     if not isinstance(section, dict):
@@ -79,12 +80,26 @@ def single_run(
     return runs[setting or next(iter(runs))], study
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+class UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a key that a mapping gives twice instead of forgetting the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping; raises ConstructorError for a repeated key."""
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key}' is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; raises ConfigError for anything else, and for a key that is given twice."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)  # a SafeLoader
+        json.dumps(content, default=str)  # an alias of what it lies in would lead round and round
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
@@ -100,7 +115,7 @@ def _apply(raw: dict[str, Any], override: str, task: str | None) -> None:
         raise ConfigError(f"--set takes key=value, not '{override}'")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"--set {key}: '{text}' is not a YAML value") from None
     parts = key.split(".")
     if task and parts[0] in SECTIONS:

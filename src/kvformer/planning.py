@@ -6,6 +6,7 @@ from typing import Any
 from kvformer.config import StudyConfig
 from kvformer.data.datasets import available
 from kvformer.errors import DataError
+from kvformer.files import read_json
 from kvformer.loading import load_study
 from kvformer.tasks import TASKS
 
@@ -33,5 +34,21 @@ def leave_out_missing(
     if study.on_missing == "fail":
         tasks = ", ".join(dict.fromkeys(entry["task"] for entry in skipped))
         raise DataError(f"data are missing: {'; '.join(missing.values())}. `on_missing: skip` would leave out {tasks}")
-    reduced = {**raw, "tasks": {**raw["tasks"], **{entry["task"]: None for entry in skipped}}}
-    return reduced, load_study(reduced), skipped
+    return _without(raw, skipped)
+
+
+def without_skipped(raw: dict[str, Any], manifest: Path) -> tuple[dict[str, Any], StudyConfig, list[dict[str, str]]]:
+    """The same for a job of a study: what planning left out is written in its `study.json`, once that is there."""
+    try:
+        skipped = read_json(manifest).get("skipped", [])
+    except (OSError, ValueError):
+        skipped = []
+    return _without(raw, [entry for entry in skipped if entry["task"] in raw.get("tasks", {})])
+
+
+def _without(
+    raw: dict[str, Any], skipped: list[dict[str, str]]
+) -> tuple[dict[str, Any], StudyConfig, list[dict[str, str]]]:
+    if skipped:
+        raw = {**raw, "tasks": {**raw["tasks"], **{entry["task"]: None for entry in skipped}}}
+    return raw, load_study(raw), skipped

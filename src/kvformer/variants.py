@@ -5,8 +5,8 @@ To add a variant, add an entry to `VARIANTS`; nothing else needs to change.
 Notation of the formulas: Q, K, V are the projected inputs of one head (n x h), X the layer's input, c the logit scale.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 Sharing = Literal["none", "q=k", "k=v", "q=k=v", "q=I", "pairwise"]
 Position = Literal["none", "pos2d", "gain", "key_bias", "relative"]
@@ -77,6 +77,11 @@ class Variant:
     def label(self) -> str:
         """The name as figures and tables print it."""
         return self.name
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """All of the variant that a training's result depends on."""
+        return {"attention": asdict(self.attention), "widen_mlp": self.widen_mlp}
 
 
 def _table(*variants: Variant) -> dict[str, Variant]:

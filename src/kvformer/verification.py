@@ -86,14 +86,18 @@ class Reference:
             raise KvformerError(
                 f"study '{self.study.name}': its study.json does not list the settings of {run['task']}"
             )
-        config = RunConfig(
-            **{key: run[key] for key in ("task", "setting", "variant", "seed")},
-            **{key: entry[key] for key in ("protocol", "data", "model", "training")},
-        )
-        if config.hash != run["hash"]:
+        try:
+            config = RunConfig(
+                **{key: run[key] for key in ("task", "setting", "variant", "seed")},
+                **{key: entry[key] for key in ("protocol", "data", "model", "training")},
+            )
+            found = config.hash
+        except (KeyError, ValueError):
+            found = "not valid"
+        if found != run["hash"]:
             raise KvformerError(
-                f"{run['path']}: its configuration {run['hash']} is {config.hash} for this version of kvformer; check "
-                "out the commit that provenance.json names"
+                f"{run['path']}: its configuration {run['hash']} is {found} for this version of kvformer; check out "
+                "the commit that provenance.json names"
             )
         return config
 

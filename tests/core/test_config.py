@@ -222,6 +222,7 @@ def test_impossible_sections(section: dict[str, Any], words: list[str]) -> None:
         ({"tasks": {"reverse": {}}, "name": 5}, ["name", "string"]),
         ({"tasks": {"reverse": {}}, "execution": {"device": "gpu"}}, ["execution.device", "'gpu'", "'cuda'"]),
         ({"tasks": {"reverse": {}}, "equivalence_margin": {"accuracy": 0}}, ["equivalence_margin.accuracy"]),
+        ({"tasks": {"reverse": {}}, "equivalence_margin": {"acuracy": 1}}, ["'acuracy'", "accuracy, bleu, loss"]),
         ({"tasks": {"mnist": {"data": {"patch": 5}}}}, ["tasks.mnist", "patch", "28", "5"]),
         ({"tasks": {"mnist": {"data": {"dataset": "mnits"}}}}, ["'mnits'", "mnist"]),
         ({"tasks": {"swap": {"data": {"length": 7}}}}, ["tasks.swap", "even", "7"]),
@@ -407,6 +408,9 @@ def write(tmp_path: Path, text: str) -> Path:
         ("tasks: {reverse: {modle: {}}}", ["tasks.reverse.modle", "did you mean 'model'?"]),
         ("tasks: {reverse: !!python/object/apply:os.system [ls]}", ["is not YAML"]),
         ("\x00", ["is not YAML"]),
+        ("name: 2026-02-30", ["is not YAML", "day"]),
+        ("a: &a [*a]", ["is not YAML"]),
+        ("tasks: {sort: {seeds: 1}, sort: {seeds: 2}}", ["is not YAML", "'sort' is given twice"]),
         ("variants: [nope]\ntasks: {reverse: {}}", ["variants", "'nope'"]),
     ],
 )
@@ -550,10 +554,22 @@ def test_every_key_is_described() -> None:
             assert field.description and field.description.endswith((".", ")")), name
 
 
+def test_a_baseline_that_takes_part_in_no_task_is_refused() -> None:
+    study = load_study({"variants": ["kv", "kv_pos"], "tasks": {"copy": {}}})
+    with pytest.raises(ConfigError, match="baseline: is qkv, which takes part in no task; allowed: kv, kv_pos"):
+        study.content()
+
+
+def test_margins_not_given_keep_their_defaults() -> None:
+    study = load_study({"equivalence_margin": {"accuracy": 0.02}, "tasks": {"copy": {}}})
+    assert study.equivalence_margin == {"accuracy": 0.02, "loss": 0.02, "bleu": 1.0}
+
+
 def test_the_content_of_study_json() -> None:
     content = load_study(
         {
             "name": "s",
+            "baseline": "kv",
             "variants": ["kv_pos", "kv"],
             "tasks": {
                 "copy": {"grid": {"training.learning_rate": [0.1, 0.01]}, "nuisance": ["training.learning_rate"]}

@@ -72,6 +72,16 @@ def test_they_are_listed_planned_and_validated(extended: Path, tmp_path: Path) -
     assert "did you mean 'length'?" in kvformer(extended, "plan", str(study)).stderr
 
 
+def test_a_change_of_the_new_task_is_noticed(extended: Path) -> None:
+    code = (
+        "from kvformer.dependencies import training_sources; from kvformer.tasks import MODULES\n"
+        "print(*(path.name for path in training_sources(MODULES['rotate'])))"
+    )
+    environ = {**environment(), "PYTHONPATH": str(extended)}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=True)
+    assert {"rotate.py", "synthetic.py"} <= set(result.stdout.split())
+
+
 POINTS = {
     f"{sharing} {position} {kv_heads} {normalise}": AttentionSpec(
         sharing, position, kv_heads=kv_heads, normalise_keys=normalise, mask_self=normalise

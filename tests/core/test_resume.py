@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from kvformer.config import RunConfig
 from kvformer.errors import Interrupted, KvformerError
 from kvformer.files import read_json
 from kvformer.tasks import TASKS
+from kvformer.training import loop as loop_module
 from kvformer.training import run as run_module
 from kvformer.training.checkpoint import MAGIC, save_checkpoint
 from kvformer.training.loop import Trainer
 from kvformer.training.run import train_run
+from kvformer.variants import VARIANTS
 
 
 class Killed(BaseException):
@@ -84,6 +87,25 @@ def test_resume_from_an_older_checkpoint(
     killed_at(monkeypatch, [11, 3])
     assert train_until_done(run, tmp_path / "pieces", prepared, checkpoint_seconds=1e9) == 2
     assert results(tmp_path / "pieces") == results(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("changed", ["variant", "code"])
+def test_a_checkpoint_of_another_variant_or_code_is_not_resumed(
+    changed: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The weights of both would fit; a run that began with one and ended with the other would be neither."""
+    run = tiny_run("sort", "kv")
+    killed_at(monkeypatch, [3])
+    with pytest.raises(Killed):
+        train(run, tmp_path / "run", prepared)
+    if changed == "variant":
+        spec = replace(VARIANTS["kv"].attention, mask_self=True)
+        monkeypatch.setitem(VARIANTS, "kv", replace(VARIANTS["kv"], attention=spec))
+    else:
+        monkeypatch.setattr(loop_module, "code_digest", lambda module: "another")
+    train(run, tmp_path / "run", prepared)
+    assert f"the checkpoint belongs to {changed} " in (printed := capsys.readouterr().out)
+    assert "starting afresh" in printed and "resuming" not in printed
 
 
 @pytest.mark.parametrize(

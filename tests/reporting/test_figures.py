@@ -364,6 +364,19 @@ def test_heat_map_shows_the_baseline_and_the_differences(heat_data: FigureData) 
     assert [label.get_text() for label in base.get_yticklabels()] == ["dim 32", "dim 64"]
 
 
+def test_settings_that_leave_a_key_as_it_is_have_its_value(heat_data: FigureData) -> None:
+    """Named settings need not all name the same keys; study.json lists the value of every key."""
+    study = heat_data.study
+    cells = {(32, 1): {"model.dim": 32}, (64, 2): {"model.layers": 2}, (32, 2): {"model.dim": 32, "model.layers": 2}}
+    for dim, layers in ((32, 1), (32, 2), (64, 1), (64, 2)):
+        setting = f"d{dim}l{layers}"
+        study.overrides["copy", setting] = cells.get((dim, layers), {})
+        study.configurations["copy", setting] = {"model.dim": dim, "model.layers": layers}
+    assert grid.varying_keys(heat_data, heat_data.tasks["copy"]) == ["model.dim", "model.layers"]
+    _, difference = dict(grid.draw(heat_data))["copy"].axes
+    assert [text.get_text() for text in difference.texts] == ["0.0", "0.0", "+10.0", "+10.0"]
+
+
 def test_a_study_of_one_seed_without_curves_or_maps_still_has_figures(heat_data: FigureData, tmp_path: Path) -> None:
     paths = write_figures(tmp_path)
     stems = {path.stem for path in paths}

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -20,13 +19,13 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])),
 )
 
-from kvformer.dependencies import CONFIGURATION, source_files
+from kvformer.dependencies import source_files, training_sources
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
-from kvformer.loading import load_study
-from kvformer.planning import leave_out_missing
+from kvformer.loading import load_study, read_yaml
+from kvformer.planning import leave_out_missing, without_skipped
 from kvformer.reporting.provenance import find_lock
-from kvformer.tasks import TASKS
+from kvformer.tasks import MODULES
 from kvformer.variants import VARIANTS
 
 # A scheduler's warning is for the trainer, but SLURM sends it to all processes of a job. Were the Snakemake around the trainer to
@@ -37,9 +36,12 @@ if not workflow.is_main_process:
 
 def plan():
     """The configuration, its study, and the tasks left out for want of data. Only the process that plans looks for data."""
+    for path in map(Path, workflow.configfiles):
+        if path.suffix != ".json":
+            read_yaml(path)  # Snakemake's own reader lets a key be given twice
     study = load_study(config)
     if not workflow.is_main_process:
-        return config, study, []
+        return without_skipped(config, Path(study.execution.results_folder, study.name, "study.json"))
     return leave_out_missing(config, Path(study.execution.results_folder, "data"), Path(study.execution.data_folder))
 
 
@@ -86,19 +88,14 @@ def alternatives(values):
     return "|".join(sorted(map(re.escape, set(values)))) or "(?!)"
 
 
-def task_module(task):
-    """Name of the module that defines a task."""
-    return TASKS[task].data_config.__module__.rpartition(".")[2]
-
-
-def package_code(*modules, without=()):
+def package_code(*modules):
     """Source files of modules of the package and of all that they import, relative to the working directory."""
-    return [os.path.relpath(path) for path in source_files(*modules, without=without)]
+    return [os.path.relpath(path) for path in source_files(*modules)]
 
 
-def training_code(wildcards):
+def code_of_module(wildcards):
     """Source files that influence the training of the tasks of a module."""
-    return package_code("training.run", f"tasks.{wildcards.module}", without=CONFIGURATION)
+    return [os.path.relpath(path) for path in training_sources(wildcards.module)]
 
 
 def run_of(wildcards):
@@ -113,13 +110,12 @@ def run_json(wildcards):
 
 def variant_definition(wildcards):
     """The variant's definition, so that a change of it reruns its trainings and no others."""
-    variant = VARIANTS[wildcards.variant]
-    return canonical_json({"attention": asdict(variant.attention), "widen_mlp": variant.widen_mlp})
+    return canonical_json(VARIANTS[wildcards.variant].definition)
 
 
 def run_code(wildcards):
     """Checksums of the source files that the run's result depends on."""
-    return f"{RESULTS}/code/{task_module(wildcards.task)}.cksum"
+    return f"{RESULTS}/code/{MODULES[wildcards.task]}.cksum"
 
 
 def run_data(wildcards):

@@ -93,6 +93,7 @@ rule crate:
         figures=f"{STUDY_FOLDER}/figures",
         report=f"{STUDY_FOLDER}/report.html",
         code=package_code("reporting.crate"),
+        workflow="Snakefile",
     output:
         crate=f"{STUDY_FOLDER}/ro-crate-metadata.json",
     log:

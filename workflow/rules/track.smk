@@ -6,6 +6,7 @@ rule track:
         figures=f"{STUDY_FOLDER}/figures",
         tables=f"{STUDY_FOLDER}/tables",
         report=f"{STUDY_FOLDER}/report.html",
+        crate=f"{STUDY_FOLDER}/ro-crate-metadata.json",
         code=package_code("tracking"),
     output:
         tracked=touch(TRACKED),

@@ -1,13 +1,13 @@
 # One small file stands for some thirty source files, for each of thousands of trainings. A touched file changes no checksum.
 rule code:
     input:
-        training_code,
+        code_of_module,
     output:
         checksums=f"{RESULTS}/code/{{module}}.cksum",
     log:
         f"{RESULTS}/logs/code/{{module}}.log",
     wildcard_constraints:
-        module=alternatives(task_module(run.task) for run in RUNS.values()),
+        module=alternatives(MODULES[run.task] for run in RUNS.values()),
     conda:
         ENVIRONMENT
     threads: 1

@@ -2,7 +2,10 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kvformer.sections import Execution
 
 Commands = Any
 """argparse's collection of sub-parsers, whose class is private."""
@@ -34,8 +37,16 @@ def add_run_options(parser: argparse.ArgumentParser, required: bool = True) -> N
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Where prepared data are, and where the user's own files may lie."""
     parser.add_argument(
-        "--data", type=Path, default=Path("results/data"), help="folder of prepared data (default results/data)"
+        "--data", type=Path, help="folder of prepared data (default: the configuration's, which is results/data)"
     )
     parser.add_argument(
-        "--user-folder", type=Path, default=Path("data"), help="folder of your own data files (default data)"
+        "--user-folder", type=Path, help="folder of your own data files (default: the configuration's, which is data)"
+    )
+
+
+def data_folders(options: argparse.Namespace, execution: "Execution") -> tuple[Path, Path]:
+    """The folder of prepared data and that of the user's own files: as the command line says, or the configuration."""
+    return (
+        options.data or Path(execution.results_folder, "data"),
+        options.user_folder or Path(execution.data_folder),
     )

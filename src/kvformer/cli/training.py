@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvformer.cli.options import Commands, add_data_options, add_run_options
+from kvformer.cli.options import Commands, add_data_options, add_run_options, data_folders
 
 if TYPE_CHECKING:
     from kvformer.config import RunConfig
@@ -49,7 +49,7 @@ def train(options: argparse.Namespace) -> int:
             options.task, options.variant, options.seed, options.config, options.overrides, options.setting
         )
         execution = study.execution
-        _prepare(run, options)
+        _prepare(run, *data_folders(options, execution))
     else:
         raise ConfigError("give a task and a variant, or --run; e.g. kvformer train reverse kv --out runs/reverse-kv")
 
@@ -63,7 +63,7 @@ def train(options: argparse.Namespace) -> int:
         summary = train_run(
             run,
             options.out,
-            options.data,
+            data_folders(options, execution)[0],
             device=options.device or execution.device,
             report=report,
             keep_weights=options.keep_weights or execution.keep_weights,
@@ -81,10 +81,10 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare(run: "RunConfig", options: argparse.Namespace) -> None:
+def _prepare(run: "RunConfig", prepared: Path, user_folder: Path) -> None:
     """Prepare the data sets that a run needs, for a run started by hand."""
     if run.datasets:
         from kvformer.data.prepare import prepare
 
         for dataset in run.datasets:
-            prepare(dataset, options.data / dataset, options.user_folder)
+            prepare(dataset, prepared / dataset, user_folder)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from kvformer.cli.options import Commands, add_data_options
+from kvformer.cli.options import Commands, add_data_options, data_folders
 
 MISMATCH = 1
 """Exit code where a run was not reproduced."""
@@ -33,6 +33,7 @@ def verify(options: argparse.Namespace) -> int:
     from secrets import randbelow
 
     from kvformer.errors import ConfigError
+    from kvformer.sections import Execution
     from kvformer.verification import Reference
 
     if options.sample < 1:
@@ -45,7 +46,7 @@ def verify(options: argparse.Namespace) -> int:
     print(f"{len(runs)} of {len(reference.study.runs)} runs of study '{reference.study.name}' (sample --seed {seed})")
     good = 0
     for run in runs:
-        verdict = reference.verify(run, options.data, options.user_folder, options.device)
+        verdict = reference.verify(run, *data_folders(options, Execution()), options.device)
         print(verdict, flush=True)
         good += verdict.good
     print(f"{good} of {len(runs)} runs reproduced")

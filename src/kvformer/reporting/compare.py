@@ -59,6 +59,8 @@ def compare(a: Path, b: Path, out: Path) -> Comparison:
     rows = _differences(frames, studies)
     tables = [Table("compare", CAPTION.format(a=names[0], b=names[1]), _print(rows))]
     unmatched = _unmatched(frames, names)
+    for stale in out.glob("compare_unmatched.*"):
+        stale.unlink()
     if len(unmatched):
         tables.append(Table("compare_unmatched", "Runs without a partner that finished.", unmatched))
     sentences = [

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from kvformer.data.datasets import DATASETS
 from kvformer.errors import KvformerError
 from kvformer.reporting import statistics
 from kvformer.reporting.frames import usable
@@ -86,7 +87,8 @@ def compare_published(runs: pd.DataFrame, study: Study, published: pd.DataFrame)
         settings = inside or (list(groups) if grid else [])
         if not settings:
             continue
-        differs = _differs(study, row, settings, conditions)
+        labels = set(done[(done["task"] == row["task"]) & done["setting"].isin(settings)]["data_label"].dropna())
+        differs = _differs(study, row, settings, conditions, labels)
         found = statistics.estimate([groups[name] for name in settings], _bounds(row["compare_with"]))
         half = found.half_width
         difference = found.mean - row["mean"]
@@ -130,12 +132,21 @@ def _conflicts(known: Mapping[str, Any], conditions: Mapping[str, list[str]]) ->
 
 
 def _differs(
-    study: Study, row: Mapping[Hashable, Any], settings: list[str], conditions: Mapping[str, list[str]]
+    study: Study,
+    row: Mapping[Hashable, Any],
+    settings: list[str],
+    conditions: Mapping[str, list[str]],
+    labels: set[str],
 ) -> str:
-    """In what our settings are not the published one, or not the whole published grid; empty where they are."""
+    """In what our settings are not the published one, or not the whole published grid; empty where they are.
+
+    labels: of the data that our runs read; a stand-in has another than its data set.
+    """
     reasons = [] if conditions else [UNKNOWN_GRID]
     for setting in settings:
         known = study.configurations[row["task"], setting]
+        dataset = DATASETS.get(str(known.get("data.dataset")))
+        reasons += [f"data {label} ({dataset.label})" for label in sorted(labels) if dataset and label != dataset.label]
         reasons += _conflicts(known, conditions)
         reasons += [
             f"{_short(key)} not recorded here ({' or '.join(values)})"

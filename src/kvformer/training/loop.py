@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from kvformer.config import RunConfig
 from kvformer.data.manifest import load_manifest
+from kvformer.dependencies import code_digest
 from kvformer.errors import CheckpointError, Interrupted
 from kvformer.formulas import parameters, total_attention_parameters
 from kvformer.models.build import build_model
 from kvformer.seeding import integer_seed
+from kvformer.tasks import MODULES
 from kvformer.training.batches import Batches
 from kvformer.training.checkpoint import load_checkpoint, save_checkpoint
 from kvformer.training.diagnostics import diagnose
@@ -251,7 +253,12 @@ class Trainer:
 
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be of use."""
-        return {"configuration": self.run.hash, "data": [record["sha256"] for record in self.data.records]}
+        return {
+            "configuration": self.run.hash,
+            "data": [record["sha256"] for record in self.data.records],
+            "variant": VARIANTS[self.run.variant].definition,
+            "code": code_digest(MODULES[self.run.task]),
+        }
 
     def _save(self, log: MetricLog) -> None:
         begin = time.perf_counter()

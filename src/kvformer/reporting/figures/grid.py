@@ -51,12 +51,14 @@ def draw_curves(data: FigureData) -> Iterator[tuple[str, Figure]]:
 
 
 def varying_keys(data: FigureData, task: Task) -> list[str]:
-    """The keys of a task's grid that take more than one value, in the order of the study."""
-    values: dict[str, set[Any]] = {}
-    for setting in task.settings:
-        for key, value in data.study.overrides[task.name, setting].items():
-            values.setdefault(key, set()).add(value)
-    return [key for key, found in values.items() if len(found) > 1]
+    """The keys of a task's grid or named settings that take more than one value, in the order of the study."""
+    named = dict.fromkeys(key for setting in task.settings for key in data.study.overrides[task.name, setting])
+    return [key for key in named if len(set(_values(data, task, key))) > 1]
+
+
+def _values(data: FigureData, task: Task, key: str) -> list[Any]:
+    """The value of a key in each setting, also in those that leave it as it is."""
+    return [data.study.configurations[task.name, setting].get(key) for setting in task.settings]
 
 
 def _short(key: str) -> str:
@@ -66,7 +68,7 @@ def _short(key: str) -> str:
 def _curve(data: FigureData, task: Task, keys: list[str], frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(4.6, 3.1), layout="constrained")
     ax = figure.subplots()
-    values = [data.study.overrides[task.name, setting][keys[0]] for setting in task.settings]
+    values = _values(data, task, keys[0])
     numeric = all(isinstance(value, int | float) for value in values)
     logarithmic = numeric and min(values) > 0 and max(values) / min(values) >= 4
     places = values if numeric else range(len(values))
@@ -143,11 +145,7 @@ def _heat_maps(data: FigureData, task: Task, keys: list[str], frame: pd.DataFram
 
 
 def _combinations(data: FigureData, task: Task, keys: list[str]) -> Axis:
-    values = [
-        list(dict.fromkeys(data.study.overrides[task.name, setting].get(key) for setting in task.settings))
-        for key in keys
-    ]
-    return list(product(*values))
+    return list(product(*(list(dict.fromkeys(_values(data, task, key))) for key in keys)))
 
 
 def _means(
@@ -162,8 +160,8 @@ def _means(
     means = frame[frame["variant"] == variant].groupby("setting")["value"].mean()
     picture = np.full((len(down[1]), len(across[1])), np.nan)
     for setting, mean in means.items():
-        overrides = data.study.overrides[task.name, str(setting)]
-        row, column = (axis.index(tuple(overrides.get(key) for key in keys)) for keys, axis in (down, across))
+        known = data.study.configurations[task.name, str(setting)]
+        row, column = (axis.index(tuple(known.get(key) for key in keys)) for keys, axis in (down, across))
         picture[row, column] = task.scale * mean
     return picture
 
