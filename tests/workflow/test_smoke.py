@@ -24,6 +24,8 @@ def test_every_result_is_there(finished):
         assert {row["status"] for row in csv.DictReader(stream)} == {"finished"}
     for folder, endings in (("tables", {".csv", ".md", ".tex"}), ("figures", {".png", ".svg", ".pdf"})):
         assert {path.suffix for path in (study / folder).iterdir()} >= endings
+    with (study / "profile.csv").open() as stream:
+        assert len(list(csv.DictReader(stream))) == 9
     assert (study / "report.html").stat().st_size > 10_000
 
 

@@ -19,7 +19,7 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])),
 )
 
-from kvformer.dependencies import source_files, training_sources
+from kvformer.dependencies import CONFIGURATION, source_files, training_sources
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
 from kvformer.loading import load_study, read_yaml
@@ -61,6 +61,7 @@ PREPARED = f"{RESULTS}/data"
 TRACKED = f"{RESULTS}/mlflow/{STUDY.name}.tracked"
 RUN_PATH = "runs/{task}/{setting}/{variant}/seed{seed}"
 ENVIRONMENT = "../envs/kvformer.yaml"
+PROFILED = {variant["name"]: VARIANTS[variant["name"]].definition for variant in CONTENT["variants"]}
 PROFILE = [f"{STUDY_FOLDER}/profile.csv"] if STUDY.profile else []
 PUBLISHED = [path for path in ["config/published.csv"] if Path(path).is_file()]
 TEMPLATE = os.path.relpath(SOURCE / "kvformer" / "reporting" / "templates" / "report.html.j2")
@@ -88,9 +89,9 @@ def alternatives(values):
     return "|".join(sorted(map(re.escape, set(values)))) or "(?!)"
 
 
-def package_code(*modules):
+def package_code(*modules, without=()):
     """Source files of modules of the package and of all that they import, relative to the working directory."""
-    return [os.path.relpath(path) for path in source_files(*modules)]
+    return [os.path.relpath(path) for path in source_files(*modules, without=without)]
 
 
 def code_of_module(wildcards):

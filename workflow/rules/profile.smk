@@ -1,9 +1,8 @@
-# Timings need the machine to themselves: the job asks for all cores.
+# Timings need the machine to themselves: the job asks for all cores, and gets them when the trainings are done.
 rule profile:
     input:
         data=[f"{PREPARED}/{dataset}/manifest.json" for dataset in STUDY.datasets()],
-        code=package_code("efficiency"),
-        trained=ancient([f"{STUDY_FOLDER}/{path}/summary.json" for path in RUNS]),
+        code=package_code("efficiency", without=CONFIGURATION),
     output:
         profile=f"{STUDY_FOLDER}/profile.csv",
     log:
@@ -11,11 +10,12 @@ rule profile:
     conda:
         ENVIRONMENT
     threads: all_cores
+    priority: -1
     resources:
         mem_mb=4000,
         runtime=120,
     params:
-        digest=sha256_bytes(canonical_json([CONTENT["settings"], CONTENT["variants"]]).encode()),
+        digest=sha256_bytes(canonical_json([CONTENT["settings"], PROFILED]).encode()),
     message:
         "Count and measure what the variants cost"
     shell:
