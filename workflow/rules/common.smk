@@ -130,8 +130,11 @@ def run_threads(wildcards):
 
 
 def all_cores(wildcards):
-    """The cores that this machine was given; on a cluster, where nobody says how many a node has, one."""
-    return workflow.resource_settings.cores or 1
+    """The cores that this machine was given; on a cluster, where nobody says how many a node has, one.
+
+    Snakemake starts a cluster's job with `--cores all`, which is more than the job was planned with.
+    """
+    return 1 if workflow.remote_exec else workflow.resource_settings.cores or 1
 
 
 def task_resources(wildcards):
