@@ -7,10 +7,10 @@ rule profile:
         profile=f"{STUDY_FOLDER}/profile.csv",
     log:
         f"{STUDY_FOLDER}/logs/profile.log",
+    priority: -1
     conda:
         ENVIRONMENT
     threads: all_cores
-    priority: -1
     resources:
         mem_mb=4000,
         runtime=120,
