@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -124,6 +125,7 @@ def test_same_files_same_bytes_whatever_the_user_has_set(collected: Path, tmp_pa
     code = f"""
 import json, sys
 sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(ROOT / "src")!r}]
+from dataclasses import replace
 from pathlib import Path
 from test_figures import hashes
 print(json.dumps(hashes(Path({str(moved)!r}), Path({str(tmp_path / "there")!r}))))
@@ -161,17 +163,32 @@ def texts(figure: Figure) -> list[Text]:
 @pytest.mark.parametrize("kind", [kind.name for kind in KINDS])
 def test_no_text_overlaps_another_or_leaves_the_figure(figures: Figures, kind: str) -> None:
     for of, figure in figures[kind].items():
-        FigureCanvasAgg(figure).draw()
-        renderer = figure.canvas.get_renderer()
-        boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts(figure) if text.get_visible()]
-        assert boxes
-        width, height = figure.bbox.width, figure.bbox.height
-        for index, (label, box) in enumerate(boxes):
-            assert box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1, (of, label)
-            for other, its in boxes[index + 1 :]:
-                across = min(box.x1, its.x1) - max(box.x0, its.x0)
-                along = min(box.y1, its.y1) - max(box.y0, its.y0)
-                assert across < 2 or along < 4, f"{kind}-{of}: {label!r} overlaps {other!r}"
+        check_texts(f"{kind}-{of}", figure)
+
+
+def check_texts(of: str, figure: Figure) -> None:
+    FigureCanvasAgg(figure).draw()
+    renderer = figure.canvas.get_renderer()
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts(figure) if text.get_visible()]
+    assert boxes
+    width, height = figure.bbox.width, figure.bbox.height
+    for index, (label, box) in enumerate(boxes):
+        assert box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1, (of, label)
+        for other, its in boxes[index + 1 :]:
+            across = min(box.x1, its.x1) - max(box.x0, its.x0)
+            along = min(box.y1, its.y1) - max(box.y0, its.y0)
+            assert across < 2 or along < 4, f"{of}: {label!r} overlaps {other!r}"
+
+
+@pytest.mark.parametrize("name", ["accuracy", "attention", "pareto"])
+def test_the_long_name_of_a_data_set_fits_above_its_panel(
+    data: FigureData, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    label = "Stanford Online Products (user's images, 32 px)"
+    monkeypatch.setitem(data.families, "synthetic", [replace(task, label=label) for task in data.families["synthetic"]])
+    drawn = {kind.name: kind.draw for kind in KINDS}[name](data)
+    for of, figure in drawn:
+        check_texts(f"{name}-{of}", figure)
 
 
 def test_loss_is_the_mean_over_seeds_and_a_diverged_run_is_drawn_apart(

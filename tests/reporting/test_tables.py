@@ -18,6 +18,7 @@ from kvformer.reporting import columns, latex, render
 from kvformer.reporting.collect import collect
 from kvformer.reporting.efficiency_table import load_profile
 from kvformer.reporting.render import Table
+from kvformer.reporting.study import Study
 from kvformer.reporting.tables import study_tables, write_tables
 
 PUBLISHED = Path(__file__).parents[2] / "config" / "published.csv"
@@ -252,3 +253,25 @@ def test_numbers_in_print() -> None:
     assert render.signed(0.5, 1) == "+0.5" and render.signed(-0.5, 1) == "-0.5" and render.signed(0.0, 1) == "0.0"
     assert render.probability(0.0004) == "4e-04" and render.probability(0.03125) == "0.031"
     assert render.interval(1.0, float("nan"), float("nan"), 1) == "1.0" and render.interval(1, 0, 2, 0) == "1 [0, 2]"
+
+
+@pytest.mark.parametrize(
+    ("datasets", "printed"),
+    [
+        (["cifar10"], "CIFAR-10"),
+        (["cifar10_jpeg"], "CIFAR-10 (JPEG copy)"),
+        (["cifar10", "imagefolder:pets@32"], "CIFAR-10, pets (user's images, 32 px)"),
+        ([], "CIFAR-10"),
+    ],
+)
+def test_a_task_called_after_its_data_set_is_called_after_the_one_that_it_read(
+    datasets: list[str], printed: str
+) -> None:
+    """A stand-in never carries the name of the real data set, in no table, figure or sentence."""
+    settings = [{"task": "images", "setting": name, "data": {"dataset": name}} for name in datasets]
+    tasks = [{"name": "images", "label": "CIFAR-10"}, {"name": "anomaly", "label": "Set anomaly"}]
+    study = Study(
+        {"tasks": tasks, "settings": [*settings, {"task": "anomaly", "setting": "a", "data": {"dataset": "mnist"}}]}
+    )
+    assert study.label("images") == printed
+    assert study.label("anomaly") == "Set anomaly"

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kvformer.data.datasets import DATASETS, find_dataset
 from kvformer.errors import KvformerError
 from kvformer.files import read_json
 from kvformer.reporting.quantities import quantity
@@ -75,8 +76,12 @@ class Study:
         return [setting for name, setting in self.overrides if name == task]
 
     def label(self, task: str) -> str:
-        """A task's name in print."""
-        return str(self.tasks[task].get("label") or task)
+        """A task's name in print; a task that is called after its data set is called after the one that it read."""
+        label = str(self.tasks[task].get("label") or task)
+        if all(label != dataset.label for dataset in DATASETS.values()):
+            return label
+        read = [entry.get("data", {}).get("dataset") for (name, _), entry in self.sections.items() if name == task]
+        return ", ".join(dict.fromkeys(find_dataset(name).label for name in read if name)) or label
 
     def nuisance(self, task: str) -> list[str]:
         """Grid keys of a task that are tuned for each variant."""

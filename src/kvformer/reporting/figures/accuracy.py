@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from kvformer.reporting.figures.data import FigureData, Task
-from kvformer.reporting.figures.layout import finish
+from kvformer.reporting.figures.layout import finish, name_panel
 from kvformer.reporting.frames import usable
 from kvformer.reporting.quantities import quantity
 from kvformer.reporting.statistics import Estimate
@@ -43,7 +43,7 @@ def draw_family(data: FigureData, family: str, tasks: list[Task]) -> Figure:
         full, zoom = axes[2 * block, column], axes[2 * block + 1, column]
         _bars(data, task, estimates[task.name], full)
         _points(data, task, estimates[task.name], zoom)
-        full.set_title(task.label)
+        name_panel(full, task.label, width / columns)
         if column == 0 or task.axis != tasks[index - 1].axis:
             full.set_ylabel(task.axis)
             zoom.set_ylabel(task.axis)

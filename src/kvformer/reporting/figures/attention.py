@@ -10,7 +10,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from kvformer.reporting.figures.data import FigureData, Maps, Task
-from kvformer.reporting.figures.layout import finish
+from kvformer.reporting.figures.layout import finish, name_panel
 from kvformer.reporting.style import GREY, WIDTH
 
 FAMILY_CAPTION = (
@@ -69,7 +69,7 @@ def draw_family(data: FigureData, family: str, tasks: list[Task], maps: dict[str
                 if arrays is not None:
                     _label_digits(ax, arrays["inputs"][0])
                 if row == 0:
-                    ax.set_title(task.label, pad=9)
+                    name_panel(ax, task.label, size, points=8, pad=9)
             axes[row, 0].set_ylabel(data.labels[variant], labelpad=9)
     finish(figure, f"{family.capitalize()}: attention", [])
     return figure

@@ -2,6 +2,7 @@
 
 import textwrap
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -18,6 +19,11 @@ def legend_handles(data: FigureData, points: bool = False) -> list[Line2D]:
         Line2D([], [], label=data.labels[name], **(style.point if points else style.line))
         for name, style in data.styles.items()
     ]
+
+
+def name_panel(ax: Axes, name: str, inches: float, points: float = 9.5, pad: float | None = None) -> None:
+    """Write `name` in letters of so many points above a panel of so many inches, in as many lines as that takes."""
+    ax.set_title(textwrap.fill(name, max(1, int(inches * 124 / points))), fontsize=points, pad=pad)
 
 
 def finish(figure: Figure, title: str, handles: list[Line2D], note: str = "") -> None:

@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from kvformer.errors import KvformerError
 from kvformer.reporting.efficiency_table import CELL, load_profile, profile_keys
 from kvformer.reporting.figures.data import FigureData, Task
-from kvformer.reporting.figures.layout import finish, legend_handles
+from kvformer.reporting.figures.layout import finish, legend_handles, name_panel
 from kvformer.reporting.frames import usable
 from kvformer.reporting.style import FAINT
 
@@ -79,7 +79,7 @@ def draw_family(data: FigureData, family: str, tasks: list[Task], costs: pd.Data
     for index, task in enumerate(tasks):
         block, column = divmod(index, columns)
         panels = axes[block * len(names) : (block + 1) * len(names), column]
-        panels[0].set_title(task.label)
+        name_panel(panels[0], task.label, width / columns)
         for ax, name in zip(panels, names, strict=True):
             label, factor = COSTS[name]
             _panel(ax, data, task, factor * costs.loc[task.name][name])
