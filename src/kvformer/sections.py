@@ -128,7 +128,7 @@ class Resources(Section):
     """What a scheduler must know of one training job; changes nothing in the result."""
 
     mem_mb: PositiveInt = Field(2000, description="Memory in MB.")
-    runtime: PositiveInt = Field(60, description="Time limit in minutes.")
+    runtime: PositiveInt = Field(60, description="Time limit in minutes; trainings with longer ones start first.")
     gpu: Count = Field(0, description="GPUs.")
 
 

@@ -51,6 +51,18 @@ def test_the_profile_is_found_by_itself(project):
     assert "Using workflow specific profile profiles/default" in project.snakemake("--dry-run").stdout
 
 
+def test_trainings_with_longer_time_limits_start_first(project):
+    tasks = {
+        name: {**STUDY["tasks"]["reverse"], "resources": {"runtime": runtime}}
+        for name, runtime in (("reverse", 10), ("copy", 60), ("sort", 5), ("swap", 600))
+    }
+    study = project.study(STUDY | {"tasks": tasks, "variants": ["qkv"]})
+    runs = [f"results/small/runs/{task}/default/qkv/seed0/summary.json" for task in tasks]
+    result = project.snakemake("--cores", "1", *study, "--", *runs)
+    assert result.returncode == 0, result.stdout
+    assert re.findall(r"Train qkv on (\w+)", result.stdout) == ["swap", "copy", "reverse", "sort"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

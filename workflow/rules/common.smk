@@ -152,6 +152,11 @@ def run_runtime(wildcards):
     return task_resources(wildcards).runtime
 
 
+def run_priority(wildcards):
+    """Long trainings start first, so that at the end no core waits for one; all of them after what prepares them (0)."""
+    return -1 / (1 + task_resources(wildcards).runtime)
+
+
 def run_gpu(wildcards):
     """GPUs of the run."""
     return task_resources(wildcards).gpu

@@ -39,6 +39,7 @@ rule train:
         setting=alternatives(run.setting for run in RUNS.values()),
         variant=alternatives(run.variant for run in RUNS.values()),
         seed=r"\d+",
+    priority: run_priority
     conda:
         ENVIRONMENT
     threads: run_threads
