@@ -63,6 +63,16 @@ def test_trainings_with_longer_time_limits_start_first(project):
     assert re.findall(r"Train qkv on (\w+)", result.stdout) == ["swap", "copy", "reverse", "sort"]
 
 
+def test_results_may_be_made_in_a_folder_without_the_project(project, tmp_path):
+    study = project.study(STUDY)
+    elsewhere = tmp_path / "elsewhere"
+    where = ("--directory", str(elsewhere), "--profile", str(project.folder / "profiles" / "default"))
+    result = project.snakemake(*where, study[0], str(project.folder / study[1]), "--cores", "2")
+    assert result.returncode == 0, result.stdout
+    assert {path.name for path in (elsewhere / "results" / "small").iterdir()} >= {"report.html", "Snakefile", "tables"}
+    assert not (project.folder / "results").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

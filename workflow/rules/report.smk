@@ -93,7 +93,7 @@ rule crate:
         figures=f"{STUDY_FOLDER}/figures",
         report=f"{STUDY_FOLDER}/report.html",
         code=package_code("reporting.crate"),
-        workflow="Snakefile",
+        snakefile=os.path.relpath(workflow.main_snakefile),
     output:
         crate=f"{STUDY_FOLDER}/ro-crate-metadata.json",
     log:
@@ -107,4 +107,4 @@ rule crate:
     message:
         "Describe the results as an RO-Crate"
     shell:
-        'python -m kvformer crate "$(dirname {input.study:q})" > {log:q} 2>&1'
+        'python -m kvformer crate "$(dirname {input.study:q})" --snakefile {input.snakefile:q} > {log:q} 2>&1'

@@ -23,6 +23,10 @@ def add_commands(commands: Commands) -> None:
         parser.set_defaults(handler=handler)
         if name == "figures":
             parser.add_argument("--processes", type=int, default=1, help="draw in so many processes (default 1)")
+        if name == "crate":
+            parser.add_argument(
+                "--snakefile", type=Path, default=Path("Snakefile"), help="the workflow's entry (default Snakefile)"
+            )
         if name == "track":
             parser.add_argument(
                 "--uri", help="MLflow server or store (default MLFLOW_TRACKING_URI, else a local SQLite file)"
@@ -102,7 +106,7 @@ def crate(options: argparse.Namespace) -> None:
     """Write ro-crate-metadata.json."""
     from kvformer.reporting.crate import write_crate
 
-    print(f"crate -> {write_crate(_study_folder(options))}")
+    print(f"crate -> {write_crate(_study_folder(options), options.snakefile)}")
 
 
 def export(options: argparse.Namespace) -> None:
