@@ -125,7 +125,6 @@ def test_same_files_same_bytes_whatever_the_user_has_set(collected: Path, tmp_pa
     code = f"""
 import json, sys
 sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(ROOT / "src")!r}]
-from dataclasses import replace
 from pathlib import Path
 from test_figures import hashes
 print(json.dumps(hashes(Path({str(moved)!r}), Path({str(tmp_path / "there")!r}))))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from kvformer.errors import KvformerError
 from kvformer.reporting.comparisons import describe_differences, judge
-from kvformer.reporting.frames import KEYS, load_runs, scores, usable
+from kvformer.reporting.frames import KEYS, by_setting, load_runs, scores, usable
 from kvformer.reporting.render import Table, difference_columns, number, probability, whole
 from kvformer.reporting.study import ALL_SETTINGS, Study, read_study
 from kvformer.reporting.verdicts import place, sentence
@@ -105,7 +105,7 @@ def _differences(frames: list[pd.DataFrame], studies: list[Study]) -> pd.DataFra
             mine = pairs[(pairs["task"] == task) & (pairs["variant"] == variant)]
             if mine.empty:
                 continue
-            groups = [group.set_index("seed")["difference"] for _, group in mine.groupby("setting", sort=False)]
+            groups = list(by_setting(mine, "difference").values())
             metric, goal = mine["metric_a"].iloc[0], mine["goal_a"].iloc[0]
             rows.append(
                 {"task": task, "setting": mine["setting"].iloc[0] if len(groups) == 1 else ALL_SETTINGS}

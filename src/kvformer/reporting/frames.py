@@ -47,3 +47,8 @@ def usable(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of finished runs with a finite value: those that enter means and differences."""
     finite = frame["value"].abs() < float("inf")
     return frame[(frame["status"] == "finished") & finite]
+
+
+def by_setting(frame: pd.DataFrame, column: str = "value") -> dict[str, pd.Series]:
+    """A column by seed, for each setting of one task and variant, in the order of the frame."""
+    return {str(name): group.set_index("seed")[column] for name, group in frame.groupby("setting", sort=False)}

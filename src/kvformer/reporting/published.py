@@ -10,7 +10,7 @@ import pandas as pd
 from kvformer.data.datasets import DATASETS
 from kvformer.errors import KvformerError
 from kvformer.reporting import statistics
-from kvformer.reporting.frames import usable
+from kvformer.reporting.frames import by_setting, usable
 from kvformer.reporting.quantities import quantity
 from kvformer.reporting.render import Table, number, signed, whole
 from kvformer.reporting.study import Study
@@ -112,14 +112,10 @@ def _our_groups(of_task: pd.DataFrame, study: Study, row: Mapping[Hashable, Any]
     difference = row["compare_with"].startswith(DIFFERENCE)
     of_metric = of_task[of_task["metric"] == row["compare_with"].removeprefix(DIFFERENCE)]
 
-    def by_setting(variant: str) -> dict[str, pd.Series]:
-        mine = of_metric[of_metric["variant"] == variant]
-        return {str(name): group.set_index("seed")["value"] for name, group in mine.groupby("setting", sort=False)}
-
-    ours = by_setting(row["variant"])
+    ours = by_setting(of_metric[of_metric["variant"] == row["variant"]])
     if not difference:
         return ours
-    theirs = by_setting(study.baseline)
+    theirs = by_setting(of_metric[of_metric["variant"] == study.baseline])
     groups = {name: (values - theirs[name]).dropna() for name, values in ours.items() if name in theirs}
     return {name: values for name, values in groups.items() if len(values)}
 

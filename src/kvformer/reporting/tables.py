@@ -106,9 +106,10 @@ def _clear_winner(cells: pd.DataFrame) -> str | None:
 def _task_header(task: str, cells: pd.DataFrame, runs: pd.DataFrame, study: Study) -> str:
     """`MNIST, test accuracy ↑ (n = 6)`; names the data where they are not what the task's name says."""
     known = cells.dropna(subset=["metric"])
-    data = [label for label in runs.loc[runs["task"] == task, "data_label"].unique() if label not in ("", "generated")]
-    strange = [label for label in data if label.lower() != study.label(task).lower()]
-    name = study.label(task) + (f" on {', '.join(strange)}" if strange else "")
+    labels = runs.loc[runs["task"] == task, "data_label"].unique()
+    data, name = ", ".join(label for label in labels if label not in ("", "generated")), study.label(task)
+    if data and data.lower() != name.lower():
+        name += f" on {data}"
     arrow = "↑" if known["goal"].iloc[0] == "max" else "↓"
     return f"{name}, {known['metric'].iloc[0].replace('/', ' ')} {arrow} (n = {known['expected'].max():.0f})"
 

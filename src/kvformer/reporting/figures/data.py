@@ -10,7 +10,7 @@ import pandas as pd
 from kvformer.errors import KvformerError
 from kvformer.reporting.collect import CURVE_COLUMNS
 from kvformer.reporting.comparisons import paired_differences
-from kvformer.reporting.frames import KEYS, load_runs, scores, usable
+from kvformer.reporting.frames import KEYS, by_setting, load_runs, scores, usable
 from kvformer.reporting.nuisance import select
 from kvformer.reporting.quantities import axis_label, quantity
 from kvformer.reporting.statistics import Estimate, estimate
@@ -145,10 +145,7 @@ class FigureData:
 
     def estimate(self, task: Task, variant: str) -> Estimate:
         """Mean over settings of the task's metric, with its 95 % interval over seeds, in shown units."""
-        groups = [
-            task.scale * group.set_index("seed")["value"]
-            for _, group in self.finished(task, variant).groupby("setting")
-        ]
+        groups = [task.scale * values for values in by_setting(self.finished(task, variant)).values()]
         low, high = quantity(task.metric).bounds
         return estimate(groups, (task.scale * low, task.scale * high))
 
