@@ -17,6 +17,7 @@ from fake_runs import FINAL_POINTS, FakeRun, curve_points, free_port, write_repo
 
 from kvformer import tracking
 from kvformer.errors import KvformerError
+from kvformer.tracking.server import study_folders
 
 SERVE = """
 import sys
@@ -183,3 +184,12 @@ def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
 def test_the_plain_command_survives_a_space() -> None:
     assert tracking.ui_command(Path("results")) == "mlflow ui --backend-store-uri sqlite:///results/mlflow/mlflow.db"
     assert tracking.ui_command(Path("my results")).endswith(" 'sqlite:///my results/mlflow/mlflow.db'")
+
+
+def test_an_export_is_no_study_to_show(tmp_path: Path) -> None:
+    study = tmp_path / "demo"
+    write_study(study, [FakeRun(study, "reverse/default/kv/seed0").begin()])
+    export = tmp_path / "reference"
+    export.mkdir()
+    (export / "study.json").write_bytes((study / "study.json").read_bytes())
+    assert study_folders(tmp_path) == [study]

@@ -35,8 +35,8 @@ def ui_command(results: Path) -> str:
 
 
 def study_folders(results: Path) -> list[Path]:
-    """The studies in a results folder."""
-    return sorted({path.parent for pattern in ("*/study.json", "*/runs") for path in results.glob(pattern)})
+    """The studies in a results folder that have runs; an export, such as results/reference, has none to show."""
+    return sorted(path.parent for path in results.glob("*/runs"))
 
 
 def serve(results: Path, port: int = 5000, interval: float = 5.0, say: Callable[[str], None] = SAY) -> None:
