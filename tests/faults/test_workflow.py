@@ -1,5 +1,6 @@
 """Snakemake, its trainer, or both killed at any moment: the same command, started again, ends with the same bytes."""
 
+import json
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from kvformer.loading import load_study
 from kvformer.training.run import train_run
 
 RUN = "results/killed/runs/reverse/default/kv/seed0"
+STEPS = 6000
 STUDY = {
     "name": "killed",
     "seeds": 1,
@@ -27,7 +29,7 @@ STUDY = {
         "reverse": {
             "data": {"length": 8, "train_examples": 1000, "validation_examples": 100, "test_examples": 100},
             "model": {"dim": 16, "layers": 1, "heads": 2},
-            "training": {"steps": 6000, "batch_size": 16, "evaluations": 6},
+            "training": {"steps": STEPS, "batch_size": 16, "evaluations": 60},
         }
     },
     "execution": {"device": "cpu", "checkpoint_seconds": 0.1},
@@ -35,55 +37,60 @@ STUDY = {
 COMMAND = (f"{RUN}/summary.json", "--cores", "1")
 
 
-def trainer(snakemake: "subprocess.Popen[bytes]") -> psutil.Process:
-    """Wait until a training that Snakemake started records something, and return its process."""
+def last_step(metrics: Path) -> int:
+    """The last step recorded; the line that is being written does not count."""
+    whole = metrics.read_text(encoding="utf-8").rpartition("\n")[0] if metrics.exists() else ""
+    return int(json.loads(whole.splitlines()[-1])["step"]) if whole else 0
+
+
+def trainer(snakemake: "subprocess.Popen[bytes]", step: int) -> psutil.Process:
+    """Wait until a training that Snakemake started has recorded this step, and return its process."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         assert snakemake.poll() is None
         for process in psutil.Process(snakemake.pid).children(recursive=True):
-            files = [Path(file.path).name for file in process.open_files()]
-            if "metrics.jsonl" in files:
-                return process
-        time.sleep(0.02)
-    raise AssertionError("no training was started")
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                for file in map(Path, (file.path for file in process.open_files())):
+                    if file.name == "metrics.jsonl" and last_step(file) >= step:
+                        return process
+        time.sleep(0.01)
+    raise AssertionError(f"no training reached step {step}")
 
 
 def test_snakemake_trainer_and_both_are_killed(project: Project, tmp_path: Path) -> None:
+    """Killed at steps, not times, and all of them in the first half: on no machine has the training ended by then."""
     (run,) = load_study(STUDY).runs()
-    begin = time.monotonic()
     train_run(run, tmp_path / "whole", tmp_path, device="cpu")
-    quarter = (time.monotonic() - begin) / 4  # three kills within it leave something to train
     config = project.study(STUDY)
-    random = np.random.default_rng(1)
+    first, later, *others = np.sort(np.random.default_rng(1).integers(0, STEPS // 2, 5)).tolist()
 
     alive = project.start(*COMMAND, *config)
-    orphan = trainer(alive)
+    orphan = trainer(alive, first)
     orphan.suspend()  # it must not end while a second Snakemake looks at the lock
     second = project.snakemake(*COMMAND, *config, output="second.txt")
     assert second.returncode != 0 and "Traceback" not in second.stdout
     assert "cannot be locked" in second.stdout and "--unlock" in second.stdout
-    orphan.resume()
-    time.sleep(random.uniform(0, quarter))
-    alive.kill()  # the training goes on without it
+    alive.kill()
     alive.wait()
+    orphan.resume()  # the training goes on without it
+    while last_step(project.folder / RUN / "metrics.jsonl") < later:
+        assert orphan.is_running()
+        time.sleep(0.01)
+    orphan.kill()
     unlocked = project.snakemake("--unlock", *config)
     assert unlocked.returncode == 0, unlocked.stdout
 
-    for _ in range(2):
+    *pairs, alone = others
+    for step in pairs:
         alive = project.start("--nolock", *COMMAND, *config)
-        both = [trainer(alive), alive]
-        time.sleep(random.uniform(0, quarter))
-        for process in both:
+        for process in (trainer(alive, step), alive):
             process.kill()
         alive.wait()
 
     alive = project.start("--nolock", *COMMAND, *config)
-    lone = trainer(alive)
-    time.sleep(random.uniform(0, quarter))
-    lone.kill()  # Snakemake tries again
+    trainer(alive, alone).kill()  # Snakemake tries again
     assert alive.wait(300) == 0, project.output()
     assert "Trying to restart" in project.output()
-    assert not orphan.is_running()
     assert results(project.folder / RUN) == results(tmp_path / "whole")
 
 
