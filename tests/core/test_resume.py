@@ -382,7 +382,7 @@ def wait_for(ready: Callable[[], bool], process: "subprocess.Popen[bytes]", seco
 
 
 def test_processes_hit_by_signals_end_as_an_undisturbed_one(prepared: Path, tmp_path: Path) -> None:
-    run = tiny_run("characters", training={"steps": 1500, "evaluations": 4})
+    run = tiny_run("characters", training={"steps": 3000, "evaluations": 4})
     train(run, tmp_path / "whole", prepared)
     out = tmp_path / "pieces"
     checkpoint = out / "progress" / "checkpoint.pt"

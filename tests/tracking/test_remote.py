@@ -133,11 +133,13 @@ def test_sixteen_sweeps_and_a_server_that_goes_away(
         return True
 
     with ThreadPoolExecutor(16) as pool:
-        first = [pool.submit(track, study) for study in studies]
+        first = [pool.submit(track, study) for study in studies[:-1]]
         while not any(future.done() for future in first):
             time.sleep(0.05)
         server.stop()
-        assert not all(future.result() for future in first)
+        assert not track(studies[-1])
+        for future in first:  # some got through, for some the server went away
+            future.result()
         server.start()
         assert all(pool.map(track, studies))
 
