@@ -50,8 +50,8 @@ def trainer(snakemake: "subprocess.Popen[bytes]", step: int) -> psutil.Process:
         assert snakemake.poll() is None
         for process in psutil.Process(snakemake.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                for file in map(Path, (file.path for file in process.open_files())):
-                    if file.name == "metrics.jsonl" and last_step(file) >= step:
+                for file in process.open_files():
+                    if file.path.endswith("metrics.jsonl") and last_step(Path(file.path)) >= step:
                         return process
         time.sleep(0.01)
     raise AssertionError(f"no training reached step {step}")
@@ -91,6 +91,7 @@ def test_snakemake_trainer_and_both_are_killed(project: Project, tmp_path: Path)
     trainer(alive, alone).kill()  # Snakemake tries again
     assert alive.wait(300) == 0, project.output()
     assert "Trying to restart" in project.output()
+    assert not orphan.is_running()
     assert results(project.folder / RUN) == results(tmp_path / "whole")
 
 
