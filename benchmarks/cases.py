@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from kvformer.config import RunConfig
-from kvformer.data.manifest import ManifestWriter
-from kvformer.loading import load_study
+from kvformer.config.loading import load_study
+from kvformer.config.run import RunConfig
+from kvformer.records.manifest import ManifestWriter
 from kvformer.tasks.translation import END, SIZES
 from kvformer.training.loop import Trainer
 

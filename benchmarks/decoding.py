@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import in_turns, ratios, spread
-from kvformer.loading import load_study
+from kvformer.config.loading import load_study
 from kvformer.models.blocks import DecoderCache
 from kvformer.models.build import build_model
 from kvformer.models.gpt import GPT

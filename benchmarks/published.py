@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kvformer.config import RunConfig
-from kvformer.moses import PADDING
-from kvformer.positions import code_2d, sinusoids
-from kvformer.sections import ModelConfig
-from kvformer.tasks.base import Shape
+from kvformer.config.run import RunConfig
+from kvformer.data.tokens import PADDING
+from kvformer.spec.position_codes import code_2d, sinusoids
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.shapes import Shape
 
 
 class PositionMap(nn.Module):

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.published import build, translation_loss
-from kvformer.config import RunConfig
-from kvformer.moses import PADDING
+from kvformer.config.run import RunConfig
+from kvformer.data.tokens import PADDING
 from kvformer.tasks.base import TaskData
 from kvformer.training.schedules import first_beta, learning_rate
 

@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from kvformer.config import RunConfig, StudyConfig
+from kvformer.config.loading import load_study
+from kvformer.config.run import RunConfig
+from kvformer.config.study import StudyConfig
 from kvformer.files import canonical_json, write_json, write_text
-from kvformer.loading import load_study
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ["qkv", "kv", "kv_pos", "q_kv", "k", "k_pos", "mqa", "kv_gain", "kv_bias", "kv_rel"]

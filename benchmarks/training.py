@@ -7,7 +7,7 @@ from benchmarks.cases import VARIANTS, make_run, make_trainer
 from benchmarks.measure import OperationClock, in_turns, product_rates, ratios, spread
 from benchmarks.memory import kept, returned
 from benchmarks.published_training import PublishedTraining
-from kvformer.efficiency import flop_counter
+from kvformer.training.cost import flop_counter
 
 Row = dict[str, Any]
 PRODUCT = 1024

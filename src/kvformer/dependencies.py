@@ -8,7 +8,7 @@ from pathlib import Path
 from kvformer.files import sha256_bytes
 
 PACKAGE = Path(__file__).parent
-CONFIGURATION = ("config", "loading", "sections", "tasks", "variants")
+CONFIGURATION = ("config.run", "config.loading", "config.study", "spec.sections", "tasks", "spec.variants")
 """Modules that only lead to a resolved run and its variant's definition, which a training is given: they change no
 result by themselves."""
 

@@ -8,13 +8,13 @@ from benchmarks.cases import CASES, VARIANTS, make_run
 from benchmarks.published import Attention, Heads, build, translation_loss
 from torch import Tensor, nn
 
-from kvformer.config import RunConfig
-from kvformer.efficiency import random_inputs
-from kvformer.loading import load_study
+from kvformer.config.loading import load_study
+from kvformer.config.run import RunConfig
+from kvformer.data.tokens import PADDING
 from kvformer.models.build import build_model
-from kvformer.moses import PADDING
-from kvformer.tasks.base import Shape
-from kvformer.training.divergence import smoothed_divergence
+from kvformer.models.fast.divergence import smoothed_divergence
+from kvformer.spec.shapes import Shape
+from kvformer.training.cost import random_inputs
 
 SMALL: dict[str, dict[str, Any]] = {
     "reverse": {"data": {"length": 12}, "model": {"dim": 16, "heads": 4}},

@@ -11,7 +11,7 @@ import torch
 from checkout import Project
 from runs import results
 
-from kvformer.loading import load_study
+from kvformer.config.loading import load_study
 from kvformer.training.run import train_run
 
 PROFILE = ("--profile", "profiles/slurm")

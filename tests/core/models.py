@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from kvformer.models.blocks import initialise
 from kvformer.models.build import MODELS
-from kvformer.sections import ModelConfig
-from kvformer.tasks.base import Shape
-from kvformer.variants import VARIANTS, unsupported
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.shapes import Shape
+from kvformer.spec.variants import VARIANTS, unsupported
 
 SHAPES = {
     "encoder": Shape(length=6, inputs=10, outputs=10),

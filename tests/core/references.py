@@ -7,9 +7,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kvformer.attention import Attention
-from kvformer.sections import ModelConfig
-from kvformer.variants import AttentionSpec
+from kvformer.models.attention.module import Attention
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.variants import AttentionSpec
 
 
 def small_model(**changes: object) -> ModelConfig:

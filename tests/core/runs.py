@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from kvformer.config import RunConfig
-from kvformer.data.manifest import ManifestWriter
+from kvformer.config.loading import load_study
+from kvformer.config.run import RunConfig
 from kvformer.files import read_json
-from kvformer.loading import load_study
+from kvformer.records.manifest import ManifestWriter
 from kvformer.tasks import TASKS
 
 MODEL = {"dim": 16, "layers": 1, "heads": 2}

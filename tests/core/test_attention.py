@@ -7,10 +7,10 @@ import torch
 from references import apply_map, make_attention, plain_attention, plain_logits, role_parameters, small_model
 from torch import nn
 
-from kvformer.attention import FUSED_FROM, Attention
-from kvformer.models.cache import KeyValueCache
-from kvformer.sections import ModelConfig
-from kvformer.variants import VARIANTS, AttentionSpec
+from kvformer.models.attention.cache import KeyValueCache
+from kvformer.models.attention.module import FUSED_FROM, Attention
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.variants import VARIANTS, AttentionSpec
 
 SPECS = {name: variant.attention for name, variant in VARIANTS.items()}
 LENGTHS = {"explicit": 7, "fused": FUSED_FROM + 3}

@@ -4,10 +4,10 @@ import pytest
 import torch
 from models import PAIRS, SHAPES, make_inputs, make_model, model_config, supported
 
-from kvformer.formulas import cache_elements
 from kvformer.models.blocks import DecoderCache
-from kvformer.tasks.base import Shape
-from kvformer.variants import VARIANTS
+from kvformer.spec.formulas import cache_elements
+from kvformer.spec.shapes import Shape
+from kvformer.spec.variants import VARIANTS
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-11}
 LONG = Shape(length=100, inputs=11, outputs=11, target_inputs=11)

@@ -15,8 +15,8 @@ from kvformer import cli
 from kvformer.cli import INTERRUPTED, build_parser, main
 from kvformer.errors import Interrupted
 from kvformer.files import read_json
+from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
-from kvformer.variants import VARIANTS
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
@@ -241,8 +241,9 @@ def heavy_imports(code: str) -> set[str]:
     ("code", "allowed"),
     [
         (
-            "import kvformer.config, kvformer.variants, kvformer.tasks, kvformer.loading, kvformer.formulas, "
-            "kvformer.sections, kvformer.documentation, kvformer.data.manifest, kvformer.seeding, kvformer.validation",
+            "import kvformer.config.study, kvformer.config.loading, kvformer.config.documentation; "
+            "import kvformer.config.messages, kvformer.spec.variants, kvformer.spec.formulas, kvformer.spec.sections; "
+            "import kvformer.tasks, kvformer.records.manifest, kvformer.seeding",
             set(),
         ),
         ("from kvformer.cli import main; main(['train', '--help'])", set()),

@@ -13,14 +13,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from runs import tiny_run
 
-from kvformer.config import RunConfig, StudyConfig
-from kvformer.documentation import generated_files
+from kvformer.config.documentation import generated_files
+from kvformer.config.execution import Execution, Resources
+from kvformer.config.loading import load_study, single_run
+from kvformer.config.run import RunConfig
+from kvformer.config.study import StudyConfig
 from kvformer.errors import ConfigError
 from kvformer.files import canonical_json
-from kvformer.loading import load_study, single_run
-from kvformer.sections import Execution, ModelConfig, Resources, TrainingConfig
+from kvformer.spec.sections import ModelConfig, TrainingConfig
+from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
-from kvformer.variants import VARIANTS
 
 ROOT = Path(__file__).parents[2]
 

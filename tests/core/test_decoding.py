@@ -9,11 +9,11 @@ from models import make_model, supported
 from references import apply_map, make_attention, plain_attention, small_model
 from torch import Tensor
 
+from kvformer.data.tokens import BEGIN, END, PADDING
 from kvformer.models.decoding import generate, translate
 from kvformer.models.seq2seq import Seq2Seq
-from kvformer.moses import BEGIN, END, PADDING
-from kvformer.tasks.base import Shape
-from kvformer.variants import VARIANTS
+from kvformer.spec.shapes import Shape
+from kvformer.spec.variants import VARIANTS
 
 SMALL = Shape(length=4, inputs=7, outputs=6, target_inputs=6)
 LONG = Shape(length=14, inputs=9, outputs=9, target_inputs=9)

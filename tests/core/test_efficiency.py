@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from kvformer.cli import main
-from kvformer.config import RunConfig
-from kvformer.efficiency import Subject, measure
+from kvformer.config.loading import single_run
+from kvformer.config.run import RunConfig
 from kvformer.errors import ConfigError
-from kvformer.formulas import cache_elements, macs
-from kvformer.loading import single_run
-from kvformer.tasks.base import Shape
-from kvformer.variants import VARIANTS
+from kvformer.spec.formulas import cache_elements, macs
+from kvformer.spec.shapes import Shape
+from kvformer.spec.variants import VARIANTS
+from kvformer.training.cost import Subject, measure
 
 SMALL = ["model.dim=32", "model.layers=3", "model.heads=8", "training.batch_size=2"]
 TRANSLATION = Shape(12, 40, 50, target_inputs=50)

@@ -13,10 +13,10 @@ from models import SHAPES, make_inputs, model_config
 from references import make_attention, plain_attention, small_model
 from runs import environment
 
-from kvformer.formulas import parameters
 from kvformer.models.blocks import initialise
 from kvformer.models.build import MODELS
-from kvformer.variants import AttentionSpec, Variant
+from kvformer.spec.formulas import parameters
+from kvformer.spec.variants import AttentionSpec, Variant
 
 SOURCE = Path(__file__).parents[2] / "src" / "kvformer"
 
@@ -30,7 +30,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("extended")
     shutil.copytree(SOURCE, root / "kvformer", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "kvformer" / "tasks" / "rotate.py").write_text(TASK)
-    table = root / "kvformer" / "variants.py"
+    table = root / "kvformer" / "spec" / "variants.py"
     text = table.read_text(encoding="utf-8")
     marker = "VARIANTS: dict[str, Variant] = _table(\n"
     assert text.count(marker) == 1
@@ -110,8 +110,8 @@ def test_every_point_of_the_space_of_specs_works(point: str) -> None:
 
 @pytest.mark.parametrize("point", POINTS)
 def test_every_point_has_its_parameters_and_cache(point: str) -> None:
-    from kvformer.formulas import cache_elements
     from kvformer.models.blocks import DecoderCache
+    from kvformer.spec.formulas import cache_elements
 
     variant = Variant("new", "", "", POINTS[point])
     config = model_config("gpt")

@@ -9,9 +9,11 @@ from references import small_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from kvformer.attention import FUSED_FROM, Attention
-from kvformer.config import RunConfig
-from kvformer.formulas import (
+from kvformer.config.loading import single_run
+from kvformer.config.run import RunConfig
+from kvformer.models.attention.module import FUSED_FROM, Attention
+from kvformer.models.build import MODELS, build_model
+from kvformer.spec.formulas import (
     attention_macs,
     attention_parameters,
     macs,
@@ -19,11 +21,9 @@ from kvformer.formulas import (
     parameters,
     total_attention_parameters,
 )
-from kvformer.loading import single_run
-from kvformer.models.build import MODELS, build_model
-from kvformer.sections import ModelConfig
-from kvformer.tasks.base import Shape
-from kvformer.variants import VARIANTS
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.shapes import Shape
+from kvformer.spec.variants import VARIANTS
 
 
 def count(module: torch.nn.Module) -> int:

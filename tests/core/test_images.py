@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kvformer.models.blocks import Dropout
-from kvformer.models.dropout import dropout
+from kvformer.models.fast.dropout import dropout
 from kvformer.training.images import normalise, random_flip_crop
 
 

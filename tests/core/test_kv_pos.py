@@ -8,9 +8,9 @@ from models import make_model
 from references import full_code, make_attention, naive_pos2d, small_model
 from torch import Tensor, nn
 
-from kvformer.attention import FUSED_FROM, Attention
-from kvformer.positions import code_2d, column_code, row_channels
-from kvformer.variants import VARIANTS
+from kvformer.models.attention.module import FUSED_FROM, Attention
+from kvformer.spec.position_codes import code_2d, column_code, row_channels
+from kvformer.spec.variants import VARIANTS
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-11}
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kvformer.models import linear as module
-from kvformer.models.linear import WORTHWHILE, Linear, linear
+from kvformer.models.fast import linear as module
+from kvformer.models.fast.linear import WORTHWHILE, Linear, linear
 
 onednn = pytest.mark.skipif(not module._available, reason="PyTorch has no oneDNN product for this processor")
 

@@ -9,12 +9,12 @@ from models import HEADS, PAIRS, SHAPES, make_inputs, make_model, model_config, 
 from references import role_parameters
 from torch import nn
 
-from kvformer.attention import Attention
+from kvformer.models.attention.module import Attention
 from kvformer.models.blocks import Block
 from kvformer.models.decoding import generate
-from kvformer.positions import sinusoids
-from kvformer.tasks.base import Shape
-from kvformer.variants import VARIANTS
+from kvformer.spec.position_codes import sinusoids
+from kvformer.spec.shapes import Shape
+from kvformer.spec.variants import VARIANTS
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-11}
 DECODERS = [(kind, name) for kind, name in PAIRS if kind in ("gpt", "seq2seq")]

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from runs import tiny_run
 
-from kvformer.data.manifest import load_manifest
+from kvformer.data.tokens import PADDING
 from kvformer.models.build import build_model
-from kvformer.moses import PADDING
+from kvformer.records.manifest import load_manifest
 from kvformer.training.batches import Batches
 from kvformer.training.objectives import OBJECTIVES
 

@@ -13,7 +13,7 @@ import torch
 from runs import tiny_run
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kvformer.efficiency import flop_counter
+from kvformer.training.cost import flop_counter
 from kvformer.training.loop import Trainer
 
 EXPECTED = {

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from kvformer.loading import single_run
+from kvformer.config.loading import single_run
 from kvformer.training.optimizers import make_optimizer
 
 
@@ -32,7 +32,7 @@ def test_bit_equal_to_pytorchs(name: str, reference: type[torch.optim.Optimizer]
 
 def test_a_step_does_not_import_the_compiler() -> None:
     code = (
-        "import sys, torch; from kvformer.loading import single_run;"
+        "import sys, torch; from kvformer.config.loading import single_run;"
         "from kvformer.training.optimizers import make_optimizer;"
         "model = torch.nn.Linear(2, 2); optimizer = make_optimizer(single_run('reverse', 'kv', 0)[0], model);"
         "model(torch.ones(1, 2)).sum().backward(); optimizer.step(); optimizer.zero_grad();"

@@ -15,16 +15,16 @@ import pytest
 import torch
 from runs import command, environment, results, tiny_run
 
-from kvformer.config import RunConfig
+from kvformer.config.run import RunConfig
 from kvformer.errors import Interrupted, KvformerError
 from kvformer.files import read_json
+from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
 from kvformer.training import loop as loop_module
 from kvformer.training import run as run_module
 from kvformer.training.checkpoint import MAGIC, save_checkpoint
 from kvformer.training.loop import Trainer
 from kvformer.training.run import train_run
-from kvformer.variants import VARIANTS
 
 
 class Killed(BaseException):

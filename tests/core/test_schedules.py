@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from kvformer.sections import ModelConfig, TrainingConfig
+from kvformer.spec.sections import ModelConfig, TrainingConfig
 from kvformer.training.schedules import first_beta, learning_rate
 
 MODEL = ModelConfig(dim=256)

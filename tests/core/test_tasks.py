@@ -8,9 +8,9 @@ import pytest
 import torch
 from runs import tiny_run
 
-from kvformer.data.manifest import load_manifest
+from kvformer.data.tokens import BEGIN, END, PADDING, UNKNOWN
 from kvformer.errors import DataError
-from kvformer.moses import BEGIN, END, PADDING, UNKNOWN
+from kvformer.records.manifest import load_manifest
 from kvformer.tasks import TASKS
 from kvformer.tasks.anomaly import AnomalyData, draw_sets
 from kvformer.tasks.base import TaskData

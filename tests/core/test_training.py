@@ -10,10 +10,11 @@ import pytest
 import torch
 from runs import results, tiny_run, write_data
 
-from kvformer.config import RunConfig
-from kvformer.data.manifest import load_manifest
+from kvformer.config.run import RunConfig
 from kvformer.errors import ConfigError, DataError
 from kvformer.files import read_json
+from kvformer.records.manifest import load_manifest
+from kvformer.spec.variants import VARIANTS, unsupported
 from kvformer.tasks import TASKS
 from kvformer.tasks.base import TaskData
 from kvformer.training.batches import Batches
@@ -21,7 +22,6 @@ from kvformer.training.diagnostics import diagnose
 from kvformer.training.loop import Trainer
 from kvformer.training.run import train_run
 from kvformer.training.signals import StopSignals
-from kvformer.variants import VARIANTS, unsupported
 
 CPU = torch.device("cpu")
 

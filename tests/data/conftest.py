@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kvformer.data.manifest import Manifest, ManifestWriter, load_manifest
 from kvformer.data.raw import RawFiles
+from kvformer.records.manifest import Manifest, ManifestWriter, load_manifest
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from kvformer.data.arrays import build_arrays
-from kvformer.data.manifest import Manifest
 from kvformer.data.raw import RawFiles
 from kvformer.errors import DataError
+from kvformer.records.manifest import Manifest
 
 Raw, Build = Callable[[Path], RawFiles], Callable[..., Manifest]
 

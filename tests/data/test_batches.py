@@ -15,9 +15,9 @@ import pytest
 from kvformer.data.cifar import ArrayUnpickler, build_cifar
 from kvformer.data.digits import FILES, MNIST, build_digits, parse_idx
 from kvformer.data.facts import image_facts
-from kvformer.data.manifest import Manifest
 from kvformer.data.raw import RawFiles
 from kvformer.errors import DataError
+from kvformer.records.manifest import Manifest
 
 Raw, Build = Callable[[Path], RawFiles], Callable[..., Manifest]
 

@@ -12,9 +12,9 @@ from kvformer.data import sources
 from kvformer.data.cifar import CIFAR10, CIFAR100
 from kvformer.data.datasets import DATASETS, available, find_dataset
 from kvformer.data.digits import FILES
-from kvformer.data.manifest import ManifestWriter
 from kvformer.data.sources import Download, UserFiles
 from kvformer.errors import DataError
+from kvformer.records.manifest import ManifestWriter
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from kvformer.data.features import WEIGHTS, build_pca, build_resnet34, principal_components
-from kvformer.data.manifest import Manifest, ManifestWriter, load_manifest
 from kvformer.data.raw import RawFiles
+from kvformer.records.manifest import Manifest, ManifestWriter, load_manifest
 
 Raw, Build = Callable[[Path], RawFiles], Callable[..., Manifest]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from kvformer.data.images import build_imagefolder
-from kvformer.data.manifest import Manifest
 from kvformer.data.raw import RawFiles
 from kvformer.errors import DataError
+from kvformer.records.manifest import Manifest
 
 Raw, Build, Image = Callable[[Path], RawFiles], Callable[..., Manifest], Callable[..., bytes]
 

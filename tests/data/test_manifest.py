@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kvformer.data.manifest import MANIFEST, ManifestWriter, load_manifest
 from kvformer.errors import DataError
+from kvformer.records.manifest import MANIFEST, ManifestWriter, load_manifest
 
 
 @pytest.fixture

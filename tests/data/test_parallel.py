@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kvformer.data.manifest import Manifest
 from kvformer.data.parallel import (
     MULTI30K,
     auf_deutsch_pairs,
@@ -18,8 +17,9 @@ from kvformer.data.parallel import (
     ding_pairs,
 )
 from kvformer.data.raw import RawFiles
+from kvformer.data.tokens import SPECIALS, detokenise, tokenise
 from kvformer.errors import DataError
-from kvformer.moses import SPECIALS, detokenise, tokenise
+from kvformer.records.manifest import Manifest
 
 Raw, Build = Callable[[Path], RawFiles], Callable[..., Manifest]
 NAMES = {"train": "train", "validation": "val", "test": "test"}

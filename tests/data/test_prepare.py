@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from kvformer.data.datasets import DATASETS, Candidate, Dataset
-from kvformer.data.manifest import MANIFEST, ManifestWriter, load_manifest
 from kvformer.data.prepare import prepare
 from kvformer.data.raw import RawFiles
 from kvformer.data.sources import Rule, UserFiles
 from kvformer.errors import DataError
+from kvformer.records.manifest import MANIFEST, ManifestWriter, load_manifest
 
 
 @dataclass(frozen=True)

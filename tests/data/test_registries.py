@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kvformer.data.datasets import DATASETS
-from kvformer.data.manifest import Manifest, ManifestWriter, load_manifest
 from kvformer.data.sources import Debian, Npm, PyPI, Source
+from kvformer.records.manifest import Manifest, ManifestWriter, load_manifest
 
 pytestmark = pytest.mark.slow
 

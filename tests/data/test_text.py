@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kvformer.data.manifest import Manifest
 from kvformer.data.raw import RawFiles
 from kvformer.data.text import build_human_numbers, build_shakespeare, build_text, number_in_words, play_text
 from kvformer.errors import DataError
+from kvformer.records.manifest import Manifest
 
 Raw, Build = Callable[[Path], RawFiles], Callable[..., Manifest]
 

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from runs import MODEL, TRAINING, data_settings
 
+from kvformer.config.loading import load_study
 from kvformer.data.arrays import build_arrays
 from kvformer.data.images import build_imagefolder
-from kvformer.data.manifest import ManifestWriter, load_manifest
 from kvformer.data.raw import RawFiles, unpack
 from kvformer.data.text import build_text
 from kvformer.errors import ConfigError, DataError, KvformerError
-from kvformer.loading import load_study
-from kvformer.sections import ModelConfig, Section, TrainingConfig
+from kvformer.records.manifest import ManifestWriter, load_manifest
+from kvformer.spec.sections import ModelConfig, Section, TrainingConfig
+from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
 from kvformer.training.run import train_run
-from kvformer.variants import VARIANTS
 
 FUZZ = settings(
     derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

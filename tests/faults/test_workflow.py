@@ -15,7 +15,7 @@ import pytest
 from checkout import Project
 from runs import results
 
-from kvformer.loading import load_study
+from kvformer.config.loading import load_study
 from kvformer.training.run import train_run
 
 RUN = "results/killed/runs/reverse/default/kv/seed0"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kvformer.reporting.collect import collect
+from kvformer.analysis.collect import collect
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from fake_study import DIVERGED, FAILED, MISSING, write_fake_study
 
+from kvformer.analysis import collect as module
+from kvformer.analysis.collect import CURVE_COLUMNS, RUN_COLUMNS, collect
 from kvformer.errors import KvformerError
 from kvformer.files import read_json, write_json
-from kvformer.reporting import collect as module
-from kvformer.reporting.collect import CURVE_COLUMNS, RUN_COLUMNS, collect
 
 KEYS = ["task", "setting", "variant", "seed"]
 

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from fake_study import DIVERGED, FAILED, MISSING
 
+from kvformer.analysis import comparisons, statistics
+from kvformer.analysis.frames import load_runs, scores
+from kvformer.analysis.study import Study, read_study
 from kvformer.errors import KvformerError
 from kvformer.files import read_json
-from kvformer.reporting import comparisons, statistics
-from kvformer.reporting.frames import load_runs, scores
-from kvformer.reporting.study import Study, read_study
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kvformer.reporting import statistics as s
+from kvformer.analysis import statistics as s
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 DISTRIBUTIONS: dict[str, tuple[Draw, float]] = {

@@ -10,8 +10,8 @@ import pytest
 from fake_study import COMMIT, write_fake_study
 from rocrate.rocrate import ROCrate
 
+from kvformer.analysis.collect import collect
 from kvformer.files import sha256_file
-from kvformer.reporting.collect import collect
 from kvformer.reporting.crate import METADATA, write_crate
 
 

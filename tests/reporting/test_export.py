@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from kvformer import verification
+from kvformer.analysis import verification
+from kvformer.analysis.collect import collect
+from kvformer.analysis.provenance import load_provenance
+from kvformer.analysis.study import read_study
+from kvformer.analysis.verification import Reference
 from kvformer.cli import main
+from kvformer.config.loading import load_study
 from kvformer.errors import KvformerError
 from kvformer.files import read_json, sha256_file, write_json
-from kvformer.loading import load_study
-from kvformer.reporting.collect import collect
 from kvformer.reporting.export import export
-from kvformer.reporting.provenance import load_provenance
-from kvformer.reporting.study import read_study
-from kvformer.verification import Reference
 
 STUDY = {
     "name": "tiny",

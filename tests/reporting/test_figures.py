@@ -21,10 +21,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from kvformer.analysis.collect import RUN_COLUMNS, collect
+from kvformer.analysis.quantities import axis_label
 from kvformer.errors import KvformerError
 from kvformer.files import write_json
 from kvformer.reporting import style
-from kvformer.reporting.collect import RUN_COLUMNS, collect
 from kvformer.reporting.figures import (
     KINDS,
     attention,
@@ -35,10 +36,9 @@ from kvformer.reporting.figures import (
     write_figures,
 )
 from kvformer.reporting.figures.data import FigureData
-from kvformer.reporting.quantities import axis_label
 from kvformer.reporting.render import signed
 from kvformer.reporting.style import VariantStyle, figure_style, save, variant_styles
-from kvformer.variants import VARIANTS
+from kvformer.spec.variants import VARIANTS
 
 Figures = dict[str, dict[str, Figure]]
 ROOT = Path(__file__).parents[2]
@@ -480,7 +480,7 @@ def test_captions_of_the_workflow_report_are_those_of_the_page() -> None:
 
 
 def test_reporting_needs_neither_torch_nor_training() -> None:
-    code = "import sys, kvformer.reporting.figures, kvformer.reporting.report; print(*sys.modules)"
+    code = "import sys, kvformer.reporting.figures, kvformer.reporting.page; print(*sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert not {"torch", "mlflow", "kvformer.training", "kvformer.models"} & set(done.stdout.split())

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from fake_study import write_fake_study
 
+from kvformer.analysis.collect import collect
+from kvformer.analysis.frames import load_runs, scores
+from kvformer.analysis.quantities import quantity
 from kvformer.errors import KvformerError
-from kvformer.reporting.collect import collect
 from kvformer.reporting.compare import compare
-from kvformer.reporting.frames import load_runs, scores
-from kvformer.reporting.quantities import quantity
-from kvformer.reporting.verdicts import NOTHING, amount, verdicts
+from kvformer.reporting.sentences import NOTHING, amount, verdicts
 
 
 @pytest.fixture(scope="module")

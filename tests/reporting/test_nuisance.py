@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from fake_study import BEST_RATE
 
-from kvformer.reporting import nuisance
-from kvformer.reporting.frames import load_runs, scores
-from kvformer.reporting.study import Study, read_study
+from kvformer.analysis import nuisance
+from kvformer.analysis.frames import load_runs, scores
+from kvformer.analysis.study import Study, read_study
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 from fake_study import TASKS
 
+from kvformer.analysis.frames import load_runs
+from kvformer.analysis.study import Study, read_study
 from kvformer.errors import KvformerError
-from kvformer.reporting.frames import load_runs
 from kvformer.reporting.published import DIFFERENCE, compare_published, load_published
-from kvformer.reporting.study import Study, read_study
-from kvformer.sections import ModelConfig, TrainingConfig
+from kvformer.spec.sections import ModelConfig, TrainingConfig
+from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS as KNOWN_TASKS
-from kvformer.variants import VARIANTS
 
 FILE = Path(__file__).parents[2] / "config" / "published.csv"
 

@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 from fake_study import COMMIT, FAILED, write_fake_study
 
+from kvformer.analysis.collect import collect
+from kvformer.analysis.provenance import facts, locked_versions
 from kvformer.errors import KvformerError
 from kvformer.files import read_json, sha256_bytes, write_json
-from kvformer.reporting.collect import collect
 from kvformer.reporting.figures import KINDS
 from kvformer.reporting.figures.data import FigureData
-from kvformer.reporting.provenance import facts, locked_versions
-from kvformer.reporting.report import write_report
+from kvformer.reporting.page import write_report
+from kvformer.reporting.sentences import verdicts
 from kvformer.reporting.style import figure_style, save
-from kvformer.reporting.verdicts import verdicts
 
 DRAWN = ("accuracy", "forest", "grid", "loss", "attention")
 LOCK = """\

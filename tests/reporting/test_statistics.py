@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from kvformer.reporting import statistics as s
+from kvformer.analysis import statistics as s
 
 FINITE = st.floats(-100, 100, allow_nan=False).map(lambda value: round(value, 3))
 

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 from fake_study import write_fake_study
 
+from kvformer.analysis.collect import collect
+from kvformer.analysis.study import Study
 from kvformer.errors import KvformerError
 from kvformer.files import read_json, write_json
 from kvformer.reporting import columns, latex, render
-from kvformer.reporting.collect import collect
-from kvformer.reporting.efficiency_table import load_profile
+from kvformer.reporting.cost_table import load_profile
 from kvformer.reporting.render import Table
-from kvformer.reporting.study import Study
 from kvformer.reporting.tables import study_tables, write_tables
 
 PUBLISHED = Path(__file__).parents[2] / "config" / "published.csv"

@@ -8,7 +8,7 @@ from fake_runs import EPOCH, FINAL_POINTS, FakeRun, curve_points, write_report, 
 
 from kvformer.errors import DataError
 from kvformer.files import write_json, write_text
-from kvformer.tracking.records import read_run, study_record, study_runs
+from kvformer.tracking.run_records import read_run, study_record, study_runs
 
 NAME = "reverse/default/kv/seed0"
 

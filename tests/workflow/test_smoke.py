@@ -119,9 +119,9 @@ def test_edited_reporting_plans_no_training(finished):
 
 
 def test_an_edited_table_of_variants_plans_the_changed_variant(finished):
-    assert _plan_after_edit(finished, "variants.py") == {}
+    assert _plan_after_edit(finished, "spec/variants.py") == {}
     changed = "\nfrom dataclasses import replace\nVARIANTS['kv'] = replace(VARIANTS['kv'], widen_mlp=True)\n"
-    assert _plan_after_edit(finished, "variants.py", changed)["train"] == 6
+    assert _plan_after_edit(finished, "spec/variants.py", changed)["train"] == 6
 
 
 def test_snakemake_can_write_its_own_report(finished):

@@ -25,7 +25,7 @@ rule collect:
     input:
         study=f"{STUDY_FOLDER}/study.json",
         summaries=[f"{STUDY_FOLDER}/{path}/summary.json" for path in RUNS],
-        code=package_code("reporting.collect"),
+        code=package_code("analysis.collect"),
     output:
         runs=f"{STUDY_FOLDER}/runs.csv",
         curves=f"{STUDY_FOLDER}/curves.csv.gz",

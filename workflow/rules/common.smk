@@ -22,11 +22,11 @@ os.environ.update(
 from kvformer.dependencies import CONFIGURATION, source_files, training_sources
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
-from kvformer.loading import load_study, read_yaml
-from kvformer.planning import leave_out_missing, without_skipped
-from kvformer.reporting.provenance import find_lock
+from kvformer.config.loading import load_study, read_yaml
+from kvformer.config.availability import leave_out_missing, without_skipped
+from kvformer.analysis.provenance import find_lock
 from kvformer.tasks import MODULES
-from kvformer.variants import VARIANTS
+from kvformer.spec.variants import VARIANTS
 
 # A scheduler's warning is for the trainer, but SLURM sends it to all processes of a job. Were the Snakemake around the trainer to
 # die of it, SLURM would kill the trainer before its state is saved.

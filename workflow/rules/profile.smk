@@ -2,7 +2,7 @@
 rule profile:
     input:
         data=[f"{PREPARED}/{dataset}/manifest.json" for dataset in STUDY.datasets()],
-        code=package_code("efficiency", without=CONFIGURATION),
+        code=package_code("training.cost", without=CONFIGURATION),
     output:
         profile=f"{STUDY_FOLDER}/profile.csv",
     log:

@@ -62,7 +62,7 @@ rule report:
         runs=f"{STUDY_FOLDER}/runs.csv",
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
-        code=package_code("reporting.report"),
+        code=package_code("reporting.page"),
         template=TEMPLATE,
         lock=LOCK,
     output:

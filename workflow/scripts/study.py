@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from kvformer.config.loading import load_study
 from kvformer.files import write_json
-from kvformer.loading import load_study
 
 study = load_study(json.loads(os.environ["KVFORMER_STUDY"]))
 write_json(Path(sys.argv[1]), study.content() | {"skipped": json.loads(os.environ["KVFORMER_SKIPPED"])})

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from kvformer.cli.options import Commands
 
 if TYPE_CHECKING:
-    from kvformer.config import RunConfig, StudyConfig
+    from kvformer.config.run import RunConfig
+    from kvformer.config.study import StudyConfig
 
 FIELDS = (
     "task", "setting", "variant", "parameters", "attention_parameters", "macs", "macs_counted", "cache_bytes_per_token",
@@ -44,11 +45,11 @@ def profile(options: argparse.Namespace) -> None:
     """Measure each setting and write one table."""
     from itertools import groupby
 
-    from kvformer.data.manifest import load_manifest
-    from kvformer.efficiency import measure
+    from kvformer.config.loading import load_study
     from kvformer.errors import ConfigError, DataError
     from kvformer.files import write_text
-    from kvformer.loading import load_study
+    from kvformer.records.manifest import load_manifest
+    from kvformer.training.cost import measure
     from kvformer.training.run import choose_device
 
     if options.rounds < 2:

@@ -28,10 +28,10 @@ def add_commands(commands: Commands) -> None:
 
 def describe(options: argparse.Namespace) -> None:
     """Print the resolved configuration, parameter counts and the shape of every parameter."""
-    from kvformer.formulas import cache_elements, parameters
-    from kvformer.loading import single_run
+    from kvformer.config.loading import single_run
     from kvformer.models.build import build_model
-    from kvformer.variants import VARIANTS
+    from kvformer.spec.formulas import cache_elements, parameters
+    from kvformer.spec.variants import VARIANTS
 
     run, _ = single_run(options.task, options.variant, options.seed, options.config, options.overrides, options.setting)
     shape = run.definition.shape(run.data, None)
@@ -68,10 +68,10 @@ def tasks(options: argparse.Namespace) -> None:
 
 def variants(options: argparse.Namespace) -> None:
     """Print the table of variants, with parameters and cache of a decoder relative to qkv."""
-    from kvformer.formulas import cache_elements, parameters, total_attention_parameters
-    from kvformer.sections import ModelConfig
-    from kvformer.tasks.base import Shape
-    from kvformer.variants import VARIANTS, Variant
+    from kvformer.spec.formulas import cache_elements, parameters, total_attention_parameters
+    from kvformer.spec.sections import ModelConfig
+    from kvformer.spec.shapes import Shape
+    from kvformer.spec.variants import VARIANTS, Variant
 
     model = ModelConfig(dim=256, layers=6, heads=8, mlp_ratio=4.0, projection_bias=False, output_bias=False)
     shape = Shape(length=64, inputs=65, outputs=65)
@@ -95,8 +95,8 @@ def variants(options: argparse.Namespace) -> None:
 def explain(options: argparse.Namespace) -> None:
     """Print a variant's algebra."""
     from kvformer.errors import ConfigError
-    from kvformer.explanations import explain as explain_variant
-    from kvformer.variants import VARIANTS
+    from kvformer.spec.explanations import explain as explain_variant
+    from kvformer.spec.variants import VARIANTS
 
     if options.variant not in VARIANTS:
         raise ConfigError(f"there is no variant '{options.variant}'; allowed: {', '.join(VARIANTS)}")

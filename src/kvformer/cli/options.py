@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kvformer.sections import Execution
+    from kvformer.config.execution import Execution
 
 Commands = Any
 """argparse's collection of sub-parsers, whose class is private."""

@@ -73,7 +73,7 @@ def _study_folder(options: argparse.Namespace) -> Path:
 
 def collect(options: argparse.Namespace) -> None:
     """Write runs.csv and curves.csv.gz."""
-    from kvformer.reporting.collect import collect as collect_runs
+    from kvformer.analysis.collect import collect as collect_runs
 
     collect_runs(_study_folder(options))
 
@@ -97,7 +97,7 @@ def figures(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Write the report."""
-    from kvformer.reporting.report import write_report
+    from kvformer.reporting.page import write_report
 
     print(f"report -> {write_report(_study_folder(options))}")
 

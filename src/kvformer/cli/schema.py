@@ -25,7 +25,7 @@ def add_commands(commands: Commands) -> None:
 
 def schema(options: argparse.Namespace) -> int:
     """Write, or compare and name, the generated files."""
-    from kvformer.documentation import generated_files
+    from kvformer.config.documentation import generated_files
     from kvformer.files import write_text
 
     stale = []
@@ -41,7 +41,7 @@ def schema(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> None:
     """Print the runs of a study, a line each."""
-    from kvformer.loading import load_study
+    from kvformer.config.loading import load_study
 
     study = load_study(options.config)
     runs = study.runs()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kvformer.cli.options import Commands, add_data_options, add_run_options, data_folders
 
 if TYPE_CHECKING:
-    from kvformer.config import RunConfig
+    from kvformer.config.run import RunConfig
 
 
 def add_commands(commands: Commands) -> None:
@@ -35,15 +35,15 @@ def add_commands(commands: Commands) -> None:
 def train(options: argparse.Namespace) -> int:
     """Train one run and print its summary."""
     from kvformer.cli import STARTED
-    from kvformer.config import RunConfig
+    from kvformer.config.execution import Execution
+    from kvformer.config.run import RunConfig
     from kvformer.errors import ConfigError
-    from kvformer.sections import Execution
 
     execution = Execution()
     if options.run is not None:
         run = RunConfig.from_json(options.run)
     elif options.task and options.variant:
-        from kvformer.loading import single_run
+        from kvformer.config.loading import single_run
 
         run, study = single_run(
             options.task, options.variant, options.seed, options.config, options.overrides, options.setting

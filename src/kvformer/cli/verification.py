@@ -32,9 +32,9 @@ def verify(options: argparse.Namespace) -> int:
     """Print a verdict for each run of the sample; returns the exit code."""
     from secrets import randbelow
 
+    from kvformer.analysis.verification import Reference
+    from kvformer.config.execution import Execution
     from kvformer.errors import ConfigError
-    from kvformer.sections import Execution
-    from kvformer.verification import Reference
 
     if options.sample < 1:
         raise ConfigError(f"--sample: must be at least 1, not {options.sample}")

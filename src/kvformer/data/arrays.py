@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from kvformer.data.facts import image_facts
-from kvformer.data.manifest import ManifestWriter
 from kvformer.data.raw import RawFiles
 from kvformer.errors import DataError
+from kvformer.records.manifest import ManifestWriter
 
 
 def build_arrays(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:

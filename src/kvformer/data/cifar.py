@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from kvformer.data.facts import image_facts
-from kvformer.data.manifest import ManifestWriter
 from kvformer.data.raw import RawFiles
 from kvformer.errors import DataError
+from kvformer.records.manifest import ManifestWriter
 
 # MD5 of the pickles, as torchvision checks them.
 CIFAR10 = {

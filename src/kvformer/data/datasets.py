@@ -9,9 +9,9 @@ from typing import Any
 
 from kvformer.data import cifar, digits, features, images, parallel, text
 from kvformer.data.arrays import build_arrays
-from kvformer.data.manifest import load_manifest
 from kvformer.data.sources import Debian, Download, Npm, PyPI, Rule, Source, UserFiles
 from kvformer.errors import DataError
+from kvformer.records.manifest import load_manifest
 
 Build = Callable[..., dict[str, Any]]
 """(RawFiles, ManifestWriter) to the facts of the manifest. Raises DataError, naming the file, on bad input."""

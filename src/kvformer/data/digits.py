@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from kvformer.data.facts import image_facts
-from kvformer.data.manifest import ManifestWriter
 from kvformer.data.raw import RawFiles
 from kvformer.errors import DataError
+from kvformer.records.manifest import ManifestWriter
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from kvformer.data.manifest import Manifest, ManifestWriter
 from kvformer.data.raw import RawFiles
+from kvformer.records.manifest import Manifest, ManifestWriter
 
 WEIGHTS = "resnet34-b627a593.pth"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from kvformer.data.facts import image_facts
-from kvformer.data.manifest import ManifestWriter
 from kvformer.data.raw import RawFiles, archives_in
 from kvformer.errors import DataError
 from kvformer.files import sha256_bytes
+from kvformer.records.manifest import ManifestWriter
 
 SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from kvformer.data.manifest import ManifestWriter
 from kvformer.data.raw import RawFiles, check_digest
+from kvformer.data.tokens import SPECIALS, UNKNOWN, tokenise
 from kvformer.errors import DataError
 from kvformer.files import sha256_bytes
-from kvformer.moses import SPECIALS, UNKNOWN, tokenise
+from kvformer.records.manifest import ManifestWriter
 
 SPLITS = ("train", "validation", "test")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from kvformer.data.datasets import Candidate, Dataset, find_dataset
-from kvformer.data.manifest import MANIFEST, Manifest, ManifestWriter, load_manifest
 from kvformer.errors import DataError
+from kvformer.records.manifest import MANIFEST, Manifest, ManifestWriter, load_manifest
 
 
 def prepare(dataset: str, out: Path, user_folder: Path) -> Manifest:

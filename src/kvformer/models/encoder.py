@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from kvformer.models.blocks import Dropout, InputPositions, Stack, SymbolProjection
-from kvformer.models.linear import Linear
-from kvformer.sections import ModelConfig
-from kvformer.tasks.base import Shape
-from kvformer.variants import Variant
+from kvformer.models.fast.linear import Linear
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.shapes import Shape
+from kvformer.spec.variants import Variant
 
 
 def _head(model: ModelConfig, outputs: int) -> nn.Sequential:

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from kvformer.models.attention.terms import Stream
 from kvformer.models.blocks import DecoderCache, Stack, TokenEmbedding
-from kvformer.models.linear import Linear, linear
-from kvformer.position_term import Stream
-from kvformer.sections import ModelConfig
-from kvformer.tasks.base import Shape
-from kvformer.variants import Variant
+from kvformer.models.fast.linear import Linear, linear
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.shapes import Shape
+from kvformer.spec.variants import Variant
 
 
 class GPT(nn.Module):

@@ -3,10 +3,10 @@
 from torch import Tensor, nn
 
 from kvformer.models.blocks import DecoderCache, Stack, TokenEmbedding
-from kvformer.models.linear import Linear
-from kvformer.sections import ModelConfig
-from kvformer.tasks.base import Shape
-from kvformer.variants import Variant
+from kvformer.models.fast.linear import Linear
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.shapes import Shape
+from kvformer.spec.variants import Variant
 
 
 class Seq2Seq(nn.Module):

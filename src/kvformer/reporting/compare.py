@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from kvformer.analysis.comparisons import describe_differences, judge
+from kvformer.analysis.frames import KEYS, by_setting, load_runs, scores, usable
+from kvformer.analysis.study import ALL_SETTINGS, Study, read_study
 from kvformer.errors import KvformerError
-from kvformer.reporting.comparisons import describe_differences, judge
-from kvformer.reporting.frames import KEYS, by_setting, load_runs, scores, usable
 from kvformer.reporting.render import Table, difference_columns, number, probability, whole
-from kvformer.reporting.study import ALL_SETTINGS, Study, read_study
-from kvformer.reporting.verdicts import place, sentence
+from kvformer.reporting.sentences import place, sentence
 
 CAPTION = (
     "{b} minus {a} at equal task, setting, variant and seed, with the 95 % interval of the mean. A pair is a "

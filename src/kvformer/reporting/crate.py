@@ -13,9 +13,9 @@ from rocrate.model.contextentity import ContextEntity
 from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
+from kvformer.analysis.frames import load_runs, scores
+from kvformer.analysis.study import Study, read_study
 from kvformer.files import read_json, sha256_file, write_bytes, write_json
-from kvformer.reporting.frames import load_runs, scores
-from kvformer.reporting.study import Study, read_study
 
 METADATA = "ro-crate-metadata.json"
 PROFILES = {

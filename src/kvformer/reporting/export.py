@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from kvformer.analysis import provenance
+from kvformer.analysis.study import read_study
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, write_bytes, write_json, write_text
-from kvformer.reporting import provenance
-from kvformer.reporting.study import read_study
 
 FILES = {"study.json": "", "runs.csv": "collect", "curves.csv.gz": "collect", "report.html": "report"}
 """What a copy must have, and the command that makes it."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from kvformer.analysis import statistics
+from kvformer.analysis.frames import by_setting, usable
+from kvformer.analysis.quantities import quantity
+from kvformer.analysis.study import Study
 from kvformer.data.datasets import DATASETS
 from kvformer.errors import KvformerError
-from kvformer.reporting import statistics
-from kvformer.reporting.frames import by_setting, usable
-from kvformer.reporting.quantities import quantity
 from kvformer.reporting.render import Table, number, signed, whole
-from kvformer.reporting.study import Study
 
 COLUMNS = [
     *("study", "family", "task", "setting", "variant", "metric", "mean", "std", "n", "origin", "status"),

@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from kvformer.reporting import comparisons, nuisance, published
-from kvformer.reporting.efficiency_table import efficiency_table
-from kvformer.reporting.frames import load_runs, scores, usable
-from kvformer.reporting.quantities import quantity
+from kvformer.analysis import comparisons, nuisance
+from kvformer.analysis.frames import load_runs, scores, usable
+from kvformer.analysis.quantities import quantity
+from kvformer.analysis.study import Study, read_study
+from kvformer.reporting import published
+from kvformer.reporting.cost_table import efficiency_table
 from kvformer.reporting.render import Table, difference_columns, interval, number, probability, signed, whole
-from kvformer.reporting.study import Study, read_study
 
 PUBLISHED = Path("config/published.csv")
 INTERVAL = "Intervals cover 95 % (Student's t over seeds; over a grid, over each seed's mean)."

@@ -6,32 +6,16 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from kvformer.sections import ModelConfig, Section, TrainingConfig
+from kvformer.spec.sections import ModelConfig, Section, TrainingConfig
+from kvformer.spec.shapes import Shape
 
 if TYPE_CHECKING:
-    from kvformer.data.manifest import Manifest
+    from kvformer.records.manifest import Manifest
 
 Arrays = dict[str, np.ndarray]
 Overrides = Mapping[str, Mapping[str, Any]]
 IGNORED = -100
 """Target value of positions that are not scored (PyTorch's ignore_index)."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes that fix a model's ends.
-
-    length: tokens of the longest sequence. inputs: input symbols, channels or features. outputs: classes or symbols.
-    image: (channels, height, width) and patch: side of a patch, for vision. target_inputs: symbols of the decoder's
-        language in translation.
-    """
-
-    length: int
-    inputs: int
-    outputs: int
-    image: tuple[int, int, int] | None = None
-    patch: int | None = None
-    target_inputs: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from kvformer.sections import PositiveInt, Section
 from kvformer.seeding import generator
-from kvformer.tasks.base import Shape, TaskData, TaskDefinition, TaskRun
+from kvformer.spec.sections import PositiveInt, Section
+from kvformer.spec.shapes import Shape
+from kvformer.tasks.base import TaskData, TaskDefinition, TaskRun
 
 if TYPE_CHECKING:
-    from kvformer.data.manifest import Manifest
+    from kvformer.records.manifest import Manifest
 
 
 class CharactersData(Section):

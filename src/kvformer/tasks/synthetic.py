@@ -17,12 +17,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from kvformer.files import sha256_bytes
-from kvformer.sections import MOST, PositiveInt, Section
 from kvformer.seeding import generator
-from kvformer.tasks.base import IGNORED, Arrays, Shape, TaskData, TaskDefinition, TaskRun
+from kvformer.spec.sections import MOST, PositiveInt, Section
+from kvformer.spec.shapes import Shape
+from kvformer.tasks.base import IGNORED, Arrays, TaskData, TaskDefinition, TaskRun
 
 if TYPE_CHECKING:
-    from kvformer.data.manifest import Manifest
+    from kvformer.records.manifest import Manifest
 
 
 class SyntheticData(Section):

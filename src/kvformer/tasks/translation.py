@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from kvformer.moses import BEGIN, END, PADDING, UNKNOWN
-from kvformer.sections import MOST, PositiveInt, Section
-from kvformer.tasks.base import Arrays, Overrides, Shape, TaskData, TaskDefinition, TaskRun
+from kvformer.data.tokens import BEGIN, END, PADDING, UNKNOWN
+from kvformer.spec.sections import MOST, PositiveInt, Section
+from kvformer.spec.shapes import Shape
+from kvformer.tasks.base import Arrays, Overrides, TaskData, TaskDefinition, TaskRun
 
 if TYPE_CHECKING:
-    from kvformer.data.manifest import Manifest
+    from kvformer.records.manifest import Manifest
 
 
 class TranslationData(Section):

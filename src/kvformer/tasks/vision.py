@@ -7,12 +7,13 @@ import numpy as np
 from pydantic import Field
 
 from kvformer.errors import DataError
-from kvformer.sections import PositiveInt, Section
 from kvformer.seeding import generator
-from kvformer.tasks.base import Arrays, Overrides, Shape, TaskData, TaskDefinition, TaskRun
+from kvformer.spec.sections import PositiveInt, Section
+from kvformer.spec.shapes import Shape
+from kvformer.tasks.base import Arrays, Overrides, TaskData, TaskDefinition, TaskRun
 
 if TYPE_CHECKING:
-    from kvformer.data.manifest import Manifest
+    from kvformer.records.manifest import Manifest
 
 
 class VisionData(Section):

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from kvformer.errors import ConfigError, DataError
-from kvformer.tracking.records import (
+from kvformer.tracking.run_records import (
     RUN_ARTIFACTS,
     STUDY_ARTIFACTS,
     STUDY_FOLDERS,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kvformer.config import RunConfig
+from kvformer.config.run import RunConfig
 from kvformer.errors import DataError
 from kvformer.seeding import generator
 from kvformer.tasks.base import Arrays, TaskData

@@ -1,6 +1,6 @@
 """BLEU as published, and as it should be compared: by sacrebleu on detokenised text."""
 
-from kvformer.moses import BEGIN, END, SPECIALS, detokenise, tokenise
+from kvformer.data.tokens import BEGIN, END, SPECIALS, detokenise, tokenise
 
 
 def detokenised_bleu(words: list[list[str]], references: list[str], language: str) -> float:

@@ -10,13 +10,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kvformer.config import RunConfig
-from kvformer.data.manifest import load_manifest
+from kvformer.config.run import RunConfig
 from kvformer.dependencies import code_digest
 from kvformer.errors import CheckpointError, Interrupted
-from kvformer.formulas import parameters, total_attention_parameters
 from kvformer.models.build import build_model
+from kvformer.records.manifest import load_manifest
 from kvformer.seeding import integer_seed
+from kvformer.spec.formulas import parameters, total_attention_parameters
+from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import MODULES
 from kvformer.training.batches import Batches
 from kvformer.training.checkpoint import load_checkpoint, save_checkpoint
@@ -26,7 +27,6 @@ from kvformer.training.optimizers import make_optimizer
 from kvformer.training.records import MetricLog
 from kvformer.training.schedules import first_beta, learning_rate
 from kvformer.training.signals import StopSignals
-from kvformer.variants import VARIANTS
 
 Report = Callable[[int, int, dict[str, float]], None]
 """Called with the step, the number of steps and the newest values, to show progress."""

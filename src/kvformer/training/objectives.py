@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kvformer.config import RunConfig
+from kvformer.config.run import RunConfig
+from kvformer.data.tokens import BEGIN, END, PADDING, detokenise
 from kvformer.models.decoding import translate
+from kvformer.models.fast.divergence import smoothed_divergence
 from kvformer.models.seq2seq import Seq2Seq
-from kvformer.moses import BEGIN, END, PADDING, detokenise
 from kvformer.tasks.base import IGNORED, TaskData
 from kvformer.training.batches import Batch
-from kvformer.training.divergence import smoothed_divergence
 
 
 class Objective(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kvformer.config import RunConfig
+from kvformer.config.run import RunConfig
 
 _plain_step = inspect.unwrap(torch.optim.Adam.step)
 """Adam's step without its wrappers, which handle differentiable optimisers and tracing."""

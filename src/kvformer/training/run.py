@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
 
-from kvformer.config import RunConfig
+from kvformer.config.run import RunConfig
 from kvformer.errors import ConfigError, Interrupted, KvformerError
 from kvformer.files import remove_partial, write_bytes, write_json
 from kvformer.training.diagnostics import attention_maps

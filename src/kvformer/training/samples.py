@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kvformer.config import RunConfig
+from kvformer.config.run import RunConfig
 from kvformer.models.decoding import generate
 from kvformer.models.gpt import GPT
 from kvformer.seeding import integer_seed

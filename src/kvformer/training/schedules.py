@@ -2,7 +2,7 @@
 
 import math
 
-from kvformer.sections import ModelConfig, TrainingConfig
+from kvformer.spec.sections import ModelConfig, TrainingConfig
 
 
 def learning_rate(step: int, steps: int, training: TrainingConfig, model: ModelConfig) -> float:

@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from kvformer.analysis.frames import usable
+from kvformer.analysis.quantities import quantity
+from kvformer.analysis.statistics import Estimate
 from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, name_panel
-from kvformer.reporting.frames import usable
-from kvformer.reporting.quantities import quantity
-from kvformer.reporting.statistics import Estimate
 from kvformer.reporting.style import FAINT, GREY
 
 CAPTION = (

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kvformer.analysis.comparisons import paired_differences
+from kvformer.analysis.frames import KEYS, by_setting, load_curves, load_runs, scores, usable
+from kvformer.analysis.nuisance import select
+from kvformer.analysis.quantities import axis_label, quantity
+from kvformer.analysis.statistics import Estimate, estimate
+from kvformer.analysis.study import read_study
 from kvformer.errors import KvformerError
-from kvformer.reporting.collect import CURVE_COLUMNS
-from kvformer.reporting.comparisons import paired_differences
-from kvformer.reporting.frames import KEYS, by_setting, load_runs, scores, usable
-from kvformer.reporting.nuisance import select
-from kvformer.reporting.quantities import axis_label, quantity
-from kvformer.reporting.statistics import Estimate, estimate
-from kvformer.reporting.study import read_study
 from kvformer.reporting.style import VariantStyle, variant_styles
 
 Maps = dict[str, dict[str, np.ndarray]]
@@ -42,24 +41,6 @@ class Task:
     def axis(self) -> str:
         """Axis label of the metric, with its unit."""
         return axis_label(self.metric)
-
-
-def load_curves(results: Path) -> pd.DataFrame:
-    """Read `results/curves.csv.gz`.
-
-    Raises:
-        KvformerError: the file is absent or damaged, or lacks a column of docs/architecture.md.
-    """
-    path = results / "curves.csv.gz"
-    try:
-        curves = pd.read_csv(path, dtype=dict.fromkeys(("task", "setting", "variant", "metric"), str), na_filter=True)
-    except FileNotFoundError:
-        raise KvformerError(f"{path}: no such file; `kvformer collect` makes it from the run folders") from None
-    except (OSError, EOFError, ValueError) as error:
-        raise KvformerError(f"{path}: not readable as CSV ({error})") from None
-    if lacking := [column for column in CURVE_COLUMNS if column not in curves.columns]:
-        raise KvformerError(f"{path}: lacks the columns {', '.join(lacking)}")
-    return curves
 
 
 def _is_one_of(frame: pd.DataFrame, runs: pd.DataFrame) -> bool | np.ndarray:

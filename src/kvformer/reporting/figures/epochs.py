@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from kvformer.analysis.quantities import axis_label, quantity
 from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.figures.loss import cut_diverged, plot_variants, scale_loss
-from kvformer.reporting.quantities import axis_label, quantity
 from kvformer.reporting.style import WIDTH
 
 CAPTION = (

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from kvformer.analysis.quantities import Quantity, quantity
 from kvformer.reporting.figures.data import FigureData
 from kvformer.reporting.figures.layout import finish, legend_handles
-from kvformer.reporting.quantities import Quantity, quantity
 from kvformer.reporting.render import signed
 from kvformer.reporting.style import GREY, WIDTH
 

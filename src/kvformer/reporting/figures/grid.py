@@ -12,13 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from kvformer.analysis.frames import usable
+from kvformer.analysis.quantities import quantity
+from kvformer.analysis.statistics import estimate
 from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.figures.loss import cut_diverged, plot_variants, scale_loss
-from kvformer.reporting.frames import usable
-from kvformer.reporting.quantities import quantity
 from kvformer.reporting.render import number, signed
-from kvformer.reporting.statistics import estimate
 from kvformer.reporting.style import WIDTH
 
 CAPTION = (

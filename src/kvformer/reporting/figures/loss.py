@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from kvformer.analysis.quantities import axis_label
 from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles
-from kvformer.reporting.quantities import axis_label
 from kvformer.reporting.style import BAND_ALPHA, GREY, WIDTH
 
 CAPTION = (

@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from kvformer.analysis.frames import usable
 from kvformer.errors import KvformerError
-from kvformer.reporting.efficiency_table import CELL, load_profile, profile_keys
+from kvformer.reporting.cost_table import CELL, load_profile, profile_keys
 from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles, name_panel
-from kvformer.reporting.frames import usable
 from kvformer.reporting.style import FAINT
 
 CAPTION = (

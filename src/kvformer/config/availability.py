@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from kvformer.config import StudyConfig
+from kvformer.config.loading import load_study
+from kvformer.config.study import StudyConfig
 from kvformer.data.datasets import available
 from kvformer.errors import DataError
 from kvformer.files import read_json
-from kvformer.loading import load_study
 from kvformer.tasks import TASKS
 
 

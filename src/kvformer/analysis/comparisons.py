@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kvformer.analysis import statistics
+from kvformer.analysis.frames import usable
+from kvformer.analysis.quantities import quantity
+from kvformer.analysis.study import ALL_SETTINGS, Study
 from kvformer.errors import KvformerError
-from kvformer.reporting import statistics
-from kvformer.reporting.frames import usable
-from kvformer.reporting.quantities import quantity
-from kvformer.reporting.study import ALL_SETTINGS, Study
 
 SUCCESS = 0.99
 """A synthetic task counts as solved from this accuracy on (the papers' threshold)."""

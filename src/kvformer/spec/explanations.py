@@ -1,6 +1,6 @@
 """Variants in words: the algebra of kv_pos, and a summary of any variant from its spec."""
 
-from kvformer.variants import AttentionSpec, Variant
+from kvformer.spec.variants import AttentionSpec, Variant
 
 POSITION_TERM = """\
 kv_pos, as published: logits S_ij = c·k_i·k_j are broadcast to m channels, a fixed code P (n x n x m) is added,

@@ -5,8 +5,9 @@ from typing import Any
 
 import yaml
 
-from kvformer.config import StudyConfig, TaskSection
-from kvformer.sections import Execution, ModelConfig, Resources, TrainingConfig
+from kvformer.config.execution import Execution, Resources
+from kvformer.config.study import StudyConfig, TaskSection
+from kvformer.spec.sections import ModelConfig, TrainingConfig
 from kvformer.tasks import TASKS
 
 BEGIN, END = "<!-- begin generated tables -->\n", "<!-- end generated tables -->\n"
@@ -25,7 +26,7 @@ def generated_files(root: Path) -> dict[Path, str]:
 
 def _schema() -> str:
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_relaxed(StudyConfig.model_json_schema())}
-    header = "# Generated from src/kvformer/config.py by `kvformer schema --write`. Do not edit.\n"
+    header = "# Generated from src/kvformer/config by `kvformer schema --write`. Do not edit.\n"
     return header + yaml.safe_dump(schema, sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -15,15 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from kvformer.config import RunConfig
+from kvformer.analysis.collect import curve_points
+from kvformer.analysis.frames import KEYS, load_curves, load_runs, scores, usable
+from kvformer.analysis.provenance import by_run
+from kvformer.analysis.study import Study, read_study
+from kvformer.config.run import RunConfig
 from kvformer.data.prepare import prepare
 from kvformer.errors import KvformerError
 from kvformer.files import read_json
-from kvformer.reporting.collect import curve_points
-from kvformer.reporting.figures.data import load_curves
-from kvformer.reporting.frames import KEYS, load_runs, scores, usable
-from kvformer.reporting.provenance import by_run
-from kvformer.reporting.study import Study, read_study
 
 PLATFORM = ("cpu", "gpu", "cuda", "device", "compile", "precision", "threads", "torch", "numpy")
 """Facts and packages of provenance.json that decide how sums are rounded."""

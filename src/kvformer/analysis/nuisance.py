@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kvformer.reporting.comparisons import paired_differences
-from kvformer.reporting.frames import scores, usable
-from kvformer.reporting.quantities import quantity
-from kvformer.reporting.study import Study
+from kvformer.analysis.comparisons import paired_differences
+from kvformer.analysis.frames import scores, usable
+from kvformer.analysis.quantities import quantity
+from kvformer.analysis.study import Study
 
 NOT_TUNED = {"values": "", "edge": ""}
 

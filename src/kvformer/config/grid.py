@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from kvformer.config.messages import describe_errors
 from kvformer.errors import ConfigError
-from kvformer.sections import ModelConfig, Section, TrainingConfig
+from kvformer.spec.sections import ModelConfig, Section, TrainingConfig
 from kvformer.tasks import TASKS
-from kvformer.validation import describe_errors
 
 Scalar = bool | int | float | str
 SECTIONS = ("data", "model", "training")

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kvformer.analysis.quantities import quantity
+from kvformer.analysis.study import Study, read_study
 from kvformer.files import atomic_writer, read_json, read_jsonl, write_text
-from kvformer.reporting.quantities import quantity
-from kvformer.reporting.study import Study, read_study
 
 RUN_COLUMNS = [
     *("task", "family", "setting", "variant", "seed", "protocol", "status", "metric", "value", "goal", "primary"),

@@ -10,9 +10,9 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
+from kvformer.analysis.study import Study
 from kvformer.errors import KvformerError
 from kvformer.files import read_json
-from kvformer.reporting.study import Study
 
 LOCK = "requirements.lock"
 SHARED = "provenance.json"

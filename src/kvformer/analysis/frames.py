@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from kvformer.analysis.collect import CURVE_COLUMNS, RUN_COLUMNS
 from kvformer.errors import KvformerError
-from kvformer.reporting.collect import RUN_COLUMNS
 
 KEYS = ["task", "setting", "variant", "seed"]
 NUMBERS = ["value", "parameters", "attention_parameters", "steps", "selected_step", "seconds", "stepping_seconds"]
@@ -36,6 +36,24 @@ def load_runs(results: Path) -> pd.DataFrame:
     runs["seed"] = runs["seed"].astype(int)
     runs["primary"] = runs["primary"] == "True"
     return runs
+
+
+def load_curves(results: Path) -> pd.DataFrame:
+    """Read `results/curves.csv.gz`.
+
+    Raises:
+        KvformerError: the file is absent or damaged, or lacks a column of docs/architecture.md.
+    """
+    path = results / "curves.csv.gz"
+    try:
+        curves = pd.read_csv(path, dtype=dict.fromkeys(("task", "setting", "variant", "metric"), str), na_filter=True)
+    except FileNotFoundError:
+        raise KvformerError(f"{path}: no such file; `kvformer collect` makes it from the run folders") from None
+    except (OSError, EOFError, ValueError) as error:
+        raise KvformerError(f"{path}: not readable as CSV ({error})") from None
+    if lacking := [column for column in CURVE_COLUMNS if column not in curves.columns]:
+        raise KvformerError(f"{path}: lacks the columns {', '.join(lacking)}")
+    return curves
 
 
 def scores(runs: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from kvformer.moses import PADDING
+from kvformer.data.tokens import PADDING
 
 
 def smoothed_divergence(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

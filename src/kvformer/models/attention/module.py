@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kvformer.formulas import has_query_map
-from kvformer.models.cache import KeysValues, KeyValueCache
-from kvformer.models.dropout import dropout
-from kvformer.models.linear import Linear, linear
-from kvformer.position_term import PositionTerm, Stream
-from kvformer.sections import ModelConfig
-from kvformer.variants import AttentionSpec
+from kvformer.models.attention.cache import KeysValues, KeyValueCache
+from kvformer.models.attention.terms import PositionTerm, Stream
+from kvformer.models.fast.dropout import dropout
+from kvformer.models.fast.linear import Linear, linear
+from kvformer.spec.formulas import has_query_map
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.variants import AttentionSpec
 
 FUSED_FROM = 96
 """Sequences at least this long use the fused kernel; below it, explicit matrix products are faster (on CPUs, both

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from kvformer.positions import column_code, row_channels
-from kvformer.sections import ModelConfig
-from kvformer.variants import AttentionSpec
+from kvformer.spec.position_codes import column_code, row_channels
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.variants import AttentionSpec
 
 Stream = Callable[[str], torch.Generator]
 """Gives the random generator of a named purpose, so that variants draw equal values for the maps that they share."""

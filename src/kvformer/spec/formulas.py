@@ -3,10 +3,10 @@
 Symbols: d width, H heads, h = d/H, g key/value heads, L layers, n tokens, m position channels.
 """
 
-from kvformer.positions import row_channels
-from kvformer.sections import ModelConfig
-from kvformer.tasks.base import Shape
-from kvformer.variants import VARIANTS, AttentionSpec, Variant
+from kvformer.spec.position_codes import row_channels
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.shapes import Shape
+from kvformer.spec.variants import VARIANTS, AttentionSpec, Variant
 
 
 def has_query_map(spec: AttentionSpec, model: ModelConfig, cross: bool = False) -> bool:

@@ -5,10 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kvformer.analysis.quantities import quantity
 from kvformer.data.datasets import DATASETS, find_dataset
 from kvformer.errors import KvformerError
 from kvformer.files import read_json
-from kvformer.reporting.quantities import quantity
 
 REQUIRED = {"name", "protocol", "baseline", "variants", "tasks", "runs"}
 ALL_SETTINGS = "all"

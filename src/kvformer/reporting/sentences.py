@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from kvformer.reporting import comparisons, nuisance
-from kvformer.reporting.frames import load_runs, scores, usable
-from kvformer.reporting.quantities import Quantity, quantity
+from kvformer.analysis import comparisons, nuisance
+from kvformer.analysis.frames import load_runs, scores, usable
+from kvformer.analysis.quantities import Quantity, quantity
+from kvformer.analysis.study import ALL_SETTINGS, Study, read_study
 from kvformer.reporting.render import number, probability
-from kvformer.reporting.study import ALL_SETTINGS, Study, read_study
 
 NOTHING = "No variant could be compared with the baseline: no pair of runs has finished."
 

@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kvformer.config import RunConfig
-from kvformer.formulas import cache_elements, macs, parameters, total_attention_parameters
+from kvformer.config.run import RunConfig
+from kvformer.data.tokens import BEGIN, END
 from kvformer.models.blocks import DecoderCache
 from kvformer.models.build import build_model
 from kvformer.models.gpt import GPT
 from kvformer.models.seq2seq import Seq2Seq
-from kvformer.moses import BEGIN, END
-from kvformer.tasks.base import Shape
+from kvformer.spec.formulas import cache_elements, macs, parameters, total_attention_parameters
+from kvformer.spec.shapes import Shape
+from kvformer.spec.variants import VARIANTS
 from kvformer.training.optimizers import make_optimizer
-from kvformer.variants import VARIANTS
 
 Row = dict[str, Any]
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from kvformer.analysis.frames import scores
+from kvformer.analysis.study import Study
 from kvformer.errors import KvformerError
-from kvformer.reporting.frames import scores
 from kvformer.reporting.render import Table, number, whole
-from kvformer.reporting.study import Study
 
 CELL = ["task", "setting", "variant"]
 CAPTION = (

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kvformer.sections import Section
+from kvformer.spec.sections import Section
 
 UNION_TAG = re.compile(r"bool|int|float|str|constrained-\w+|list\[.*\]")
 """How pydantic marks, inside a location, which alternative of a union an error is about."""

@@ -9,13 +9,14 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from kvformer.config import RunConfig, StudyConfig
+from kvformer.config.grid import SECTIONS
+from kvformer.config.messages import describe_errors
+from kvformer.config.run import RunConfig
+from kvformer.config.study import StudyConfig
 from kvformer.data.datasets import find_dataset
 from kvformer.errors import ConfigError, DataError
-from kvformer.settings import SECTIONS
+from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
-from kvformer.validation import describe_errors
-from kvformer.variants import VARIANTS
 
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 """Numbers that YAML 1.1 takes for text, such as 1e-3."""

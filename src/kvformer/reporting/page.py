@@ -7,16 +7,16 @@ from typing import Any
 
 import jinja2
 
+from kvformer.analysis import comparisons, nuisance, provenance
+from kvformer.analysis.frames import load_runs, scores, usable
+from kvformer.analysis.quantities import quantity
+from kvformer.analysis.study import Study, read_study
 from kvformer.files import read_json, write_text
-from kvformer.reporting import comparisons, nuisance, provenance
 from kvformer.reporting.figures import KINDS, Kind
-from kvformer.reporting.frames import load_runs, scores, usable
-from kvformer.reporting.quantities import quantity
 from kvformer.reporting.render import Table, signed
-from kvformer.reporting.study import Study, read_study
+from kvformer.reporting.sentences import verdicts
 from kvformer.reporting.style import PNG_DPI
 from kvformer.reporting.tables import study_tables
-from kvformer.reporting.verdicts import verdicts
 
 CSS_DPI = 96
 SAMPLE_LENGTH = 700

@@ -1,0 +1,1 @@
+"""The configuration: studies, runs, grids, loading, messages."""

@@ -1,0 +1,94 @@
+"""One training run, fully resolved."""
+
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from kvformer.config.grid import Scalar
+from kvformer.config.messages import describe_errors
+from kvformer.errors import ConfigError
+from kvformer.files import canonical_json, sha256_bytes
+from kvformer.spec.sections import Count, ModelConfig, Section, TrainingConfig
+from kvformer.spec.variants import VARIANTS, unsupported
+from kvformer.tasks import TASKS
+from kvformer.tasks.base import TaskDefinition
+
+ProtocolName = Literal["published", "corrected"]
+
+
+class RunConfig(Section):
+    """One training run, fully resolved: everything that its result depends on; `data` is of the task's own class.
+
+    `overrides` holds the grid values that distinguish its setting from the others of the task; it and the name of the
+    setting are labels and do not enter the hash.
+    """
+
+    task: str
+    setting: str
+    variant: str
+    seed: Count
+    protocol: ProtocolName
+    model: ModelConfig
+    data: Any
+    training: TrainingConfig
+    overrides: dict[str, Scalar] = Field({})
+
+    @field_validator("task", "variant")
+    @classmethod
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        known = TASKS if info.field_name == "task" else VARIANTS
+        if name not in known:
+            raise ValueError(f"there is no {info.field_name} '{name}'; allowed: {', '.join(known)}")
+        return name
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _typed_data(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, Section) or "task" not in info.data:
+            return value
+        return TASKS[info.data["task"]].data_config.model_validate(value)
+
+    @model_validator(mode="after")
+    def _variant_fits(self) -> "RunConfig":
+        if problem := unsupported(VARIANTS[self.variant], self.model.heads, self.model.layers, self.definition.model):
+            raise ValueError(problem)
+        return self
+
+    @property
+    def definition(self) -> TaskDefinition:
+        """The task's definition."""
+        return TASKS[self.task]
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hexadecimal digits over everything that changes the result."""
+        content = self.model_dump(mode="json", exclude={"setting", "overrides"})
+        return sha256_bytes(canonical_json(content).encode())[:16]
+
+    @property
+    def path(self) -> str:
+        """The run's folder, relative to the study's folder."""
+        return f"runs/{self.task}/{self.setting}/{self.variant}/seed{self.seed}"
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Prepared data sets that the run reads."""
+        return self.definition.datasets(self.data)
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of the training process."""
+        return self.training.threads
+
+    def to_json(self) -> str:
+        """The run as one line of canonical JSON; `RunConfig.from_json` reads it back."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunConfig":
+        """Parse `to_json`'s output. Raises ConfigError."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ConfigError(f"--run: {describe_errors(error, cls)}") from None

@@ -1,0 +1,1 @@
+"""Tricks that make training fast on CPUs, each with its reason."""

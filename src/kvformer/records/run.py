@@ -1,0 +1,211 @@
+"""A run folder: `runs/<task>/<setting>/<variant>/seed<k>/` and the format of every file in it."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_serializer
+
+from kvformer.records.base import FileRecord, Record
+
+Goal = Literal["max", "min"]
+RunStatus = Literal["finished", "diverged", "failed", "missing", "stale"]
+"""finished, diverged: the run came to an end. failed: it stopped with an error. missing: it was not run, or is not
+finished. stale: its folder belongs to another configuration."""
+
+
+class DataRecord(Record):
+    """What a run says of one data set that it read. `label` is the name to print: a stand-in has its own."""
+
+    dataset: str = ""
+    label: str = ""
+    source: str = ""
+    sha256: str = ""
+
+
+class Primary(Record):
+    """The metric that a task is judged by, with its split (`test/accuracy`), and whether more or less is better."""
+
+    metric: str
+    goal: Goal
+
+
+class ParameterCounts(Record):
+    """Parameters of the model: counted, of its attention layers, and by the closed formula."""
+
+    total: int | None = None
+    attention: int | None = None
+    formula: int | None = None
+
+
+class Summary(FileRecord):
+    """`summary.json`: how a run ended. It is written last, so a folder that has it is complete.
+
+    status: `finished`, or `diverged` where the loss became non-finite. metrics: by key (`<split>/<quantity>`).
+    seconds: by phase (startup, stepping, evaluation, recording) and `total`.
+    """
+
+    status: Literal["finished", "diverged"]
+    task: str = ""
+    family: str = ""
+    setting: str = ""
+    variant: str = ""
+    seed: int = 0
+    protocol: str = ""
+    config_hash: str | None = None
+    primary: Primary | None = None
+    metrics: dict[str, float]
+    parameters: ParameterCounts = Field(default_factory=ParameterCounts)
+    steps: int | None = None
+    selected_step: int | None = None
+    seconds: dict[str, float] = Field(default_factory=dict)
+    samples_per_second: float | None = None
+    data: list[DataRecord] = Field(default_factory=list)
+
+    @field_serializer("metrics")
+    def _json_has_no_infinity(self, metrics: dict[str, float]) -> dict[str, float | str]:
+        return {key: value if math.isfinite(value) else str(value) for key, value in metrics.items()}
+
+
+class GitState(Record):
+    """The commit of the source tree that trained, whether it was changed, and a digest of the changes."""
+
+    commit: str | None = None
+    dirty: bool | None = None
+    diff_sha256: str | None = None
+
+
+class Provenance(FileRecord):
+    """`provenance.json`: where, when and with what a run was trained. Times are ISO 8601, UTC."""
+
+    git: GitState = Field(default_factory=GitState)
+    packages: dict[str, str | None] = Field(default_factory=dict)
+    python: str | None = None
+    platform: str | None = None
+    cpu: str | None = None
+    gpu: str | None = None
+    cuda: str | None = None
+    threads: int | None = None
+    device: str | None = None
+    precision: str | None = None
+    compile: str | None = None
+    data: list[DataRecord] = Field(default_factory=list)
+    start: str | None = None
+    end: str | None = None
+    attempts: int | None = None
+    command: str | None = None
+
+
+class Failure(FileRecord):
+    """`failure.json`: the error that stopped a run, the attempt (from 1) in which it did, and the traceback."""
+
+    type: str = ""
+    error: str = ""
+    time: str | None = None
+    attempt: int | None = None
+    trace: str = ""
+
+
+class RunConfiguration(FileRecord):
+    """`config.json`: the resolved configuration of a run with its hash, as written (`config.run.RunConfig`)."""
+
+    hash: str | None = None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Everything but the hash."""
+        return dict(self.model_extra or {})
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run by name. The readers of single files return None where one is missing or damaged."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The points of the run's curves (`records.metrics`)."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary_file(self) -> Path:
+        """How the run ended."""
+        return self.path / "summary.json"
+
+    @property
+    def provenance_file(self) -> Path:
+        """Where the run was trained."""
+        return self.path / "provenance.json"
+
+    @property
+    def failure_file(self) -> Path:
+        """The error that stopped the run."""
+        return self.path / "failure.json"
+
+    @property
+    def attention_file(self) -> Path:
+        """`inputs`, `logits` and `weights` of a few examples (training.diagnostics.attention_maps)."""
+        return self.path / "attention.npz"
+
+    @property
+    def samples_file(self) -> Path:
+        """Texts that the model wrote, a list of {"prompt", "text"} and, in translation, "reference"."""
+        return self.path / "samples.json"
+
+    @property
+    def weights_file(self) -> Path:
+        """The selected weights, where the study keeps them."""
+        return self.path / "model.safetensors"
+
+    @property
+    def progress(self) -> Path:
+        """Folder that exists only until the run is finished."""
+        return self.path / "progress"
+
+    @property
+    def progress_metrics_file(self) -> Path:
+        """The points so far of a run in progress."""
+        return self.progress / "metrics.jsonl"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """The state from which an interrupted run goes on."""
+        return self.progress / "checkpoint.pt"
+
+    def summary(self) -> Summary | None:
+        """How the run ended."""
+        return Summary.read(self.summary_file)
+
+    def provenance(self) -> Provenance | None:
+        """Where the run was trained."""
+        return Provenance.read(self.provenance_file)
+
+    def failure(self) -> Failure | None:
+        """The error that stopped the run."""
+        return Failure.read(self.failure_file)
+
+    def configuration(self) -> RunConfiguration | None:
+        """The resolved configuration."""
+        return RunConfiguration.read(self.config_file)
+
+    def outcome(self, expected_hash: str) -> tuple[RunStatus, Summary | None]:
+        """The status of the run for a study that expects this configuration, and its summary if it came to an end.
+
+        A damaged summary counts as failed.
+        """
+        summary = self.summary()
+        if summary is not None:
+            return (summary.status, summary) if summary.config_hash == expected_hash else ("stale", None)
+        configuration = self.configuration()
+        if configuration is not None and (configuration.hash or expected_hash) != expected_hash:
+            return "stale", None
+        if self.summary_file.exists() or self.failure_file.exists():
+            return "failed", None
+        return "missing", None

@@ -1,0 +1,106 @@
+"""`study.json`: what a study set out to do, so that reports can tell what is missing."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from kvformer.errors import DataError, KvformerError
+from kvformer.records.base import FileRecord, Record
+from kvformer.records.run import Goal
+
+Overrides = dict[str, Any]
+"""Values of a setting by dotted key: {"training.learning_rate": 0.001}."""
+
+
+class VariantEntry(Record):
+    """A variant of the study, as it is printed."""
+
+    name: str
+    label: str = ""
+    formula: str = ""
+    reference: str = ""
+
+
+class TaskEntry(Record):
+    """A task of the study.
+
+    metric: the quantity without its split (`accuracy`); a run's summary says which split it is judged on. chance: that
+    of a guess, None where it is not known or settings differ. nuisance: grid keys that are tuned for each variant.
+    """
+
+    name: str
+    label: str = ""
+    family: str = ""
+    metric: str
+    goal: Goal
+    chance: float | None = None
+    nuisance: list[str] | None = None
+
+
+class RunEntry(Record):
+    """A run that the study expects. overrides: the grid values of its setting. path: its folder, relative to the
+    study's."""
+
+    task: str
+    setting: str
+    variant: str
+    seed: int
+    overrides: Overrides = Field(default_factory=dict)
+    hash: str
+    path: str
+
+
+class SettingEntry(Record):
+    """The resolved sections of a task at one setting, and the published value of each key in which it departs from the
+    published setting."""
+
+    task: str
+    setting: str
+    protocol: str | None = None
+    data: dict[str, Any] | None = None
+    model: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+    departures: Overrides = Field(default_factory=dict)
+
+
+class SkippedTask(Record):
+    """A task that planning left out because its data are not available (`on_missing: skip`)."""
+
+    task: str
+    reason: str
+
+
+class StudyManifest(FileRecord):
+    """The resolved study as data."""
+
+    name: str
+    description: str = ""
+    protocol: str
+    baseline: str
+    equivalence_margin: dict[str, float] = Field(default_factory=dict)
+    variants: list[VariantEntry]
+    tasks: list[TaskEntry]
+    runs: list[RunEntry]
+    settings: list[SettingEntry] = Field(default_factory=list)
+    skipped: list[SkippedTask] = Field(default_factory=list)
+
+
+def study_file(results: Path) -> Path:
+    """The study's file in its folder results/<name>."""
+    return results / "study.json"
+
+
+def read_manifest(results: Path) -> StudyManifest:
+    """The `study.json` of the study's folder `results`.
+
+    Raises:
+        KvformerError: the file is missing, is not JSON, or a key of it is missing or has the wrong type.
+    """
+    path = study_file(results)
+    try:
+        return StudyManifest.load(path)
+    except FileNotFoundError:
+        raise KvformerError(f"{path}: no such file; '{results}' is not the results folder of a study") from None
+    except DataError as error:
+        raise KvformerError(str(error)) from None
