@@ -300,4 +300,4 @@ MODELS: dict[str, type[nn.Module]] = {
 
 def build(run: RunConfig, shape: Shape) -> nn.Module:
     """The published model of a run of qkv, kv or kv_pos; initial values play no part in its speed."""
-    return MODELS[run.definition.model](run.model, run.variant, shape)
+    return MODELS[run.definition.architecture](run.model, run.variant, shape)

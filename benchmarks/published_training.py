@@ -119,7 +119,7 @@ class PublishedTraining:
     def loss(self, batch: Any) -> Tensor:
         """Mean loss of a batch."""
         inputs, targets = batch
-        if self.run.definition.model == "seq2seq":
+        if self.run.definition.architecture == "seq2seq":
             return translation_loss(
                 self.model(inputs, targets[:, :-1]), targets[:, 1:], self.run.training.label_smoothing
             )

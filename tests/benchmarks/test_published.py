@@ -34,7 +34,7 @@ def small_run(task: str, variant: str) -> RunConfig:
 
 def small_shape(run: RunConfig) -> Shape:
     shape = run.definition.shape(run.data, None)
-    return Shape(12, 20, 30, target_inputs=30) if run.definition.model == "seq2seq" else shape
+    return Shape(12, 20, 30, target_inputs=30) if run.definition.architecture == "seq2seq" else shape
 
 
 def copy_attention(ours: nn.Module, theirs: nn.Module) -> None:
@@ -118,7 +118,7 @@ def both(task: str, variant: str) -> tuple[nn.Module, nn.Module, tuple[Tensor, .
     shape = small_shape(run)
     torch.manual_seed(0)
     ours, theirs = build_model(run, shape).double().eval(), build(run, shape).double().eval()
-    copy_weights(run.definition.model, ours, theirs)
+    copy_weights(run.definition.architecture, ours, theirs)
     inputs = random_inputs(run, shape, 3, torch.device("cpu"))
     return ours, theirs, tuple(x.double() if x.is_floating_point() else x for x in inputs)
 

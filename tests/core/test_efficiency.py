@@ -38,14 +38,14 @@ def runs(task: str, *variants: str) -> list[RunConfig]:
 
 
 def shape_of(run: RunConfig) -> Shape:
-    return TRANSLATION if run.definition.model == "seq2seq" else run.definition.shape(run.data, None)
+    return TRANSLATION if run.definition.architecture == "seq2seq" else run.definition.shape(run.data, None)
 
 
 @pytest.mark.parametrize("task", CASES)
 def test_macs_by_formula_are_those_that_pytorch_counts(task: str) -> None:
     for run in runs(task):
         subject = Subject(run, shape_of(run), torch.device("cpu"))
-        expected = macs(run.definition.model, VARIANTS[run.variant], run.model, shape_of(run))
+        expected = macs(run.definition.architecture, VARIANTS[run.variant], run.model, shape_of(run))
         assert subject.counted_macs() == expected, run.variant
 
 

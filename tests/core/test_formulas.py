@@ -194,4 +194,4 @@ def test_every_task_builds_every_variant_that_it_allows() -> None:
     for task, name in itertools.product(TASKS, ("kv_pos", "gqa2", "kv_rel")):
         overrides = ("model.layers=1", "model.dim=16", "model.heads=4")
         model, run, shape = built(task, name, *overrides)
-        assert count(model) == parameters(run.definition.model, VARIANTS[name], run.model, shape)
+        assert count(model) == parameters(run.definition.architecture, VARIANTS[name], run.model, shape)

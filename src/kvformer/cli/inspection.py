@@ -41,9 +41,11 @@ def describe(options: argparse.Namespace) -> None:
     content = {
         "config": {**run.model_dump(mode="json"), "hash": run.hash},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "parameters_by_formula": parameters(run.definition.model, variant, run.model, shape),
+        "parameters_by_formula": parameters(run.definition.architecture, variant, run.model, shape),
         "shapes": shapes,
-        "cache_elements_per_token": cache_elements(variant, run.model) if run.definition.model == "gpt" else None,
+        "cache_elements_per_token": cache_elements(variant, run.model)
+        if run.definition.architecture == "gpt"
+        else None,
     }
     if options.json:
         print(json.dumps(content, indent=1))

@@ -27,8 +27,8 @@ def leave_out_missing(
         return raw, study, []
     skipped = [
         {"task": task, "reason": missing[name]}
-        for task, cells in study.cells.items()
-        for name in dict.fromkeys(name for cell in cells for name in TASKS[task].datasets(cell.data))
+        for task, settings in study.settings.items()
+        for name in dict.fromkeys(name for setting in settings for name in TASKS[task].datasets(setting.data))
         if name in missing
     ]
     if study.on_missing == "fail":

@@ -17,10 +17,10 @@ SECTIONS = ("data", "model", "training")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class Cell(NamedTuple):
+class Setting(NamedTuple):
     """A task at one setting: its resolved sections and the grid values that name the setting."""
 
-    setting: str
+    name: str
     overrides: dict[str, Scalar]
     data: Section
     model: ModelConfig
@@ -46,18 +46,18 @@ def with_defaults(name: str, section: Any, protocol: Any) -> Any:
     return filled
 
 
-def record_of(name: str, cell: Cell) -> dict[str, Any]:
+def record_of(task: str, setting: Setting) -> dict[str, Any]:
     """A setting's name and sections, and the published values of the keys in which it departs from them."""
-    sections = {part: getattr(cell, part).model_dump(mode="json") for part in SECTIONS}
-    published = with_defaults(name, {}, "published")
+    sections = {part: getattr(setting, part).model_dump(mode="json") for part in SECTIONS}
+    published = with_defaults(task, {}, "published")
     departures: dict[str, Any] = {}
     for part in SECTIONS:
-        values = type(getattr(cell, part)).model_validate(published[part]).model_dump(mode="json")
+        values = type(getattr(setting, part)).model_validate(published[part]).model_dump(mode="json")
         departures |= {f"{part}.{key}": value for key, value in values.items() if value != sections[part][key]}
-    return {"setting": cell.setting, **sections, "departures": departures}
+    return {"setting": setting.name, **sections, "departures": departures}
 
 
-def cells_of(name: str, section: Any) -> Iterator[Cell]:
+def settings_of(name: str, section: Any) -> Iterator[Setting]:
     """The settings of a task's section. Raises ConfigError where a grid value is not allowed."""
     for key in section.nuisance:
         if key not in section.grid:
@@ -76,17 +76,17 @@ def cells_of(name: str, section: Any) -> Iterator[Cell]:
             overrides = {key: _value(sections, key) for key in given}
             parts = [] if label is None else [label]
             parts += [f"{key.split('.')[-1]}{_short(overrides[key])}" for key in keys]
-            cell = Cell("-".join(parts) or "default", overrides, *sections)
-            if cell.setting in names:
+            setting = Setting("-".join(parts) or "default", overrides, *sections)
+            if setting.name in names:
                 raise ConfigError(
-                    f"tasks.{name}.grid: two settings are called '{cell.setting}'; is a value listed twice?"
+                    f"tasks.{name}.grid: two settings are called '{setting.name}'; is a value listed twice?"
                 )
-            names.add(cell.setting)
+            names.add(setting.name)
             try:
-                TASKS[name].shape(cell.data, None)
+                TASKS[name].shape(setting.data, None)
             except ValueError as error:
-                raise ConfigError(f"tasks.{name} (setting {cell.setting}): {error}") from None
-            yield cell
+                raise ConfigError(f"tasks.{name} (setting {setting.name}): {error}") from None
+            yield setting
 
 
 def _value(sections: tuple[Section, ...], key: str) -> Scalar:

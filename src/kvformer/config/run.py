@@ -51,7 +51,9 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _variant_fits(self) -> "RunConfig":
-        if problem := unsupported(VARIANTS[self.variant], self.model.heads, self.model.layers, self.definition.model):
+        if problem := unsupported(
+            VARIANTS[self.variant], self.model.heads, self.model.layers, self.definition.architecture
+        ):
             raise ValueError(problem)
         return self
 

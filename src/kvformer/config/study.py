@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from kvformer.config.execution import Execution, Resources
-from kvformer.config.grid import NAME, Cell, Scalar, cells_of, record_of, with_defaults
+from kvformer.config.grid import NAME, Setting, Scalar, settings_of, record_of, with_defaults
 from kvformer.config.run import ProtocolName, RunConfig
 from kvformer.errors import ConfigError
 from kvformer.spec.sections import Count, ModelConfig, Section, TrainingConfig
@@ -138,9 +138,9 @@ class StudyConfig(Section):
         return {name: section for name in TASKS if (section := getattr(self.tasks, f"task_{name}")) is not None}
 
     @cached_property
-    def cells(self) -> dict[str, list[Cell]]:
+    def settings(self) -> dict[str, list[Setting]]:
         """The settings of each task. Raises ConfigError where a grid value is not allowed."""
-        return {name: list(cells_of(name, section)) for name, section in self.sections().items()}
+        return {name: list(settings_of(name, section)) for name, section in self.sections().items()}
 
     def runs(self) -> list[RunConfig]:
         """Every run of the study, in a fixed order. Raises ConfigError where a variant does not fit a model."""
@@ -148,32 +148,32 @@ class StudyConfig(Section):
 
     def _runs(self) -> Iterator[RunConfig]:
         for name, section in self.sections().items():
-            kind = TASKS[name].model
+            architecture = TASKS[name].architecture
             variants, seeds = section.variants or self.variants, section.seeds or self.seeds
-            for cell, variant in itertools.product(self.cells[name], variants):
-                if problem := unsupported(VARIANTS[variant], cell.model.heads, cell.model.layers, kind):
-                    raise ConfigError(f"tasks.{name} (setting {cell.setting}): {problem}")
+            for setting, variant in itertools.product(self.settings[name], variants):
+                if problem := unsupported(VARIANTS[variant], setting.model.heads, setting.model.layers, architecture):
+                    raise ConfigError(f"tasks.{name} (setting {setting.name}): {problem}")
                 for seed in range(seeds) if isinstance(seeds, int) else seeds:
                     yield RunConfig(
                         task=name,
-                        setting=cell.setting,
+                        setting=setting.name,
                         variant=variant,
                         seed=seed,
                         protocol=section.protocol or self.protocol,
-                        model=cell.model,
-                        data=cell.data,
-                        training=cell.training,
-                        overrides=cell.overrides,
+                        model=setting.model,
+                        data=setting.data,
+                        training=setting.training,
+                        overrides=setting.overrides,
                     )
 
     def datasets(self) -> list[str]:
         """Names of the prepared data sets that the study needs, sorted."""
-        needed = (TASKS[name].datasets(cell.data) for name, cells in self.cells.items() for cell in cells)
+        needed = (TASKS[name].datasets(one.data) for name, settings in self.settings.items() for one in settings)
         return sorted(set(itertools.chain.from_iterable(needed)))
 
     def _chance(self, task: str) -> float | None:
         """The metric of a guess, where it is known and the same in all settings of a task."""
-        found = {TASKS[task].chance(cell.data) for cell in self.cells[task]}
+        found = {TASKS[task].chance(setting.data) for setting in self.settings[task]}
         return found.pop() if len(found) == 1 else None
 
     def content(self) -> dict[str, Any]:
@@ -219,8 +219,8 @@ class StudyConfig(Section):
                 for run in runs
             ],
             "settings": [
-                {"task": name, "protocol": section.protocol or self.protocol, **record_of(name, cell)}
+                {"task": name, "protocol": section.protocol or self.protocol, **record_of(name, setting)}
                 for name, section in self.sections().items()
-                for cell in self.cells[name]
+                for setting in self.settings[name]
             ],
         }

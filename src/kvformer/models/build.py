@@ -23,6 +23,6 @@ MODELS: dict[str, type[nn.Module]] = {
 def build_model(run: RunConfig, shape: Shape) -> nn.Module:
     """The run's model with its initial weights; the same seed gives variants the same values for the maps they
     share."""
-    model = MODELS[run.definition.model](run.model, VARIANTS[run.variant], shape)
+    model = MODELS[run.definition.architecture](run.model, VARIANTS[run.variant], shape)
     initialise(model, run.model.init, run.seed)
     return model

@@ -78,32 +78,32 @@ def _stack_parameters(variant: Variant, model: ModelConfig, length: int, cross: 
     return sum(blocks) + (2 * model.dim if model.final_norm else 0)
 
 
-def parameters(kind: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:
-    """Parameters of a whole model of this kind (`encoder`, `set_encoder`, `vit`, `gpt`, `seq2seq`)."""
+def parameters(architecture: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:
+    """Parameters of a whole model of this architecture (`encoder`, `set_encoder`, `vit`, `gpt`, `seq2seq`)."""
     dim, length = model.dim, shape.length
     learned = length * dim if model.positions == "learned" else 0
     stack = _stack_parameters(variant, model, length)
-    if kind in ("encoder", "set_encoder"):
-        outputs = shape.outputs if kind == "encoder" else 1
+    if architecture in ("encoder", "set_encoder"):
+        outputs = shape.outputs if architecture == "encoder" else 1
         head = dim * (dim + 1) + 2 * dim + outputs * (dim + 1)
-        return (shape.inputs + 1) * dim + (learned if kind == "encoder" else 0) + stack + head
-    if kind == "vit":
+        return (shape.inputs + 1) * dim + (learned if architecture == "encoder" else 0) + stack + head
+    if architecture == "vit":
         return (shape.inputs + 1) * dim + dim + learned + stack + dim * (dim + 1) + shape.outputs * (dim + 1)
-    if kind == "gpt":
+    if architecture == "gpt":
         head = shape.outputs * (1 if model.tied_output else dim + 1)
         return shape.inputs * dim + learned + stack + head
-    if kind == "seq2seq":
+    if architecture == "seq2seq":
         target = shape.target_inputs or shape.outputs
         decoder = _stack_parameters(variant, model, length, cross=True)
         return (shape.inputs + target) * dim + 2 * learned + stack + decoder + shape.outputs * (dim + 1)
-    raise ValueError(f"there is no model kind '{kind}'")
+    raise ValueError(f"there is no architecture '{architecture}'")
 
 
-def total_attention_parameters(kind: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:
+def total_attention_parameters(architecture: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:
     """Parameters of all attention layers of a model."""
     spec, group = variant.attention, variant.attention.layers_per_kv
     layers = [attention_parameters(spec, model, shape.length, layer % group == 0) for layer in range(model.layers)]
-    if kind != "seq2seq":
+    if architecture != "seq2seq":
         return sum(layers)
     return 2 * sum(layers) + model.layers * attention_parameters(spec, model, shape.length, cross=True)
 
@@ -141,24 +141,24 @@ def _stack_macs(variant: Variant, model: ModelConfig, length: int, memory: int |
     return attention + crossing + model.layers * 2 * length * model.dim * mlp_hidden(model, variant, cross)
 
 
-def macs(kind: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:
+def macs(architecture: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:
     """Multiply-accumulates of a forward pass for one example of full length; embedding lookups count nothing.
 
     An encoder-decoder reads and writes sequences of the full length.
     """
     dim, length = model.dim, shape.length
     stack = _stack_macs(variant, model, length)
-    if kind == "encoder":
+    if architecture == "encoder":
         return stack + length * dim * (dim + shape.outputs)
-    if kind == "set_encoder":
+    if architecture == "set_encoder":
         return stack + length * dim * (shape.inputs + dim + 1)
-    if kind == "vit":
+    if architecture == "vit":
         return stack + (length - 1) * shape.inputs * dim + dim * (dim + shape.outputs)
-    if kind == "gpt":
+    if architecture == "gpt":
         return stack + length * dim * shape.outputs
-    if kind == "seq2seq":
+    if architecture == "seq2seq":
         return stack + _stack_macs(variant, model, length, memory=length) + length * dim * shape.outputs
-    raise ValueError(f"there is no model kind '{kind}'")
+    raise ValueError(f"there is no architecture '{architecture}'")
 
 
 def cache_elements(variant: Variant, model: ModelConfig) -> int:

@@ -146,15 +146,15 @@ VARIANTS: dict[str, Variant] = _table(
 )
 
 
-def unsupported(variant: Variant, heads: int, layers: int, model: str) -> str | None:
-    """Why `variant` cannot be used with so many heads and layers in a model of kind `model`; None if it can.
+def unsupported(variant: Variant, heads: int, layers: int, architecture: str) -> str | None:
+    """Why `variant` cannot be used with so many heads and layers in this architecture; None if it can.
 
     A size at which a variant would be another one under its name is refused, too.
     """
     spec = variant.attention
     if spec.kv_heads is not None and (heads % spec.kv_heads or heads <= spec.kv_heads):
         return f"variant '{variant.name}' needs model.heads to be a larger multiple of {spec.kv_heads}, not {heads}"
-    if spec.layers_per_kv > 1 and model != "gpt":
+    if spec.layers_per_kv > 1 and architecture != "gpt":
         return f"variant '{variant.name}' shares keys and values between layers, which only decoders (gpt) support"
     if layers < spec.layers_per_kv:
         return f"variant '{variant.name}' needs model.layers to be at least {spec.layers_per_kv}, not {layers}"

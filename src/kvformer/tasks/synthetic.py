@@ -155,7 +155,7 @@ def list_task(
         label=name.capitalize(),
         summary=summary,
         family="synthetic",
-        model="encoder",
+        architecture="encoder",
         objective="classification",
         metric="accuracy",
         goal="max",

@@ -142,7 +142,7 @@ def _task(name: str, label: str, summary: str, source: str, target: str) -> Task
         label=label,
         summary=summary,
         family="language",
-        model="seq2seq",
+        architecture="seq2seq",
         objective="translation",
         metric="bleu",
         goal="max",

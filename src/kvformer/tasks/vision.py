@@ -176,7 +176,7 @@ def _task(
         label=label,
         summary=summary,
         family="vision",
-        model="vit",
+        architecture="vit",
         objective="classification",
         metric="accuracy",
         goal="max",

@@ -31,13 +31,13 @@ Row = dict[str, Any]
 def random_inputs(run: RunConfig, shape: Shape, batch: int, device: torch.device) -> tuple[Tensor, ...]:
     """Inputs of full length for a run's model; costs do not depend on what they hold."""
     random = torch.Generator().manual_seed(0)
-    kind = run.definition.model
-    if kind == "vit":
+    architecture = run.definition.architecture
+    if architecture == "vit":
         assert shape.image is not None
         return (torch.rand(batch, *shape.image, generator=random).to(device),)
-    if kind == "set_encoder":
+    if architecture == "set_encoder":
         return (torch.rand(batch, shape.length, shape.inputs, generator=random).to(device),)
-    if kind == "seq2seq":
+    if architecture == "seq2seq":
         sides = (shape.inputs, shape.target_inputs or shape.outputs)
         return tuple(torch.randint(END + 1, n, (batch, shape.length), generator=random).to(device) for n in sides)
     return (torch.randint(shape.inputs, (batch, shape.length), generator=random).to(device),)
@@ -140,15 +140,15 @@ def measure(
     rows = []
     for index, subject in enumerate(subjects):
         run, variant = subject.run, VARIANTS[subject.run.variant]
-        kind = run.definition.model
+        architecture = run.definition.architecture
         low, middle, high = _quartiles(steps[index])
         row: Row = {
             "task": run.task,
             "setting": run.setting,
             "variant": run.variant,
-            "parameters": parameters(kind, variant, run.model, shape),
-            "attention_parameters": total_attention_parameters(kind, variant, run.model, shape),
-            "macs": macs(kind, variant, run.model, shape),
+            "parameters": parameters(architecture, variant, run.model, shape),
+            "attention_parameters": total_attention_parameters(architecture, variant, run.model, shape),
+            "macs": macs(architecture, variant, run.model, shape),
             "macs_counted": subject.counted_macs(),
             "step_seconds": middle,
             "step_seconds_low": low,

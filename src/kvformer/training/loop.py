@@ -214,11 +214,11 @@ class Trainer:
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of the model, counted, and by the closed formula."""
         run, variant = self.run, VARIANTS[self.run.variant]
-        kind, shape = run.definition.model, self.data.shape
+        architecture, shape = run.definition.architecture, self.data.shape
         return {
             "total": sum(parameter.numel() for parameter in self.model.parameters()),
-            "attention": total_attention_parameters(kind, variant, run.model, shape),
-            "formula": parameters(kind, variant, run.model, shape),
+            "attention": total_attention_parameters(architecture, variant, run.model, shape),
+            "formula": parameters(architecture, variant, run.model, shape),
         }
 
     def _autocast(self) -> torch.autocast:
