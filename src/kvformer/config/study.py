@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from kvformer.config.execution import Execution, Resources
-from kvformer.config.grid import NAME, Setting, Scalar, settings_of, record_of, with_defaults
+from kvformer.config.grid import NAME, Scalar, Setting, record_of, settings_of, with_defaults
 from kvformer.config.run import ProtocolName, RunConfig
 from kvformer.errors import ConfigError
 from kvformer.spec.sections import Count, ModelConfig, Section, TrainingConfig
