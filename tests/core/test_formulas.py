@@ -182,8 +182,8 @@ def test_saved_parameters_are_a_percentage_of_the_published_models() -> None:
         assert 1 - kv / qkv == pytest.approx(saving, abs=6e-4)
 
 
-def test_formula_refuses_an_unknown_kind() -> None:
-    with pytest.raises(ValueError, match="no model kind 'mixer'"):
+def test_formula_refuses_an_unknown_architecture() -> None:
+    with pytest.raises(ValueError, match="no architecture 'mixer'"):
         parameters("mixer", VARIANTS["kv"], small_model(), SHAPES["gpt"])
 
 

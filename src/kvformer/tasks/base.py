@@ -78,7 +78,8 @@ class TaskDefinition:
     """A task, as data.
 
     name, label, summary: how it is called, printed, and explained in one sentence.
-    family: the table in which it is reported. architecture, objective: keys of `models.build` and `training.objectives`.
+    family: the table in which it is reported. architecture, objective: keys of `models.build` and
+        `training.objectives`.
     metric, goal: what it is judged by and whether more or less of it is better.
     balanced: whether its answers are equally frequent, so that a guess is right once in `outputs` times.
     data_config: the typed `data` section. defaults: the published settings of the sections `data`, `model`, `training`.
