@@ -7,8 +7,7 @@ import torch
 from references import apply_map, make_attention, plain_attention, plain_logits, role_parameters, small_model
 from torch import nn
 
-from kvformer.models.attention.cache import KeyValueCache
-from kvformer.models.attention.module import FUSED_FROM, Attention
+from kvformer.models.attention import FUSED_FROM, Attention, KeyValueCache
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.variants import VARIANTS, AttentionSpec
 
@@ -142,7 +141,7 @@ def test_recorded_logits_and_weights(name: str) -> None:
     torch.testing.assert_close(unmasked[..., ~hidden], logits[..., ~hidden], **TIGHT)
     difference = logits - plain_logits(attention, x)
     seen = difference[..., ~hidden]
-    if attention.position is not None and attention.position.kind == "pos2d":
+    if attention.spec.position == "pos2d":
         # The row part and the bias are left out of the logits: only differences within a row are defined.
         difference = difference.masked_fill(hidden, 0) - difference[..., :1] * ~hidden
         seen = difference

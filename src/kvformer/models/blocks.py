@@ -5,15 +5,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kvformer.models.attention.cache import KeysValues, KeyValueCache
-from kvformer.models.attention.module import Attention
-from kvformer.models.attention.terms import Stream
+from kvformer.models.attention import Attention, KeysValues, KeyValueCache, cross_attention
 from kvformer.models.fast.dropout import dropout
 from kvformer.models.fast.linear import Linear
 from kvformer.seeding import integer_seed
 from kvformer.spec.formulas import mlp_hidden
 from kvformer.spec.position_codes import sinusoids
 from kvformer.spec.sections import ModelConfig
+from kvformer.spec.terms import Stream
 from kvformer.spec.variants import Variant
 
 
@@ -53,7 +52,7 @@ class Block(nn.Module):
         spec = variant.attention
         self.attention = Attention(spec, model, max_length, owns_keys_values=owns_keys_values)
         self.attention_norm = nn.LayerNorm(model.dim)
-        self.cross_attention = Attention(spec, model, max_length, cross=True) if cross else None
+        self.cross_attention = cross_attention(spec, model, max_length) if cross else None
         self.cross_norm = nn.LayerNorm(model.dim) if cross else None
         self.mlp = MLP(model, mlp_hidden(model, variant, cross))
         self.mlp_norm = nn.LayerNorm(model.dim)
