@@ -15,12 +15,16 @@ def term_of(spec: AttentionSpec, model: ModelConfig, length: int) -> Term | None
     return spec.term(model, length, spec.small_position_init) if spec.term is not None else None
 
 
+def _rows(spec: AttentionSpec, model: ModelConfig, owns_keys_values: bool = True, cross: bool = False) -> int:
+    return sum(projection_widths(spec, model, owns_keys_values, cross).values())
+
+
 def attention_parameters(
     spec: AttentionSpec, model: ModelConfig, max_length: int, owns_keys_values: bool = True, cross: bool = False
 ) -> int:
     """Parameters of one attention layer, output map included."""
-    rows, dim = sum(projection_widths(spec, model, owns_keys_values, cross).values()), model.dim
-    projections = rows * (dim + model.projection_bias)
+    dim = model.dim
+    projections = _rows(spec, model, owns_keys_values, cross) * (dim + model.projection_bias)
     output = dim * (dim + model.output_bias)
     pair = model.heads * model.head_dim**2 if spec.sharing == "pairwise" else 0
     term = term_of(spec, model, max_length)
@@ -35,11 +39,8 @@ def mlp_hidden(model: ModelConfig, variant: Variant, cross: bool = False) -> int
     hidden = round(model.mlp_ratio * model.dim)
     if variant.widen_mlp:
         full, own = VARIANTS["qkv"].attention, variant.attention
-        rows = sum(
-            sum(projection_widths(full, model, cross=kind).values())
-            - sum(projection_widths(own, model, cross=kind).values())
-            for kind in ((False, True) if cross else (False,))
-        )
+        layers = (False, True) if cross else (False,)
+        rows = sum(_rows(full, model, cross=kind) - _rows(own, model, cross=kind) for kind in layers)
         hidden += round(rows * (model.dim + model.projection_bias) / (2 * model.dim + 1))
     return hidden
 
@@ -142,7 +143,7 @@ def macs(architecture: str, variant: Variant, model: ModelConfig, shape: Shape) 
 
 
 def cache_elements(variant: Variant, model: ModelConfig) -> int:
-    """Numbers that a decoder keeps per token: g·h for keys and as many for values, for each layer that owns them.
+    """Numbers that a decoder keeps per token: g·h for keys and g·h for values, for each layer that owns them.
 
     One tensor serves as both where they are the same map and keys are not normalised.
     """

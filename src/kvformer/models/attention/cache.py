@@ -85,3 +85,32 @@ class KeyValueCache:
             return 0
         keys, values = self.content
         return keys.nbytes if values is keys else keys.nbytes + values.nbytes
+
+
+class DecoderCache:
+    """The caches of a decoder's layers; layers that share keys and values share one."""
+
+    def __init__(self) -> None:
+        self.self_attention: dict[int, KeyValueCache] = {}
+        self.cross_attention: dict[int, KeyValueCache] = {}
+
+    def layer(self, layer: int, group: int) -> tuple[KeyValueCache | None, KeyValueCache]:
+        """The self- and cross-attention caches of a layer; a layer without its own keys and values has no
+        self-attention cache."""
+        own = self.self_attention.setdefault(layer, KeyValueCache()) if layer % group == 0 else None
+        return own, self.cross_attention.setdefault(layer, KeyValueCache())
+
+    def reorder(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in this order (beam search)."""
+        for cache in (*self.self_attention.values(), *self.cross_attention.values()):
+            cache.reorder(rows)
+
+    @property
+    def length(self) -> int:
+        """Tokens decoded so far."""
+        return self.self_attention[0].length if self.self_attention else 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held for self-attention: the part that grows with every token."""
+        return sum(cache.bytes for cache in self.self_attention.values())
