@@ -53,7 +53,7 @@ def test_every_variant_without_padding_keys(name: str, path: str) -> None:
 @pytest.mark.parametrize(("queries", "keys"), [(5, 9), (9, 5), (6, 6), (4, FUSED_FROM + 1)])
 @pytest.mark.parametrize("name", SPECS)
 def test_cross_attention_at_any_pair_of_lengths(name: str, queries: int, keys: int) -> None:
-    """Equal lengths are no special case: the published code ignored the decoder's state there."""
+    """Equal lengths are not a special case: the published code ignored the decoder's state there."""
     attention = make_attention(SPECS[name], model_for(SPECS[name]), max(queries, keys), cross=True)
     x, memory = inputs(queries), inputs(keys, seed=2)
     padding = torch.zeros(2, keys, dtype=torch.bool)

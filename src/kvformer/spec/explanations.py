@@ -12,7 +12,7 @@ and a linear map with weight w and bias b leads back to one channel:  L_ij = Σ_
 4. So it learns one gain s and a bias γ_j per key position. It has no term in i - j: it cannot tell left from right.
 5. s may be negative. K·Kᵀ is a Gram matrix, every token likes itself; a small or negative s undoes that.
 6. kvformer computes line 3 (n² + n·m steps instead of n²·m, nothing stored m times) and keeps w and b as parameters,
-   so that an optimiser moves s by up to m learning rates a step, as it did for the authors."""
+   so that an optimiser moves s by up to m learning rates per step, as it did for the authors."""
 
 MAPS = {
     "none": "queries, keys and values have a map each",
