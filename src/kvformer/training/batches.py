@@ -53,7 +53,7 @@ class Batches:
         if epoch != self._epoch:
             self._start_epoch(epoch)
         batch = self._take("train", self._train, self._order[place * self.size : (place + 1) * self.size])
-        if getattr(self.run.data, "augment", "none") == "flip_crop":
+        if self.data.augment:
             batch["inputs"] = random_flip_crop(batch["inputs"])
         return batch
 
@@ -82,10 +82,10 @@ class Batches:
         return generator(self.run.task, split, "windows", step, self.run.seed).integers(0, last, self.size)
 
     def _stream_evaluation(self, split: str, size: int, limit: int | None) -> Iterator[Batch]:
-        """Random windows as published, or all windows side by side."""
-        if self.run.data.evaluation == "random_windows":
-            for batch in range(self.run.data.evaluation_batches):
-                yield self._windows(self._random_starts(f"{split}", -1 - batch), split)
+        """A number of batches of random windows, or all windows side by side."""
+        if self.data.random_windows is not None:
+            for batch in range(self.data.random_windows):
+                yield self._windows(self._random_starts(split, -1 - batch), split)
                 if limit is not None and (batch + 1) * self.size >= limit:
                     return
             return
@@ -109,8 +109,8 @@ class Batches:
                 chosen = self._rows(self.data.tables[split], chosen.cpu().numpy())
             elif name == "inputs" and self.data.normalisation is not None:
                 chosen = normalise(chosen, self._mean, self._std)
-                if self.run.data.image_size is not None:
-                    chosen = resize(chosen, self.run.data.image_size)
+                if self.data.resize is not None:
+                    chosen = resize(chosen, self.data.resize)
             elif not chosen.is_floating_point():
                 chosen = chosen.long()
             batch[name] = chosen
