@@ -56,5 +56,5 @@ class Evaluator:
         split = data.reported_split
         if data.splits[split] is not data.splits["validation"]:
             return self.measure(model, split)
-        validation = {key.removeprefix("validation/"): v for key, v in metrics.items() if key.startswith("validation/")}
-        return {f"{split}/{name}": value for name, value in validation.items()}
+        validation = {key: value for key, value in metrics.items() if key.startswith("validation/")}
+        return {key.replace("validation", split, 1): value for key, value in validation.items()}
