@@ -66,11 +66,11 @@ def train_run(
     started = time.monotonic() if started is None else started
     folder = RunFolder(out)
     folder.progress.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.progress / "lock")
+    lock = FileLock(folder.lock_file)
     try:
         held = lock.acquire(timeout=LOCK_SECONDS)
     except Timeout:
-        raise KvformerError(f"{out}: another process is training this run ({lock.lock_file} is locked)") from None
+        raise KvformerError(f"{out}: another process is training this run ({folder.lock_file} is locked)") from None
     with held, StopSignals() as stop:
         folder.failure_file.unlink(missing_ok=True)
         folder.summary_file.unlink(missing_ok=True)
