@@ -1,4 +1,4 @@
-"""Training a run: deterministic, paired over variants, tested once, selected by validation, and failures are reported."""
+"""Training: deterministic, paired over variants, tested once, selected by validation; failures leave their reason."""
 
 import json
 import math
