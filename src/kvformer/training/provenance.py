@@ -1,53 +1,18 @@
-"""Where, when and with what a run is trained."""
+"""Facts about the process that trains: source tree, packages, processor, time."""
 
 import platform
 import subprocess
-import sys
-import time
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
-from kvformer.config.run import RunConfig
 from kvformer.files import sha256_bytes
-from kvformer.records.run import DataRecord, GitState, Provenance
+from kvformer.records.run import GitState
 
 PACKAGES = (
     *("kvformer", "torch", "numpy", "pydantic", "safetensors", "snakemake", "mlflow", "pandas", "seaborn"),
     *("matplotlib", "scipy"),
 )
-
-
-def describe(
-    run: RunConfig,
-    data: list[DataRecord],
-    device: torch.device,
-    compiler_mode: str | None,
-    started: float,
-    attempts: int,
-) -> Provenance:
-    """The provenance of a run that ends now; `started` is `time.monotonic()` when its process began."""
-    gpu = device.type == "cuda"
-    return Provenance(
-        git=git_state(),
-        packages=package_versions(),
-        python=platform.python_version(),
-        platform=platform.platform(),
-        cpu=processor(),
-        gpu=torch.cuda.get_device_name(device) if gpu else None,
-        cuda=torch.version.cuda if gpu else None,
-        threads=run.threads,
-        device=device.type,
-        precision=run.training.precision,
-        compile=compiler_mode,
-        data=data,
-        start=utc_now(before=time.monotonic() - started),
-        end=utc_now(),
-        attempts=attempts,
-        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]),
-    )
 
 
 def utc_now(before: float = 0.0) -> str:

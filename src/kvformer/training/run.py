@@ -3,10 +3,13 @@
 import io
 import json
 import os
+import platform
 import shutil
+import sys
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +21,21 @@ from kvformer.config.run import RunConfig
 from kvformer.errors import ConfigError, Interrupted, KvformerError
 from kvformer.files import remove_partial, write_bytes
 from kvformer.models.fast.memory import keep_memory
-from kvformer.records.run import DataRecord, Failure, ParameterCounts, Primary, RunConfiguration, RunFolder, Summary
+from kvformer.records.run import (
+    DataRecord,
+    Failure,
+    ParameterCounts,
+    Primary,
+    Provenance,
+    RunConfiguration,
+    RunFolder,
+    Summary,
+)
 from kvformer.spec.formulas import parameters, total_attention_parameters
 from kvformer.spec.variants import VARIANTS
 from kvformer.training.diagnostics import attention_maps
 from kvformer.training.loop import Outcome, Report, Trainer, silent
-from kvformer.training.provenance import describe, utc_now
+from kvformer.training.provenance import git_state, package_versions, processor, utc_now
 from kvformer.training.samples import sample_texts
 from kvformer.training.signals import StopSignals
 
@@ -65,13 +77,7 @@ def train_run(
     """
     started = time.monotonic() if started is None else started
     folder = RunFolder(out)
-    folder.progress.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.lock_file)
-    try:
-        held = lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout:
-        raise KvformerError(f"{out}: another process is training this run ({folder.lock_file} is locked)") from None
-    with held, StopSignals() as stop:
+    with _locked(folder), StopSignals() as stop:
         folder.failure_file.unlink(missing_ok=True)
         folder.summary_file.unlink(missing_ok=True)
         remove_partial(out)
@@ -84,12 +90,12 @@ def train_run(
             startup = time.monotonic() - started
             outcome = trainer.train(stop, checkpoint_seconds)
             summary = _summary(trainer, outcome, startup)
-            _write_results(trainer, summary, started, keep_weights)
+            _write_results(trainer, summary, _provenance(trainer, summary.data, started), keep_weights)
         except Interrupted:
             raise
         except Exception as error:
             with suppress(OSError):  # a full disk must not hide what went wrong
-                _failure(error, trainer.state.attempts if trainer is not None else 1).write(folder.failure_file)
+                _failure(error, trainer.state.attempts if trainer else 1).write(folder.failure_file)
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
                 raise KvformerError(
                     f"{out}: the run needs more memory than there is ({error}); make the model or the batches smaller"
@@ -97,6 +103,20 @@ def train_run(
             raise
         shutil.rmtree(folder.progress)
     return summary
+
+
+@contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the run's lock; raises KvformerError if another process holds it."""
+    folder.progress.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(folder.lock_file).acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        raise KvformerError(
+            f"{folder.path}: another process is training this run ({folder.lock_file} is locked)"
+        ) from None
+    with held:
+        yield
 
 
 def _make_deterministic(threads: int) -> None:
@@ -108,9 +128,8 @@ def _make_deterministic(threads: int) -> None:
 
 
 def _failure(error: Exception, attempt: int) -> Failure:
-    return Failure(
-        type=type(error).__name__, error=str(error), time=utc_now(), attempt=attempt, trace=traceback.format_exc()
-    )
+    kind, trace = type(error).__name__, traceback.format_exc()
+    return Failure(type=kind, error=str(error), time=utc_now(), attempt=attempt, trace=trace)
 
 
 def _summary(trainer: Trainer, outcome: Outcome, startup: float) -> Summary:
@@ -142,12 +161,31 @@ def _summary(trainer: Trainer, outcome: Outcome, startup: float) -> Summary:
     )
 
 
-def _write_results(trainer: Trainer, summary: Summary, started: float, keep_weights: bool) -> None:
+def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Provenance:
+    device, gpu = trainer.device, trainer.device.type == "cuda"
+    return Provenance(
+        git=git_state(),
+        packages=package_versions(),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cpu=processor(),
+        gpu=torch.cuda.get_device_name(device) if gpu else None,
+        cuda=torch.version.cuda if gpu else None,
+        threads=trainer.run.threads,
+        device=device.type,
+        precision=trainer.run.training.precision,
+        compile=trainer.compiler_mode,
+        data=data,
+        start=utc_now(before=time.monotonic() - started),
+        end=utc_now(),
+        attempts=trainer.state.attempts,
+        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]),
+    )
+
+
+def _write_results(trainer: Trainer, summary: Summary, provenance: Provenance, keep_weights: bool) -> None:
     """Write every file of the run's folder atomically, the summary last: a folder with a summary is complete."""
     run, folder, model = trainer.run, trainer.folder, trainer.model
-    provenance = describe(
-        run, summary.data, trainer.device, trainer.compiler_mode, started, attempts=trainer.state.attempts
-    )
     RunConfiguration(**run.model_dump(mode="json"), hash=run.hash).write(folder.config_file)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **attention_maps(model, trainer.objective, trainer.batches))  # type: ignore[arg-type]
