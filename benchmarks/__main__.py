@@ -12,7 +12,7 @@ import torch
 from benchmarks import decoding, training
 from benchmarks.cases import CASES, write_data
 from kvformer.files import write_json, write_text
-from kvformer.training.records import git_state, package_versions, processor, utc_now
+from kvformer.training.provenance import git_state, package_versions, processor, utc_now
 
 TRAINING_COLUMNS = {
     "case": "model",
@@ -60,7 +60,7 @@ def main() -> None:
             rows += decoding.measure(context, options.rounds)
             _write(options.out, "decoding", rows, DECODING_COLUMNS)
     provenance = {
-        "git": git_state(),
+        "git": git_state().model_dump(),
         "packages": package_versions(),
         "cpu": processor(),
         "threads": 1,

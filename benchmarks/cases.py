@@ -10,6 +10,7 @@ import torch
 from kvformer.config.loading import load_study
 from kvformer.config.run import RunConfig
 from kvformer.records.manifest import ManifestWriter
+from kvformer.records.run import RunFolder
 from kvformer.tasks.translation import END, SIZES
 from kvformer.training.loop import Trainer
 
@@ -74,4 +75,4 @@ def _finish(writer: ManifestWriter, name: str, facts: dict[str, Any]) -> None:
 
 def make_trainer(run: RunConfig, folder: Path) -> Trainer:
     """kvformer's own training of a run on the data in `folder`."""
-    return Trainer(run, folder, folder, torch.device("cpu"), lambda step, steps, values: None)
+    return Trainer(run, RunFolder(folder), folder, torch.device("cpu"))

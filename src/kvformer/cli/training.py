@@ -71,13 +71,10 @@ def train(options: argparse.Namespace) -> int:
             compiler_mode=options.compile or execution.compile,
             started=STARTED,
         )
-    primary = summary["primary"]["metric"]
-    value = summary["metrics"].get(primary, "none")
-    shown = f"{value:.4f}" if isinstance(value, float) else value
-    print(
-        f"{summary['status']}: {primary} {shown}, {summary['steps']} steps in {summary['seconds']['total']:.1f} s"
-        f" -> {options.out}"
-    )
+    metric = summary.primary.metric if summary.primary is not None else "none"
+    value = f"{summary.metrics[metric]:.4f}" if metric in summary.metrics else "none"
+    seconds = summary.seconds["total"]
+    print(f"{summary.status}: {metric} {value}, {summary.steps} steps in {seconds:.1f} s -> {options.out}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`kvformer verify`: train a sample of a study's runs anew and compare."""
+"""`kvformer verify`: train a sample of a study's runs again and compare."""
 
 import argparse
 from pathlib import Path
@@ -13,10 +13,10 @@ def add_commands(commands: Commands) -> None:
     """Add `verify`."""
     parser = commands.add_parser(
         "verify",
-        help="train a sample of a study's runs anew and compare",
-        description="Train a random sample of a study's runs anew and compare them with its runs.csv and "
-        "curves.csv.gz: equal to the last bit on the same platform, else within a tolerance. Exit code 1 where a run "
-        "differs.",
+        help="train a sample of a study's runs again and compare",
+        description="Train a random sample of a study's runs again and compare them with its runs.csv and "
+        "curves.csv.gz: equal to the last bit on the same platform, otherwise within a tolerance. The exit code is 1 "
+        "if a run differs.",
         epilog="example: kvformer verify results/reference/default --sample 5",
     )
     parser.add_argument("results", type=Path, help="folder of the study, e.g. results/reference/default")

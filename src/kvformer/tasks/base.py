@@ -26,7 +26,10 @@ class TaskData:
         first axis. A `stream` task has one long array `tokens` per split instead, and examples are windows of it.
     tables: per split, an array that the integers of `inputs` point into (the features of set anomaly detection).
     redraw: makes the training arrays of an epoch from that epoch's generator, where each epoch has new examples.
-    normalisation: per-channel (mean, std) of images in [0, 1].
+    random_windows: where evaluation reads a sample of a stream, the number of batches of random windows (None: every
+        window).
+    normalisation: per-channel (mean, std) of images in [0, 1]. resize: side to which images are resized. augment:
+        whether training images are flipped and cropped at random.
     vocabulary: the symbols by index, for tasks that generate text (target side in translation).
     references: per split, the sentences that generated ones are compared with. sources: the test sentences to
         translate.
@@ -36,9 +39,12 @@ class TaskData:
     shape: Shape
     records: list[dict[str, str]]
     stream: bool = False
+    random_windows: int | None = None
     tables: Arrays = field(default_factory=dict)
     redraw: Callable[[np.random.Generator], Arrays] | None = None
     normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    resize: int | None = None
+    augment: bool = False
     vocabulary: list[str] | None = None
     references: dict[str, list[str]] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
@@ -86,6 +92,7 @@ class TaskDefinition:
     protocols: what the named protocols change in these sections.
     shape: sizes, from the data section and the manifests of prepared data sets (None before they are prepared).
     load: the arrays of one run. datasets: names of the prepared data sets that a data section needs.
+    sample_tokens: length of the texts that a trained decoder writes as samples, prompt included (None: it writes none).
     """
 
     name: str
@@ -103,7 +110,7 @@ class TaskDefinition:
     protocols: Mapping[str, Overrides] = field(default_factory=dict)
     datasets: Callable[[Any], tuple[str, ...]] = lambda data: ()
     balanced: bool = False
-    generates: bool = False
+    sample_tokens: int | None = None
 
     def chance(self, data: Any) -> float | None:
         """The metric of a guess under a data section, where it is known."""

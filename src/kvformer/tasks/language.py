@@ -72,7 +72,14 @@ def _load_characters(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskD
     if data.test_share:
         splits["test"] = {"tokens": tokens[test:]}
     vocabulary = list(manifest.facts["vocabulary"])
-    return TaskData(splits, _characters_shape(data, manifests), [manifest.record()], stream=True, vocabulary=vocabulary)
+    return TaskData(
+        splits,
+        _characters_shape(data, manifests),
+        [manifest.record()],
+        stream=True,
+        random_windows=data.evaluation_batches if data.evaluation == "random_windows" else None,
+        vocabulary=vocabulary,
+    )
 
 
 def _load_numbers(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData:
@@ -144,7 +151,7 @@ CHARACTERS = TaskDefinition(
     shape=_characters_shape,
     load=_load_characters,
     datasets=lambda data: (data.dataset,),
-    generates=True,
+    sample_tokens=400,
 )
 
 NUMBERS = TaskDefinition(
@@ -198,7 +205,7 @@ NUMBERS = TaskDefinition(
     shape=_numbers_shape,
     load=_load_numbers,
     datasets=lambda data: (data.dataset,),
-    generates=True,
+    sample_tokens=60,
 )
 
 DEFINITIONS = [CHARACTERS, NUMBERS]

@@ -163,7 +163,6 @@ def _task(name: str, label: str, summary: str, source: str, target: str) -> Task
         shape=_shape,
         load=_load,
         datasets=lambda data: (data.dataset,),
-        generates=True,
     )
 
 

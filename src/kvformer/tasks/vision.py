@@ -107,7 +107,14 @@ def _load(statistics: tuple[tuple[float, ...], tuple[float, ...]] | None) -> Any
             validation = test if data.validation == "test" else validation
         mean_std = statistics or (tuple(manifest.facts["mean"]), tuple(manifest.facts["std"]))
         splits = {"train": train, "validation": validation, "test": test}
-        return TaskData(splits, shape, [manifest.record()], normalisation=mean_std)
+        return TaskData(
+            splits,
+            shape,
+            [manifest.record()],
+            normalisation=mean_std,
+            resize=data.image_size,
+            augment=data.augment == "flip_crop",
+        )
 
     return load
 
