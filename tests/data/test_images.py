@@ -95,7 +95,7 @@ def test_resizing_keeps_the_centre(raw: Raw, build: Build, image_tree: Path) -> 
 
 def test_sizes_must_agree_when_none_is_asked_for(raw: Raw, build: Build, image_tree: Path, image_bytes: Image) -> None:
     (image_tree / "train" / "cat" / "0.png").write_bytes(image_bytes(0, (9, 8)))
-    with pytest.raises(DataError, match=r"pets/train/cat/\d.png: .* pixels where .* is needed; name a size, as in @64"):
+    with pytest.raises(DataError, match=r"pets/train/cat/\d.png: .* pixels, must be .*; or name a size, as in @64"):
         build(build_imagefolder, raw(image_tree))
 
 

@@ -102,7 +102,7 @@ def test_a_missing_file_is_named(raw: Raw, build: Build, corpus: Path) -> None:
 
 def test_one_language_is_not_enough(raw: Raw, build: Build, corpus: Path) -> None:
     (corpus / "train.de").unlink()
-    with pytest.raises(DataError, match=r"needs train.<language> in two languages; there is train.en"):
+    with pytest.raises(DataError, match=r"needs train.<language> in two languages, found train.en"):
         build(build_parallel, raw(corpus), names=NAMES)
 
 
