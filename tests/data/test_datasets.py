@@ -1,4 +1,4 @@
-"""The table of data sets: complete, cheap to import, and honest about what can be had."""
+"""The table of data sets: complete, cheap to import, and honest about what is available."""
 
 import re
 import subprocess

@@ -110,7 +110,10 @@ def test_a_file_that_is_not_a_manifest(prepared: Path, content: str) -> None:
 
 def test_unknown_and_missing_keys_are_named(prepared: Path) -> None:
     content = json.loads((prepared / MANIFEST).read_text())
-    for changed, key in (({**content, "extra": 1}, "extra"), ({**content, "files": {"tokens": {}}}, "files.tokens.file")):
+    for changed, key in (
+        ({**content, "extra": 1}, "extra"),
+        ({**content, "files": {"tokens": {}}}, "files.tokens.file"),
+    ):
         (prepared / MANIFEST).write_text(json.dumps(changed))
         with pytest.raises(DataError, match=rf"manifest.json: {key}: .*; prepare the data set again$"):
             load_manifest(prepared)

@@ -90,7 +90,7 @@ def test_a_connection_that_breaks_off_is_told(tmp_path: Path, monkeypatch: pytes
         return found
 
     monkeypatch.setattr(urllib.request.HTTPSHandler, "https_open", answer)
-    with pytest.raises(DataError, match="^https://example.org/a: IncompleteRead"):
+    with pytest.raises(DataError, match=r"^https://example.org/a: IncompleteRead"):
         Download(("https://example.org/a",)).obtain(tmp_path, tmp_path)
 
 

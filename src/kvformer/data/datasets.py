@@ -1,4 +1,4 @@
-"""The table of data sets. A new set is one entry: its name, label, licence, and the chain of places to get it from."""
+"""The table of data sets. A new set is one entry: name, label, licence, and the sources to try in order."""
 
 import re
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from kvformer.errors import DataError
 from kvformer.records.manifest import load_manifest
 
 Build = Callable[..., dict[str, Any]]
-"""(RawFiles, ManifestWriter) to the facts of the manifest. Raises DataError, naming the file, on bad input."""
+"""Reads RawFiles, writes to a ManifestWriter, returns the facts. Raises DataError, naming the file, on bad input."""
 
 GITHUB = "https://raw.githubusercontent.com"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A source, how to read what it delivers, and, for a stand-in, the label it must be reported under."""
+    """A source, the function that reads its files, and, for a stand-in, the label of its own in all results."""
 
     source: Source
     build: Build
@@ -30,7 +30,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set: `candidates` are tried in order, `requires` names the sets that this one is made from."""
+    """One data set: `candidates` are tried in order, `requires` has the names of the sets that it is made from."""
 
     name: str
     label: str
@@ -39,7 +39,7 @@ class Dataset:
     requires: tuple[str, ...] = ()
 
     def where_to_put(self, user_folder: Path) -> str | None:
-        """One phrase for the user: which files, and into which folder; None when the set needs none."""
+        """Which files the user can put into which folder, as a phrase; None for a set that takes no files."""
         wanted = [candidate.source for candidate in self.candidates if isinstance(candidate.source, UserFiles)]
         return f"put {wanted[0].files} into {user_folder / wanted[0].folder}" if wanted else None
 
@@ -70,7 +70,7 @@ _ENTRIES = (
         candidates=_chain(
             partial(digits.build_digits, digests=digits.FASHION_MNIST, class_names=digits.GARMENT_NAMES),
             UserFiles("fashion_mnist", _IDX),
-            # torchvision's own address for this set is not HTTPS: these are the same files in the authors' repository.
+            # The same files as torchvision's, whose address is not HTTPS.
             Download(
                 tuple(f"{GITHUB}/zalandoresearch/fashion-mnist/master/data/fashion/{name}.gz" for name in digits.FILES)
             ),
@@ -196,23 +196,21 @@ USER_FORMS: dict[str, tuple[Build, str, str]] = {
     ),
     "text": (text.build_text, "text", "one text file, *.txt,"),
 }  # fmt: skip
-"""Sets that the user brings, named FORM:FOLDER: how to read them, what they hold, which files they are."""
+"""Sets of the user's own, named FORM:FOLDER: how to read them, what they are, which files are needed."""
 
 
 def find_dataset(name: str) -> Dataset:
-    """The data set called `name`: an entry of DATASETS, or FORM:FOLDER for files of the user's own.
+    """The data set called `name`: an entry of DATASETS, or FORM:FOLDER for the user's own files.
 
     FORM is a key of USER_FORMS and FOLDER a folder (or FOLDER.zip) in the user's data folder; "imagefolder:FOLDER@64"
-    asks for images of 64 x 64 pixels. Raises DataError for any other name.
+    resizes images to 64 x 64 pixels. Raises DataError for any other name.
     """
     if name in DATASETS:
         return DATASETS[name]
     match = re.fullmatch(r"(\w+):(\w[\w.-]*)(?:@([1-9]\d{0,3}))?", name)
     if match is None or match[1] not in USER_FORMS or (match[3] and match[1] != "imagefolder"):
         forms = ", ".join(f"{form}:FOLDER" for form in USER_FORMS)
-        raise DataError(
-            f"data set {name!r} is unknown; there are {', '.join(DATASETS)}, and files of your own: {forms}"
-        )
+        raise DataError(f"data set {name!r} is unknown; there are {', '.join(DATASETS)}, and your own files: {forms}")
     form, folder, size = match.groups()
     build, what, files = USER_FORMS[form]
     return Dataset(
@@ -224,11 +222,11 @@ def find_dataset(name: str) -> Dataset:
 
 
 def available(name: str, out: Path, user_folder: Path) -> str | None:
-    """Can data set `name` be had? Cheap enough for planning time: nothing is downloaded.
+    """Check while planning whether data set `name` is available, without a download.
 
-    Returns None when the set is prepared in `out`, or some source of it may work; else one line: what is missing, and
-    where to put it. A registry counts as reachable when its client is installed, a download when its address answers.
-    Raises DataError for an unknown name.
+    Returns None when the set is prepared in `out`, or when a source may work; else one line that says what is missing,
+    and where to put it. A registry counts as available when its client is installed, a download when its address
+    answers. Raises DataError for an unknown name.
     """
     dataset = find_dataset(name)
     try:
@@ -237,8 +235,7 @@ def available(name: str, out: Path, user_folder: Path) -> str | None:
     except DataError:
         pass
     for required in dataset.requires:
-        reason = available(required, out.parent / required, user_folder)
-        if reason is not None:
+        if reason := available(required, out.parent / required, user_folder):
             return f"{name} is made from {reason}"
     reasons = []
     for candidate in dataset.candidates:
@@ -246,5 +243,6 @@ def available(name: str, out: Path, user_folder: Path) -> str | None:
         if reason is None:
             return None
         reasons.append(f"{candidate.source}: {reason}")
-    advice = dataset.where_to_put(user_folder)
-    return f"{name} ({dataset.label}): {'; '.join(reasons)}" + (f"; {advice}" if advice else "")
+    if advice := dataset.where_to_put(user_folder):
+        reasons.append(advice)
+    return f"{name} ({dataset.label}): {'; '.join(reasons)}"

@@ -60,9 +60,7 @@ def _languages(raw: RawFiles, name: str) -> list[str]:
     files = [path.name.removesuffix(".gz") for path in raw.location.rglob(f"{name}.*")]
     found = sorted({file.removeprefix(f"{name}.") for file in files})
     if len(found) != 2:
-        raise DataError(
-            f"{raw.location}: needs {name}.<language> in two languages, found {', '.join(files) or 'none'}"
-        )
+        raise DataError(f"{raw.location}: needs {name}.<language> in two languages, found {', '.join(files) or 'none'}")
     return found
 
 
