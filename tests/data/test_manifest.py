@@ -1,4 +1,4 @@
-"""Prepared sets: what is written is read back, and damage is told in one line that names the file."""
+"""Prepared sets: what is written is read back, and damage is reported in one line that names the file."""
 
 import json
 from pathlib import Path

@@ -79,7 +79,7 @@ def test_redirects_lead_to_https_only(tmp_path: Path, monkeypatch: pytest.Monkey
             source.obtain(tmp_path, tmp_path / "scratch")
 
 
-def test_a_connection_that_breaks_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_breaks_off_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Torn(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise http.client.IncompleteRead(b"abc")
@@ -123,7 +123,7 @@ def test_npm_package(tmp_path: Path, clients: Path) -> None:
     assert raw.source == "npm sample 1.2"
 
 
-def test_a_failing_client_is_told_in_its_own_last_words(tmp_path: Path, clients: Path) -> None:
+def test_a_failing_client_is_reported_with_its_last_line_of_output(tmp_path: Path, clients: Path) -> None:
     command(clients, "npm", "echo 'npm error code E404' >&2; echo >&2; echo 'npm error not found' >&2; exit 1")
     with pytest.raises(DataError, match=r"^npm failed: npm error not found$"):
         Npm("sample", "1.2").obtain(tmp_path, tmp_path / "scratch")

@@ -86,7 +86,7 @@ def build_pairs(
 
     A sentence is kept only once per language, so no test sentence is in train. The pairs are sorted by their SHA-256;
     the first `held_out` are the test split, the next `held_out` validation, the rest train. `digest` is the SHA-256 of
-    the text of all pairs that are kept, one line per pair with a tab in it.
+    the lines "German<tab>English" of all pairs that are kept.
     """
     seen: set[str] = set()
     pairs = []

@@ -49,8 +49,8 @@ def draw_sets(
     counts = np.array([len(members) for members in by_class])
     if len(counts) < 2 or counts.min() < data.set_size - 1:
         raise DataError(
-            f"data.set_size {data.set_size} needs two classes or more of {data.set_size - 1} images or more; "
-            f"{data.dataset} has {len(counts)} in a split, the smallest of {counts.min()}"
+            f"data.set_size {data.set_size} needs at least two classes of at least {data.set_size - 1} images; "
+            f"{data.dataset} has {len(counts)} classes in a split, the smallest with {counts.min()} images"
         )
     order = random.permutation(len(images))[:limit]
     own = np.unique(labels, return_inverse=True)[1][order]
