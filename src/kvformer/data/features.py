@@ -53,8 +53,8 @@ def build_pca(raw: RawFiles, writer: ManifestWriter, images: str, components: in
     mean, basis, explained = principal_components(_flat(manifest.array("train_images")), components)
 
     def features(pixels: np.ndarray) -> np.ndarray:
-        projected = (_flat(pixels) - mean) @ basis / 255
-        return np.rint(projected * 1024) / 1024
+        rounded: np.ndarray = np.rint((_flat(pixels) - mean) @ basis / 255 * 1024) / 1024
+        return rounded
 
     facts = _save_features(manifest, writer, features, components, batch=10_000)
     return facts | {"explained_variance": round(explained, 4)}
