@@ -2,8 +2,8 @@
 
 A command's module has `run(options)`, which returns the exit code or None for 0, and where it takes arguments
 `add_arguments(parser)`. Its docstring is its help: the first sentence is shown by `kvformer --help`, all of it by
-`kvformer COMMAND --help`, with `EXAMPLE` below the options. `run` imports what it needs when it is called, so that every
-command starts fast.
+`kvformer COMMAND --help`, with `EXAMPLE` below the options. `run` imports what it needs when it is called, so that
+every command starts fast.
 """
 
 import time

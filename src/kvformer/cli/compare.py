@@ -1,4 +1,5 @@
-"""Compare two studies, pair by pair. Runs, or those of one setting of each study, are paired by task, variant and seed."""
+"""Compare two studies, pair by pair. Runs, or those of one setting of each study, are paired by task, variant and
+seed."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Count and measure what the variants of a study cost. The table holds parameters, multiply-accumulates, memory, and the
-time of a training step and of decoding, for every task, setting and variant. Variants are timed in turns; let nothing
-else run meanwhile."""
+"""Count and measure what the variants of a study cost. The table holds parameters, multiply-accumulates, memory, and
+the time of a training step and of decoding, for every task, setting and variant. Variants are timed in turns; let
+nothing else run meanwhile."""
 
 import csv
 import io

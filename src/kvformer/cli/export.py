@@ -1,5 +1,5 @@
-"""Copy a study without its run folders, small enough to commit. The copy has the tables, the figures, the report and the
-collected runs, which is enough for `kvformer verify` and `kvformer compare`."""
+"""Copy a study without its run folders, small enough to commit. The copy has the tables, the figures, the report and
+the collected runs, which is enough for `kvformer verify` and `kvformer compare`."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

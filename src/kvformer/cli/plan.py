@@ -1,5 +1,5 @@
-"""Validate a study and list its runs. Each run is printed with the hash of its configuration, and at the end the data sets
-that the study needs."""
+"""Validate a study and list its runs. Each run is printed with the hash of its configuration, and at the end the data
+sets that the study needs."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

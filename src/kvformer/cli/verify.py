@@ -1,6 +1,6 @@
-"""Train a sample of a study's runs again and compare. The results of a random sample are compared with the study's runs.csv
-and curves.csv.gz: equal to the last bit on the same platform, within a tolerance elsewhere. The exit code is 1 where a
-run differs."""
+"""Train a sample of a study's runs again and compare. The results of a random sample are compared with the study's
+runs.csv and curves.csv.gz: equal to the last bit on the same platform, within a tolerance elsewhere. The exit code is 1
+where a run differs."""
 
 from argparse import ArgumentParser, Namespace
 
