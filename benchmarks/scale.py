@@ -70,7 +70,7 @@ def study_of(runs: int, results: Path) -> dict[str, Any]:
 
 def write_runs(study: StudyConfig, folder: Path) -> None:
     """Run folders with made-up results, and the study's description."""
-    write_json(folder / "study.json", study.content())
+    study.manifest().write(folder / "study.json")
     random = np.random.default_rng(0)
     for number, run in enumerate(study.runs()):
         _write_run(run, folder / run.path, float(random.normal(0.9, 0.02)), 1_800_000_000_000 + 60_000 * number)

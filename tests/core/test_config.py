@@ -151,7 +151,9 @@ def test_any_value_is_accepted_or_refused_in_one_line(where: tuple[str, tuple[st
     except ConfigError as error:
         message = str(error)
         assert "\n" not in message and len(message) < 2000
-        assert place[-1] in message or place[-1].partition(".")[2] in message or "names no task" in message, message
+        assert place[-1] in message or place[-1].partition(".")[2] in message or "list at least one task" in message, (
+            message
+        )
         return
     for run in accepted.runs():
         assert RunConfig.from_json(run.to_json()) == run
@@ -210,8 +212,8 @@ def test_impossible_sections(section: dict[str, Any], words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        ({}, ["names no task", "reverse"]),
-        ({"tasks": {"reverse": None}}, ["names no task"]),
+        ({}, ["list at least one task", "reverse"]),
+        ({"tasks": {"reverse": None}}, ["list at least one task"]),
         ({"tasks": ["reverse"]}, ["tasks", "mapping"]),
         ({"tasks": {"revers": {}}}, ["tasks.revers", "did you mean 'reverse'?"]),
         ({"tasks": {1: {}}}, ["tasks.1"]),
@@ -220,7 +222,8 @@ def test_impossible_sections(section: dict[str, Any], words: list[str]) -> None:
         ({"tasks": {"reverse": {}}, "seeds": True}, ["seeds", "True"]),
         ({"tasks": {"reverse": {}}, "name": "a/b"}, ["name", "'a/b'"]),
         ({"tasks": {"reverse": {}}, "name": "../up"}, ["name"]),
-        ({"tasks": {"reverse": {}}, "name": "data"}, ["name", "results/data is not for a study", "mlflow"]),
+        ({"tasks": {"reverse": {}}, "name": "data"}, ["name", "results/data is reserved", "mlflow"]),
+        ({"tasks": {"reverse": {}}, "profile": True}, ["profile: unknown key; it is called 'cost' now"]),
         ({"tasks": {"reverse": {}}, "name": 5}, ["name", "string"]),
         ({"tasks": {"reverse": {}}, "execution": {"device": "gpu"}}, ["execution.device", "'gpu'", "'cuda'"]),
         ({"tasks": {"reverse": {}}, "equivalence_margin": {"accuracy": 0}}, ["equivalence_margin.accuracy"]),
@@ -556,10 +559,10 @@ def test_every_key_is_described() -> None:
             assert field.description and field.description.endswith((".", ")")), name
 
 
-def test_a_baseline_that_takes_part_in_no_task_is_refused() -> None:
+def test_a_baseline_that_is_not_run_in_any_task_is_refused() -> None:
     study = load_study({"variants": ["kv", "kv_pos"], "tasks": {"copy": {}}})
-    with pytest.raises(ConfigError, match="baseline: is qkv, which takes part in no task; allowed: kv, kv_pos"):
-        study.content()
+    with pytest.raises(ConfigError, match="baseline: is qkv, which is not run in any task; allowed: kv, kv_pos"):
+        study.manifest()
 
 
 def test_margins_not_given_keep_their_defaults() -> None:
@@ -568,17 +571,21 @@ def test_margins_not_given_keep_their_defaults() -> None:
 
 
 def test_the_content_of_study_json() -> None:
-    content = load_study(
-        {
-            "name": "s",
-            "baseline": "kv",
-            "variants": ["kv_pos", "kv"],
-            "tasks": {
-                "copy": {"grid": {"training.learning_rate": [0.1, 0.01]}, "nuisance": ["training.learning_rate"]}
-            },
-            "seeds": 2,
-        }
-    ).content()
+    content = (
+        load_study(
+            {
+                "name": "s",
+                "baseline": "kv",
+                "variants": ["kv_pos", "kv"],
+                "tasks": {
+                    "copy": {"grid": {"training.learning_rate": [0.1, 0.01]}, "nuisance": ["training.learning_rate"]}
+                },
+                "seeds": 2,
+            }
+        )
+        .manifest()
+        .model_dump(mode="json")
+    )
     assert [variant["name"] for variant in content["variants"]] == ["kv", "kv_pos"], "in the order of the table"
     assert content["tasks"][0]["nuisance"] == ["training.learning_rate"]
     assert content["tasks"][0]["chance"] == 0.1

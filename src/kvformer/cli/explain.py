@@ -12,10 +12,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     """Print the variant's algebra."""
+    from kvformer.config.messages import unknown
     from kvformer.errors import ConfigError
     from kvformer.spec.explanations import explain
     from kvformer.spec.variants import VARIANTS
 
     if options.variant not in VARIANTS:
-        raise ConfigError(f"there is no variant '{options.variant}'; allowed: {', '.join(VARIANTS)}")
+        raise ConfigError(unknown("variant", options.variant, VARIANTS))
     print(explain(VARIANTS[options.variant]))

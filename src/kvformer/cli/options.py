@@ -49,7 +49,7 @@ def add_data(parser: ArgumentParser) -> None:
 
 def data_folders(options: Namespace, execution: "Execution") -> tuple[Path, Path]:
     """The folders of prepared data and of the user's own files: from the command line, else from the configuration."""
-    return options.data or Path(execution.results_folder, "data"), options.user_folder or Path(execution.data_folder)
+    return options.data or execution.prepared, options.user_folder or Path(execution.data_folder)
 
 
 def add_results(parser: ArgumentParser) -> None:
