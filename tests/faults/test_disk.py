@@ -10,7 +10,6 @@ from runs import results, tiny_run
 from kvformer.cli import main
 from kvformer.config.loading import load_study
 from kvformer.config.run import RunConfig
-from kvformer.files import write_json
 from kvformer.training.loop import Trainer
 from kvformer.training.run import train_run
 
