@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from checkout import ROOT, copy_project
 
-STUDY = {"name": "boxed", "seeds": 1, "variants": ["kv"], "baseline": "kv", "tasks": {"reverse": {}}}
+TASK = {"data": {"train_examples": 100, "test_examples": 100}, "training": {"steps": 1}}
+STUDY = {"name": "boxed", "seeds": 1, "variants": ["kv"], "baseline": "kv", "tasks": {"reverse": TASK}}
 APPTAINER = """#!/bin/sh
 # Runs a command in no container at all and notes how it was called.
 test "$1" = --version && { echo "apptainer version 1.4.0"; exit; }
@@ -37,7 +38,7 @@ def test_jobs_run_in_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     stand_in.write_text(APPTAINER)
     stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", f"{stand_in.parent}:{Path(sys.executable).parent}:/usr/bin:/bin")
-    target = "results/code/synthetic.cksum"
+    target = "results/boxed/runs/reverse/default/kv/seed0/summary.json"
     result = project.snakemake(target, "--cores", "1", "--sdm", "apptainer", *project.study(STUDY))
     assert result.returncode == 0, result.stdout
     assert (project.folder / target).stat().st_size > 0

@@ -14,5 +14,5 @@ rule prepare:
     message:
         "Prepare the data set {wildcards.dataset}"
     shell:
-        'python -m kvformer prepare {wildcards.dataset:q} --out "$KVFORMER_PREPARED"'
-        ' --user-folder "$KVFORMER_DATA_FOLDER" > {log:q} 2>&1'
+        "python -m kvformer prepare {wildcards.dataset:q} --out {PREPARED:q} --user-folder {EXECUTION.data_folder:q}"
+        " > {log:q} 2>&1"
