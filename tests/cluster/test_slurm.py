@@ -59,7 +59,7 @@ def test_nothing_is_lost_by_a_warning_or_a_requeue_and_a_cancelled_job_fails_alo
     attempts = {path: read_json(folder / path / "provenance.json")["attempts"] for path in whole}
     assert attempts == dict.fromkeys(whole, 2), "both went on where they were stopped"
     assert process.returncode != 0
-    assert "report.html shows what there is, and which runs failed or are missing" in output
+    assert "report.html shows what is finished, and which runs failed or are missing" in output
     rows = [line for line in (folder / "runs.csv").read_text().splitlines() if ",k,0," in line]
     assert len(rows) == 1 and ",missing," in rows[0]
     report = re.sub(r"<[^>]*>", " ", (folder / "report.html").read_text())

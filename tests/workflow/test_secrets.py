@@ -24,7 +24,7 @@ def test_a_password_is_in_no_log_record_or_report(
 
     assert result.returncode != 0
     assert "MLflow at http://127.0.0.1:1" in result.stdout, "the address without its secrets"
-    assert "report.html shows what there is" in result.stdout
+    assert "report.html shows what is finished" in result.stdout
     study.unlink()
     files = [path for path in project.folder.rglob("*") if path.is_file()]
     assert project.folder / "results" / "smoke" / "report.html" in files

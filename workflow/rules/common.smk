@@ -196,6 +196,6 @@ def partial_report():
             if subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT).returncode:
                 return f"The study is incomplete, and its report could not be made: see {log}."
     return (
-        f"The study is incomplete. {STUDY_FOLDER}/report.html shows what is there, and which runs failed or are missing.\n"
+        f"The study is incomplete. {STUDY_FOLDER}/report.html shows what is finished, and which runs failed or are missing.\n"
         "Start the same command again to continue: finished runs are kept and interrupted ones resume."
     )
