@@ -34,8 +34,8 @@ TINY = [
 
 def test_the_commands_of_the_contract_exist() -> None:
     expected = {
-        "train", "describe", "tasks", "variants", "explain", "prepare", "collect", "tables", "figures", "report",
-        "track", "ui", "schema", "plan", "profile",
+        "train", "describe", "tasks", "variants", "explain", "prepare", "cost", "collect", "tables", "figures",
+        "report", "crate", "export", "compare", "track", "ui", "verify", "schema", "plan",
     }  # fmt: skip
     assert expected <= set(COMMANDS)
 

@@ -73,13 +73,24 @@ def test_they_are_listed_planned_and_validated(extended: Path, tmp_path: Path) -
 
 
 def test_a_change_of_the_new_task_is_noticed(extended: Path) -> None:
+    """A change of the helper in synthetic.py that it imports as well."""
     code = (
-        "from kvformer.dependencies import training_sources; from kvformer.tasks import MODULES\n"
-        "print(*(path.name for path in training_sources(MODULES['rotate'])))"
+        "from kvformer.dependencies import code_digest; from kvformer.tasks import MODULES\n"
+        "print(code_digest(MODULES['rotate']))"
     )
-    environ = {**environment(), "PYTHONPATH": str(extended)}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=True)
-    assert {"rotate.py", "synthetic.py"} <= set(result.stdout.split())
+
+    def digest() -> str:
+        environ = {**environment(), "PYTHONPATH": str(extended)}
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=True
+        ).stdout
+
+    digests = [digest()]
+    for name in ("rotate.py", "synthetic.py"):
+        path = extended / "kvformer" / "tasks" / name
+        path.write_text(path.read_text(encoding="utf-8") + "\nUNUSED = 1\n", encoding="utf-8")
+        digests.append(digest())
+    assert len(set(digests)) == 3
 
 
 POINTS = {

@@ -65,12 +65,23 @@ LOCK = [os.path.relpath(path) for path in [find_lock(Path(STUDY_FOLDER))] if pat
 published = [Path(folder, "config", "published.csv") for folder in (".", workflow.basedir)]
 PUBLISHED = [os.path.relpath(path) for path in published if path.is_file()][:1]
 
-# How a run is trained without changing its result. Snakemake records a command as it is written in the rule, with the names of
-# global variables in it: a change of their values reruns nothing.
-TRAINING = shlex.join(
-    ["--data", PREPARED, "--device", EXECUTION.device, "--checkpoint-seconds", str(EXECUTION.checkpoint_seconds)]
-    + (["--keep-weights"] if EXECUTION.keep_weights else [])
-    + ([f"--compile={EXECUTION.compile}"] if EXECUTION.compile else [])
+
+class Untracked:
+    """A part of a command that may change without a rerun: as parameters, Snakemake compares only plain values."""
+
+    def __init__(self, *words):
+        self.words = words
+
+    def __str__(self):
+        return shlex.join(self.words)
+
+
+MEASURING = Untracked("--data", PREPARED, "--device", EXECUTION.device)
+TRAINING = Untracked(
+    *MEASURING.words,
+    *("--checkpoint-seconds", str(EXECUTION.checkpoint_seconds)),
+    *(["--keep-weights"] if EXECUTION.keep_weights else []),
+    *([f"--compile={EXECUTION.compile}"] if EXECUTION.compile else []),
 )
 
 # Jobs get files and arguments, and these variables of the environment:
@@ -82,8 +93,8 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])),
 )
 if EXECUTION.tracking_uri:
-    os.environ["MLFLOW_TRACKING_URI"] = EXECUTION.tracking_uri
-    config["execution"].pop("tracking_uri")  # Snakemake writes `config` into the files of scripts
+    os.environ.update(MLFLOW_TRACKING_URI=EXECUTION.tracking_uri)
+    del config["execution"]["tracking_uri"]  # Snakemake writes `config` into the file of a script that it starts
 
 # The plan of thousands of jobs is millions of objects that live to the end: searching them for garbage took a fifth of planning.
 gc.set_threshold(200_000)

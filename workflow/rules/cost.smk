@@ -17,8 +17,8 @@ rule cost:
         runtime=120,
     params:
         digest=cost_digest,
+        how=MEASURING,
     message:
         "Count and measure what the variants cost"
     shell:
-        "python -m kvformer cost --study {input.study:q} --data {PREPARED:q} --device {EXECUTION.device}"
-        " --out {output.cost:q} > {log:q} 2>&1"
+        "python -m kvformer cost --study {input.study:q} --out {output.cost:q} {params.how} > {log:q} 2>&1"
