@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from kvformer.config.grid import SECTIONS
+from kvformer.config.grid import DURATIONS, SECTIONS
 from kvformer.config.messages import describe_errors, unknown
 from kvformer.config.run import RunConfig
 from kvformer.config.study import StudyConfig
@@ -68,11 +68,10 @@ def single_run(
             raise ConfigError(unknown(kind, name, known))
     raw = read_yaml(base) if base else {}
     tasks = raw.get("tasks") or {}
-    section = (tasks.get(task) or {}) if isinstance(tasks, dict) else None
-    if not isinstance(section, dict):
-        raise ConfigError(f"{base}: tasks: must be a mapping of tasks to mappings of keys")
-    section = {**section, "variants": [variant], "seeds": [seed]}
-    study = _validate({**raw, "tasks": {task: section}}, str(base or "configuration"), overrides, task)
+    section = tasks.get(task) or {} if isinstance(tasks, dict) else tasks
+    if isinstance(section, dict):  # validation rejects anything else
+        raw = {**raw, "tasks": {task: {**section, "variants": [variant], "seeds": [seed]}}}
+    study = _validate(raw, str(base or "configuration"), overrides, task)
     runs = {run.setting: run for run in study.runs()}
     if setting is None and len(runs) > 1:
         raise ConfigError(f"tasks.{task} has {len(runs)} settings, choose one with --setting: {', '.join(runs)}")
@@ -135,8 +134,8 @@ def _apply(raw: dict[str, Any], override: str, task: str | None) -> None:
             raise ConfigError(f"{'.'.join(parts[:depth])}: must be a mapping of keys, not {held!r}")
         target = held
     target[parts[-1]] = _numbers(value)
-    if parts[-2:-1] == ["training"] and parts[-1] in ("steps", "epochs") and value is not None:
-        target.pop("epochs" if parts[-1] == "steps" else "steps", None)
+    if parts[-2:-1] == ["training"] and parts[-1] in DURATIONS and value is not None:
+        target.pop(DURATIONS[parts[-1]], None)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -1,20 +1,20 @@
 """The one configuration: a study lists tasks, variants and seeds, and expands into runs."""
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model, field_validator, model_validator
+from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from kvformer.config.execution import Execution
 from kvformer.config.grid import NAME, ProtocolName, Seeds, Setting, TaskSection, Variants, settings_of, with_defaults
-from kvformer.config.messages import unknown
+from kvformer.config.messages import describe_errors, unknown
 from kvformer.config.run import RunConfig
 from kvformer.errors import ConfigError
 from kvformer.records.study import SkippedTask, StudyManifest, TaskEntry, VariantEntry
 from kvformer.spec.sections import Section
-from kvformer.spec.variants import VARIANTS, unsupported
+from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
 from kvformer.tasks.base import TaskDefinition
 
@@ -114,18 +114,14 @@ class StudyConfig(Section):
 
     def runs(self) -> list[RunConfig]:
         """Every run of the study, in a fixed order. Raises ConfigError where a variant does not fit a model."""
-        return list(self._runs())
-
-    def _runs(self) -> Iterator[RunConfig]:
-        for name, section in self.sections().items():
-            architecture = TASKS[name].architecture
+        runs = []
+        for task, section in self.sections().items():
             variants, seeds = section.variants or self.variants, section.seeds or self.seeds
-            for setting, variant in itertools.product(self.settings[name], variants):
-                if problem := unsupported(VARIANTS[variant], setting.model.heads, setting.model.layers, architecture):
-                    raise ConfigError(f"tasks.{name} (setting {setting.name}): {problem}")
-                for seed in range(seeds) if isinstance(seeds, int) else seeds:
-                    yield RunConfig(
-                        task=name,
+            numbers = range(seeds) if isinstance(seeds, int) else seeds
+            for setting, variant, seed in itertools.product(self.settings[task], variants, numbers):
+                try:
+                    run = RunConfig(
+                        task=task,
                         setting=setting.name,
                         variant=variant,
                         seed=seed,
@@ -135,6 +131,11 @@ class StudyConfig(Section):
                         training=setting.training,
                         overrides=setting.overrides,
                     )
+                except ValidationError as error:
+                    problem = describe_errors(error, RunConfig)
+                    raise ConfigError(f"tasks.{task} (setting {setting.name}): {problem}") from None
+                runs.append(run)
+        return runs
 
     def datasets(self) -> list[str]:
         """Names of the prepared data sets that the study needs, sorted."""
