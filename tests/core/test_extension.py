@@ -1,4 +1,4 @@
-"""Adding a variant is an entry, adding a task is a file: the README's examples, in a copy of the package."""
+"""A new variant is one entry, a new task is one file: the README's examples, in a copy of the package."""
 
 import json
 import re
@@ -26,7 +26,7 @@ VARIANT, TASK = re.findall(r"```python\n(.*?)```", README.read_text(encoding="ut
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package with one file more in tasks/ and one entry more in the table of variants."""
+    """A copy of the package with one more file in tasks/ and one more entry in the table of variants."""
     root = tmp_path_factory.mktemp("extended")
     shutil.copytree(SOURCE, root / "kvformer", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "kvformer" / "tasks" / "rotate.py").write_text(TASK)
@@ -109,7 +109,7 @@ POINTS = {
 def test_every_point_of_the_space_of_specs_works(point: str) -> None:
     """The fields of AttentionSpec are orthogonal: combinations that no variant has compute their formula too.
 
-    Explicit and fused, with one position map a layer and one a head.
+    Explicit and fused, with one position map per layer and one per head.
     """
     for maps, length, causal in (("layer", 9, True), ("head", 9, False), ("layer", 99, False), ("head", 99, True)):
         attention = make_attention(POINTS[point], small_model(position_maps=maps), length)

@@ -1,4 +1,4 @@
-"""Passwords and tokens of a tracking server are used and nowhere written down."""
+"""Passwords and tokens of a tracking server are used but never written to a file."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ SECRET = "sesame-4711"
 def test_a_password_is_in_no_log_record_or_report(
     finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server is out of reach, so that ingestion, Snakemake and the report after a failure all have a say."""
+    """The server cannot be reached, so that tracking, Snakemake and the report after a failure all print something."""
     project = Project(tmp_path / "copy")
     shutil.copytree(finished.folder, project.folder)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)

@@ -1,4 +1,4 @@
-"""The whole workflow, small, in a folder with a space in its name."""
+"""The whole workflow on a small study, in a folder with a space in its name."""
 
 import csv
 import json
@@ -44,7 +44,7 @@ def test_every_job_logged_what_it_printed(finished):
     assert len(list((study / "benchmarks").rglob("*.jsonl"))) == 18
 
 
-def test_the_user_is_told_what_to_do_next(finished):
+def test_the_user_is_told_the_next_steps(finished):
     output = finished.output("first.txt")
     assert "results/smoke/report.html" in output
     assert "kvformer ui" in output
@@ -82,7 +82,7 @@ def test_how_jobs_run_plans_nothing(finished, study):
     assert finished.plan(*finished.study(study)) == {}
 
 
-def test_a_learning_rate_plans_its_task_alone(finished, study):
+def test_a_learning_rate_plans_its_task_only(finished, study):
     study["tasks"]["reverse"]["training"]["learning_rate"] = 0.002
     result = finished.snakemake("--dry-run", *finished.study(study))
     trained = [line for line in result.stdout.splitlines() if ": Train " in line]
@@ -132,7 +132,7 @@ def test_an_operator_in_a_task_plans_the_tasks_of_its_file(finished):
     assert plan["train"] == 6
 
 
-def test_code_of_the_tables_plans_reporting_alone(finished):
+def test_code_of_the_tables_plans_reporting_only(finished):
     plan = _plan_after(finished, lambda text: f"{text}\nUNUSED = 1 + 1\n", "reporting/tables.py")
     assert plan["tables"] == 1
     assert not {"train", "cost", "collect"} & set(plan)
