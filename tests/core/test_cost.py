@@ -84,11 +84,11 @@ def test_one_row_per_variant_with_ordered_times_and_memory_above_the_weights() -
 def test_what_cannot_be_measured_is_one_clear_line(
     options: list[str], words: str, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study, out = tmp_path / "study.yaml", tmp_path / "profile.csv"
+    study, out = tmp_path / "study.yaml", tmp_path / "cost.csv"
     study.write_text(
         "tasks: {reverse: {grid: {model.dim: [16, 32]}}, tiny_imagenet: {data: {patch: 7, image_size: null}}}"
     )
-    assert main(["profile", "--config", str(study), "--data", str(prepared), "--out", str(out), *options]) == 2
+    assert main(["cost", "--config", str(study), "--data", str(prepared), "--out", str(out), *options]) == 2
     output = capsys.readouterr()
     assert words in output.err and output.err.count("\n") == 1 and output.out == ""
     assert not out.exists()

@@ -10,7 +10,6 @@ from runs import results, tiny_run
 from kvformer.cli import main
 from kvformer.config.loading import load_study
 from kvformer.config.run import RunConfig
-from kvformer.files import write_json
 from kvformer.records.run import Summary
 from kvformer.training.loop import Trainer
 from kvformer.training.run import train_run
@@ -79,7 +78,7 @@ def test_a_disk_that_is_full_from_the_start(
 def test_a_folder_that_cannot_be_written_is_one_line(
     command: str, disk: "Disk", prepared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_json(disk.folder / "study.json", load_study({"tasks": {"copy": {}}}).content())
+    load_study({"tasks": {"copy": {}}}).manifest().write(disk.folder / "study.json")
     disk.read_only()
     if command == "train":
         code = call(tiny_run("copy"), disk.folder / "run", prepared)
