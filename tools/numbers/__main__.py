@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from tools.numbers.expressions import evaluate
-from tools.numbers.markdown import DocumentError, fill, stale
+from tools.numbers.markdown import DocumentError, fill, read, stale
 from tools.numbers.vocabulary import VOCABULARY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,10 +21,11 @@ def main() -> int:
     try:
         for name in DOCUMENTS:
             path = ROOT / name
-            before = path.read_text(encoding="utf-8")
-            found += stale(before, name, compute)
-            if not check and (after := fill(before, name, compute)) != before:
-                path.write_text(after, encoding="utf-8")
+            document = path.read_text(encoding="utf-8")
+            markers = read(document, name, compute)
+            found += stale(markers, name)
+            if not check:
+                path.write_text(fill(document, markers), encoding="utf-8")
     except DocumentError as error:
         print(f"numbers: {error}", file=sys.stderr)
         return 2

@@ -183,27 +183,27 @@ def travel(name: str, task: str) -> str:
     return fixed(found.learning_rates(task), 2)
 
 
-def between(name: str, task: str, variant: str, ours: str = "published", theirs: str = "mended") -> str:
-    """`+0.033 nats [+0.028, +0.039]`: one setting minus another, paired by seed."""
-    return study(name).between_settings(ours, theirs)[task, variant].text()
+def between(name: str, task: str, variant: str) -> str:
+    """`+0.033 nats [+0.028, +0.039]`: the published setting minus the corrected one, paired by seed."""
+    return study(name).published_minus_corrected[task, variant].text()
 
 
-def between_p(name: str, task: str, variant: str, ours: str = "published", theirs: str = "mended") -> str:
-    """Holm-adjusted p of a comparison of two settings."""
-    return probability(study(name).between_settings(ours, theirs)[task, variant].p)
+def between_p(name: str, task: str, variant: str) -> str:
+    """Holm-adjusted p of that comparison."""
+    return probability(study(name).published_minus_corrected[task, variant].p)
 
 
-def between_better_in(name: str, task: str, variant: str, ours: str = "published", theirs: str = "mended") -> str:
-    """`5 of 5`: pairs in which the first setting does better."""
-    return study(name).between_settings(ours, theirs)[task, variant].better_in
+def between_better_in(name: str, task: str, variant: str) -> str:
+    """`5 of 5`: pairs in which the published setting does better."""
+    return study(name).published_minus_corrected[task, variant].better_in
 
 
-def gap_change(name: str, task: str, variant: str, to: str, ours: str = "published", theirs: str = "mended") -> str:
-    """How the gap between two variants changes from one setting to another, paired by seed."""
+def gap_change(name: str, task: str, variant: str, to: str) -> str:
+    """How the gap between two variants changes from the corrected to the published setting, paired by seed."""
     found = study(name)
     changes = []
     for side in (variant, to):
-        (left,), (right,) = (found.values(task, Side(side, setting)).values() for setting in (ours, theirs))
+        (left,), (right,) = (found.values(task, Side(side, setting)).values() for setting in ("published", "mended"))
         changes.append(left - right)
     return results.spread_of(changes[0] - changes[1], found.metric(task)).text()
 
@@ -214,7 +214,9 @@ def selection(name: str, task: str, setting: str, variant: str = "", last: int =
     Of one variant, or of the mean of all variants: a seed is one observation.
     """
     gains = _selection(name, task, setting, last)
-    by_seed = gains[variant] if variant else gains.groupby("seed").mean()
+    if variant:
+        gains = gains[gains.index.get_level_values("variant") == variant]
+    by_seed = gains.groupby("seed").mean()
     return results.spread_of(by_seed, "accuracy").text(unit, decimals=2)
 
 

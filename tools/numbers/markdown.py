@@ -4,7 +4,7 @@ A text of one line stands inline; a text of several lines (a table) is a block o
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 Compute = Callable[[str], str]
@@ -32,39 +32,14 @@ class Marker:
     computed: str
 
 
-def fill(document: str, name: str, compute: Compute) -> str:
-    """The document with every marked text computed again. name: of the file, for errors.
+def read(document: str, name: str, compute: Compute) -> list[Marker]:
+    """The markers of a document, each with its text computed. name: of the file, for errors.
 
     Raises:
         DocumentError: a marker is not closed, starts a line of prose, or its expression is wrong.
     """
-    pieces, position = [], 0
-    for marker in _markers(document, name, compute):
-        pieces += [document[position : marker.start], marker.computed]
-        position = marker.end
-    return "".join([*pieces, document[position:]])
-
-
-def stale(document: str, name: str, compute: Compute) -> list[str]:
-    """One line per marked text that differs from its expression: file, line, expression, both texts.
-
-    Raises:
-        DocumentError: as in `fill`.
-    """
-    return [
-        f"{name}:{marker.line}: {marker.expression}: '{_short(marker.written)}' should be '{_short(marker.computed)}'"
-        for marker in _markers(document, name, compute)
-        if marker.written != marker.computed
-    ]
-
-
-def without_markers(document: str) -> str:
-    """The document without marked texts: what people wrote by hand. Lines keep their numbers."""
-    return MARKER.sub(lambda match: "\n" * match[0].count("\n"), document)
-
-
-def _markers(document: str, name: str, compute: Compute) -> Iterator[Marker]:
     _refuse_unpaired(document, name)
+    markers = []
     for match in MARKER.finditer(document):
         line = document.count("\n", 0, match.start()) + 1
         expression = " ".join(match["expression"].split())
@@ -77,7 +52,31 @@ def _markers(document: str, name: str, compute: Compute) -> Iterator[Marker]:
         elif LINE_START.fullmatch(document[: match.start()].rpartition("\n")[2]):
             # Markdown takes a line that starts with a comment for HTML, and formats nothing in it.
             raise DocumentError(f"{name}:{line}: a number must not start a line: move a word before it")
-        yield Marker(line, expression, match.start("text"), match.end("text"), match["text"], computed)
+        markers.append(Marker(line, expression, match.start("text"), match.end("text"), match["text"], computed))
+    return markers
+
+
+def fill(document: str, markers: list[Marker]) -> str:
+    """The document with the computed text in every marker."""
+    pieces, position = [], 0
+    for marker in markers:
+        pieces += [document[position : marker.start], marker.computed]
+        position = marker.end
+    return "".join([*pieces, document[position:]])
+
+
+def stale(markers: list[Marker], name: str) -> list[str]:
+    """One line per marker whose text differs from its expression: file, line, expression, both texts."""
+    return [
+        f"{name}:{marker.line}: {marker.expression}: '{_short(marker.written)}' should be '{_short(marker.computed)}'"
+        for marker in markers
+        if marker.written != marker.computed
+    ]
+
+
+def without_markers(document: str) -> str:
+    """The document without marked texts: what people wrote by hand. Lines keep their numbers."""
+    return MARKER.sub(lambda match: "\n" * match[0].count("\n"), document)
 
 
 def _refuse_unpaired(document: str, name: str) -> None:

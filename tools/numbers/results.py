@@ -122,12 +122,13 @@ class Results:
         rows = paired_differences(self.scores, self.study, by_setting=True).to_dict("records")
         return {(row["task"], row["setting"], row["variant"]): _difference(row) for row in rows}
 
-    def between_settings(self, ours: str, theirs: str) -> dict[tuple[str, str], Difference]:
-        """Per (task, variant) one setting minus another, adjusted over all of them."""
-        cells = [(task, variant) for task in self.study.tasks for variant in self.study.variants]
+    @cached_property
+    def published_minus_corrected(self) -> dict[tuple[str, str], Difference]:
+        """Per (task, variant) the setting `published` minus the setting `mended`, adjusted over all of them."""
         known = {(run["task"], run["variant"]) for run in self.study.runs}
+        cells = [(task, variant) for task in self.study.tasks for variant in self.study.variants]
         cells = [cell for cell in cells if cell in known]
-        rows = [self._described(task, Side(variant, ours), Side(variant, theirs)) for task, variant in cells]
+        rows = [self._described(task, Side(variant, "published"), Side(variant, "mended")) for task, variant in cells]
         judged = judge(pd.DataFrame(rows)).to_dict("records")
         return dict(zip(cells, map(_difference, judged), strict=True))
 

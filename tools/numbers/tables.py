@@ -104,7 +104,7 @@ ODDITIES = (
 def oddities() -> str:
     """Findings: each oddity, published against corrected."""
     found = study("oddities")
-    judged = found.between_settings("published", "mended")
+    judged = found.published_minus_corrected
     rows = []
     for task, words in ODDITIES:
         for variant in found.study.variants:
