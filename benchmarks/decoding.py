@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmarks.measure import in_turns, ratios, spread
 from kvformer.config.loading import load_study
-from kvformer.models.blocks import DecoderCache
+from kvformer.models.attention import DecoderCache
 from kvformer.models.build import build_model
 from kvformer.models.gpt import GPT
 

@@ -13,8 +13,8 @@ from models import SHAPES, make_inputs, model_config
 from references import make_attention, plain_attention, small_model
 from runs import environment
 
-from kvformer.models.blocks import initialise
 from kvformer.models.build import MODELS
+from kvformer.models.initial_weights import initialise
 from kvformer.spec.formulas import parameters
 from kvformer.spec.variants import AttentionSpec, Variant
 
@@ -110,7 +110,7 @@ def test_every_point_of_the_space_of_specs_works(point: str) -> None:
 
 @pytest.mark.parametrize("point", POINTS)
 def test_every_point_has_its_parameters_and_cache(point: str) -> None:
-    from kvformer.models.blocks import DecoderCache
+    from kvformer.models.attention import DecoderCache
     from kvformer.spec.formulas import cache_elements
 
     variant = Variant("new", "", "", POINTS[point])

@@ -1,4 +1,4 @@
-"""Linear maps by oneDNN, held against PyTorch's own."""
+"""Linear maps by oneDNN, compared with PyTorch's own."""
 
 import platform
 import subprocess

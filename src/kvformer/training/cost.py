@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kvformer.config.run import RunConfig
 from kvformer.data.tokens import BEGIN, END
-from kvformer.models.blocks import DecoderCache
+from kvformer.models.attention import DecoderCache
 from kvformer.models.build import build_model
 from kvformer.models.gpt import GPT
 from kvformer.models.seq2seq import Seq2Seq

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kvformer.models.attention.module import Attention
+from kvformer.models.attention import Attention
 from kvformer.training.batches import Batches
 from kvformer.training.objectives import Objective
 
