@@ -48,5 +48,11 @@ def test_readme_begins_for_those_who_have_never_heard_of_the_paper() -> None:
     """Question, answer, links and two commands come in the first forty lines."""
     top = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:40]
     text = "\n".join(top)
-    for part in ("Does a transformer need its query?", "The answer today", "make run\n", "make run CONFIG=", "Python 3.11"):
+    for part in (
+        "Does a transformer need its query?",
+        "The answer today",
+        "make run\n",
+        "make run CONFIG=",
+        "Python 3.11",
+    ):
         assert part in text.replace("make run  ", "make run\n"), part

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tools.numbers import values
 from tools.numbers.__main__ import DOCUMENTS, compute
 from tools.numbers.expressions import evaluate
