@@ -1,6 +1,6 @@
-"""Ask PyPI's database for known vulnerabilities of the versions in requirements.lock; exit code 1 where there is one.
+"""Look up known vulnerabilities of the versions in requirements.lock in PyPI's database; exit code 1 if there is one.
 
-Where the database cannot be reached this is said in one line, for then nothing was audited.
+If the database is out of reach, one line says that nothing was audited.
 """
 
 import json
@@ -36,8 +36,8 @@ def main() -> int:
     found = [entry for entry in audited if entry.get("vulns")]
     for entry in found:
         for flaw in entry["vulns"]:
-            mended = ", ".join(flaw["fix_versions"]) or "no version yet"
-            print(f"audit: {entry['name']} {entry['version']}: {flaw['id']}, mended in {mended}")
+            fixed = ", ".join(flaw["fix_versions"]) or "no version yet"
+            print(f"audit: {entry['name']} {entry['version']}: {flaw['id']}, fixed in {fixed}")
     if len(skipped) == len(audited):
         print(f"audit: nothing was audited: the database knows none of the {len(audited)} packages, or is out of reach")
     else:
