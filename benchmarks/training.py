@@ -1,4 +1,4 @@
-"""kvformer's training steps against the published formulation's, against the machine, and variant against variant."""
+"""Training steps of kvformer compared with the published formulation, with the machine, and between variants."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ PRODUCT = 1024
 
 
 def measure(case: str, data: Path, rounds: int) -> list[Row]:
-    """Rows of a case, one a variant. All variants of both sides take turns; a step makes its batch itself."""
+    """Rows of a case, one per variant. All variants of both sides take turns; a step includes making its batch."""
     runs = {variant: make_run(case, variant) for variant in VARIANTS}
     ours = {variant: make_trainer(run, data) for variant, run in runs.items()}
     theirs = {variant: PublishedTraining(run, ours[variant].data) for variant, run in runs.items()}
