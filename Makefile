@@ -15,7 +15,7 @@ export PYTHONUNBUFFERED := 1
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-run: $(ready) ## Run the study, or what is missing of it (CONFIG=file for another one, ARGS=... for snakemake)
+run: $(ready) ## Run the study: all of it, or what is missing (CONFIG=file for another one, ARGS=... for snakemake)
 	$(python) -m snakemake --cores all $(if $(CONFIG),--configfile "$(CONFIG)") $(ARGS)
 
 test: $(ready) ## Run the tests (ARGS=... for pytest)
@@ -24,10 +24,10 @@ test: $(ready) ## Run the tests (ARGS=... for pytest)
 bench: $(ready) ## Measure speed against the published formulation and the machine (ARGS=... for python -m benchmarks)
 	$(python) -m benchmarks $(ARGS)
 
-bench-scale: $(ready) ## Measure what 10,000 runs cost in addition to their training (ARGS=... for python -m benchmarks.scale)
+bench-scale: $(ready) ## Measure what 10,000 runs cost beside their training (ARGS=... for python -m benchmarks.scale)
 	$(python) -m benchmarks.scale $(ARGS)
 
-lint: $(ready) ## Check style, workflow, types, and which package imports which
+lint: $(ready) ## Check style, workflow and types
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m snakefmt --check Snakefile workflow
@@ -38,10 +38,10 @@ lint: $(ready) ## Check style, workflow, types, and which package imports which
 audit: $(ready) ## Look up known vulnerabilities of the versions in requirements.lock
 	$(python) tools/audit.py
 
-lock: $(ready) ## Write requirements.lock and environment.yml from pyproject.toml again, keeping versions where possible
+lock: $(ready) ## Write requirements.lock and environment.yml anew from pyproject.toml, keeping versions where possible
 	$(python) tools/lock.py
 
-upgrade: $(ready) ## As lock, but with the newest versions allowed
+upgrade: $(ready) ## As lock, but take the newest versions allowed
 	$(python) tools/lock.py --upgrade
 
 unlock: $(ready) ## Remove the lock that a killed snakemake left behind

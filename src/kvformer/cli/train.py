@@ -35,13 +35,14 @@ def run(options: Namespace) -> None:
     config, execution = _run_of(options)
 
     from kvformer.cli.progress import progress_reporter
+    from kvformer.records.run import Summary
     from kvformer.training.run import train_run
 
     name = config.path.removeprefix("runs/")
     print(f"{name}: {config.definition.summary} (protocol {config.protocol}, configuration {config.hash})", flush=True)
     seconds = options.checkpoint_seconds
     with progress_reporter(sys.stderr) as report:
-        summary = train_run(
+        result = train_run(
             config,
             options.out,
             data_folders(options, execution)[0],
@@ -52,13 +53,11 @@ def run(options: Namespace) -> None:
             compiler_mode=options.compile or execution.compile,
             started=STARTED,
         )
-    primary = summary["primary"]["metric"]
-    value = summary["metrics"].get(primary, "none")
-    shown = f"{value:.4f}" if isinstance(value, float) else value
-    print(
-        f"{summary['status']}: {primary} {shown}, {summary['steps']} steps in {summary['seconds']['total']:.1f} s"
-        f" -> {options.out}"
-    )
+    summary = Summary.model_validate(result)
+    metric = summary.primary.metric if summary.primary is not None else "none"
+    value = f"{summary.metrics[metric]:.4f}" if metric in summary.metrics else "none"
+    total = summary.seconds["total"]
+    print(f"{summary.status}: {metric} {value}, {summary.steps} steps in {total:.1f} s -> {options.out}")
 
 
 def _run_of(options: Namespace) -> "tuple[RunConfig, Execution]":
