@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_runs import FakeRun, curve_points
+from fake_runs import FakeRun, curve_points, write_study
 
 from kvformer import tracking
 from kvformer.errors import ConfigError, KvformerError
@@ -26,8 +26,7 @@ TRACK = (
 @pytest.fixture
 def finished(study: Path) -> Path:
     """A study of one finished run."""
-    FakeRun(study, NAME).finish(curve_points(5))
-    return study
+    return write_study(study, [FakeRun(study, NAME).finish(curve_points(5))])
 
 
 def test_mlflow_and_torch_are_not_imported_with_the_package() -> None:
@@ -60,8 +59,10 @@ def test_an_address_that_mlflow_does_not_support_is_refused(finished: Path, uri:
         (f"http://host:abc?token={SECRET}", "http://***"),
     ],
 )
-def test_what_is_no_address_is_refused_without_secrets(finished: Path, uri: str, shown: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(f"URI '{shown}' is no address, must be like http://")) as refused:
+def test_text_that_is_not_an_address_is_refused_without_secrets(finished: Path, uri: str, shown: str) -> None:
+    with pytest.raises(
+        ConfigError, match=re.escape(f"URI '{shown}' is not an address, must be like http://")
+    ) as refused:
         tracking.track([finished], uri)
     assert SECRET not in str(refused.value)
 
@@ -112,7 +113,7 @@ def test_secrets_are_cut_out(text: str, shown: str) -> None:
 
 def test_a_damaged_database_is_one_line(finished: Path) -> None:
     write_text(finished.parent / "mlflow" / "mlflow.db", "this is not a database" * 100)
-    with pytest.raises(KvformerError, match=r"mlflow\.db: is not a database; delete it"):
+    with pytest.raises(KvformerError, match=r"mlflow\.db: file is not a database; delete it"):
         tracking.track([finished])
 
 
@@ -120,14 +121,14 @@ def test_a_folder_that_cannot_be_written_is_one_line(finished: Path) -> None:
     database = finished.parent / "mlflow"
     database.rename(finished.parent / "elsewhere")
     write_text(database, "a file where the folder should be")
-    with pytest.raises(KvformerError, match=r"mlflow\.db\.lock: cannot be written"):
+    with pytest.raises(KvformerError, match=r"mlflow\.db: .*File exists.*mlflow.; nothing is lost"):
         tracking.track([finished])
 
 
 def test_a_moved_results_folder_is_told(finished: Path) -> None:
     tracking.track([finished])
     moved = finished.parent.rename(finished.parent.with_name("moved"))
-    with pytest.raises(KvformerError, match="was filled when its folder was elsewhere") as told:
+    with pytest.raises(KvformerError, match="was created at a different location") as told:
         tracking.track([moved / "demo"])
     assert "delete it" in str(told.value)
 
