@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,20 +61,20 @@ class Ingestion:
         report.missing += sum(run.state == "missing" for run in runs)
         report.unfinished += sum(run.state == "running" for run in runs)
         shown = ("done", "failed", "running") if live else ("done", "failed")
-        sources = sorted((run for run in runs if run.state in shown), key=lambda run: run.name)
+        groups: dict[str, list[Source]] = {}
+        for source in [*runs, study_source(study, runs)]:
+            if source.state in (*shown, "study"):
+                groups.setdefault(source.group, []).append(source)
         # The store itself remembers, by group, the state that it is complete for: nothing can get out of step with it.
         before = dict(pair.split(":") for pair in experiment.tags.get("records", "").split())
         now = {}
-        for group, found in groupby([*sources, study_source(study, runs)], key=lambda source: source.group):
-            members = list(found)
-            state = digest("\n".join(f"{source.name} {source.signature}" for source in members))
-            complete = before.get(group) == state
-            if complete:
-                report.unchanged += sum(source.state != "study" for source in members)
-            elif self._write_group(client, experiment, members, report):
-                complete = True
-            if complete:
-                now[group] = state
+        for group, sources in groups.items():
+            state = digest("\n".join(f"{source.name} {source.signature}" for source in sources))
+            if before.get(group) == state:
+                report.unchanged += sum(source.state != "study" for source in sources)
+            elif not self._write_group(client, experiment, sources, report):
+                continue
+            now[group] = state
         if now != before:
             text = " ".join(f"{group}:{state}" for group, state in now.items())
             client.set_experiment_tag(experiment.experiment_id, "records", text)
@@ -85,28 +84,25 @@ class Ingestion:
     ) -> bool:
         """Bring the entries of one group up to date; returns whether all of their files could be understood."""
         written = self._written.setdefault((experiment.experiment_id, experiment.creation_time), {})
-        known = _known(
-            client, experiment, [source for source in sources if written.get(source.name) != source.signature]
-        )
-        complete = True
-        for source in sources:
-            outcome, points = "unchanged", 0
-            if written.get(source.name) != source.signature:
-                try:
-                    outcome, points = write(client, experiment.experiment_id, source, known.get(source.name, []))
-                except (DataError, FileNotFoundError) as error:
-                    report.problems.append(str(error))
-                    complete = False
-                    continue
-                written[source.name] = source.signature
+        fresh = [source for source in sources if written.get(source.name) != source.signature]
+        report.unchanged += len(sources) - len(fresh)
+        known = _known(client, experiment, fresh)
+        problems = len(report.problems)
+        for source in fresh:
+            try:
+                outcome, points = write(client, experiment.experiment_id, source, known.get(source.name, []))
+            except (DataError, FileNotFoundError) as error:
+                report.problems.append(str(error))
+                continue
+            written[source.name] = source.signature
             if source.state != "study":
                 setattr(report, outcome, getattr(report, outcome) + 1)
                 report.points += points
-        return complete
+        return len(report.problems) == problems
 
 
 def _known(client: "MlflowClient", experiment: "Experiment", sources: list[Source]) -> dict[str, list["Run"]]:
-    """Runs of these sources in the store, by name; and of their group, if they are many."""
+    """Runs of these sources of one group in the store, by name, whatever their configuration was."""
     patterns = [f"{source.name}@%" for source in sources]
     if len(sources) > FEW:
         patterns = [f"{sources[0].group}/%"]

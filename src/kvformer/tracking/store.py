@@ -88,10 +88,11 @@ class Store:
             return self.uri
         self.database.touch()
         try:
-            with closing(sqlite3.connect(self.database)) as connection:
+            with closing(sqlite3.connect(self.database, timeout=BUSY_SECONDS)) as connection:
                 connection.execute("PRAGMA schema_version")
         except sqlite3.DatabaseError as error:
-            raise KvformerError(f"{self.database}: {error}; delete it, `kvformer track` writes it again") from None
+            advice = "if it is damaged, delete it: `kvformer track` writes it again"
+            raise KvformerError(f"{self.database}: cannot be used ({error}); {advice}") from None
         # MLflow keeps a store open per address and would go on writing to a file that was deleted: the fraction of a
         # second tells a new file from an old one.
         waiting = f"timeout={BUSY_SECONDS}.{self.database.stat().st_ino}"
