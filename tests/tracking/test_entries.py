@@ -125,6 +125,11 @@ def test_a_torn_last_line_is_passed_over_and_numbers_may_be_words(study: Path) -
     [
         ("metrics.jsonl", "half a li\n", r"metrics\.jsonl: line 1 is not a point"),
         ("metrics.jsonl", '{"step": 1}\n', r"line 1 is not a point \(KeyError"),
+        (
+            "metrics.jsonl",
+            '{"step": 1, "key": "recall@10", "value": 1, "time": 1}\n',
+            r"metric 'recall@10', MLflow allows",
+        ),
         ("summary.json", "{", r"summary\.json: not JSON"),
         ("summary.json", "[]", r"summary\.json: the file: "),
         ("summary.json", '{"metrics": 3}', r"summary\.json: status: Field required"),

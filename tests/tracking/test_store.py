@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fake_runs import FakeRun, curve_points, write_study
 from kvformer import tracking
 from kvformer.errors import ConfigError, KvformerError
 from kvformer.files import write_text
-from kvformer.tracking.store import without_secrets
+from kvformer.tracking.store import Store, without_secrets
 
 Export = Callable[..., dict[str, dict[str, Any]]]
 NAME = "reverse/default/kv/seed0"
@@ -125,15 +126,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(finished: Path) -> None:
         tracking.track([finished])
 
 
-def test_a_moved_results_folder_is_told(finished: Path) -> None:
+def test_a_moved_results_folder_is_reported(finished: Path) -> None:
     tracking.track([finished])
     moved = finished.parent.rename(finished.parent.with_name("moved"))
-    with pytest.raises(KvformerError, match="was created at a different location") as told:
+    with pytest.raises(KvformerError, match="was created at a different location") as error:
         tracking.track([moved / "demo"])
-    assert "delete it" in str(told.value)
+    assert "delete it" in str(error.value)
 
 
-def test_an_experiment_that_was_deleted_in_mlflow_is_told(finished: Path) -> None:
+def test_an_experiment_that_was_deleted_in_mlflow_is_reported(finished: Path) -> None:
     from mlflow import MlflowClient
 
     tracking.track([finished])
@@ -143,6 +144,15 @@ def test_an_experiment_that_was_deleted_in_mlflow_is_told(finished: Path) -> Non
     client.delete_experiment(experiment.experiment_id)
     with pytest.raises(KvformerError, match=f"mlflow experiments restore --experiment-id {experiment.experiment_id}"):
         tracking.track([finished])
+
+
+def test_there_is_one_writer_at_a_time(finished: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with Store(finished.parent, None).writer():
+            waiting = pool.submit(tracking.track, [finished])
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=2)
+        assert waiting.result(timeout=60).added == 1
 
 
 def test_no_stray_folders(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,8 +128,8 @@ def test_a_killed_and_resumed_run_has_each_point_once(study: Path, export: Expor
     assert len(keys) == len(set(keys)) == 50 + FINAL_POINTS
 
 
-@pytest.mark.parametrize("anew", ["other values", "same values at other times", "fewer points"])
-def test_a_run_that_was_trained_anew_replaces_the_old_one(study: Path, export: Export, anew: str) -> None:
+@pytest.mark.parametrize("retrained", ["other values", "same values at other times", "fewer points"])
+def test_a_retrained_run_replaces_the_old_one(study: Path, export: Export, retrained: str) -> None:
     run = FakeRun(study, NAME).finish(curve_points(50))
     write_study(study, [run])
     tracking.track([study])
@@ -137,7 +137,7 @@ def test_a_run_that_was_trained_anew_replaces_the_old_one(study: Path, export: E
         "other values": curve_points(50, shift=0.25),
         "same values at other times": curve_points(50, start=EPOCH + 3_600_000),
         "fewer points": curve_points(45),
-    }[anew]
+    }[retrained]
     run.finish(points, end="2026-11-25T01:10:00Z")
     assert tracking.track([study]).updated == 1
     stored = export(study)[run.key]["points"]
@@ -145,7 +145,7 @@ def test_a_run_that_was_trained_anew_replaces_the_old_one(study: Path, export: E
     assert {(point.key, point.step, point.value, point.time) for point in points} <= set(stored)
 
 
-def test_a_retry_mends_the_status(study: Path, export: Export) -> None:
+def test_a_retry_corrects_the_status(study: Path, export: Export) -> None:
     points = curve_points(50)
     run = FakeRun(study, NAME).begin().log(points[:20]).fail()
     write_study(study, [run])
@@ -161,14 +161,14 @@ def test_a_retry_mends_the_status(study: Path, export: Export) -> None:
     assert "failure" not in retried["tags"]
     run.finish(points)
     tracking.track([study])
-    mended = export(study)[run.key]
-    assert (mended["status"], mended["tags"]["status"], len(mended["points"])) == (
+    finished = export(study)[run.key]
+    assert (finished["status"], finished["tags"]["status"], len(finished["points"])) == (
         "FINISHED",
         "finished",
         50 + FINAL_POINTS,
     )
-    assert "failure" not in mended["tags"]
-    assert "failure.json" not in mended["artifacts"]
+    assert "failure" not in finished["tags"]
+    assert "failure.json" not in finished["artifacts"]
 
 
 def test_a_changed_configuration_is_another_run_and_the_old_one_is_marked(study: Path, export: Export) -> None:
@@ -212,12 +212,12 @@ def test_artifacts_take_no_space_of_their_own(study: Path) -> None:
     assert published.samefile(run.path / "attention.npz")
 
 
-def test_a_damaged_run_is_told_and_the_others_are_ingested(study: Path, export: Export) -> None:
+def test_a_damaged_run_is_reported_and_the_others_are_ingested(study: Path, export: Export) -> None:
     bad = FakeRun(study, NAME).finish(curve_points(5))
     good = FakeRun(study, "reverse/default/kv/seed1").finish(curve_points(5))
     write_study(study, [bad, good])
     write_text(bad.path / "metrics.jsonl", "half a li\n")
-    for _ in range(2):  # told each time, until it is mended
+    for _ in range(2):  # reported each time, until it is repaired
         (problem,) = tracking.track([study]).problems
         assert "metrics.jsonl: line 1 is not a point" in problem
     assert set(export(study)) == {good.key, "study@demo"}
@@ -240,7 +240,25 @@ def test_an_ingestion_that_was_cut_off_is_completed(
                 tracking.track([study])
         assert export(study)[run.key]["status"] == "RUNNING"
     tracking.track([study])
-    (completed,) = (value for key, value in export(study).items() if key == run.key)
+    completed = export(study)[run.key]
+    assert (completed["status"], len(completed["points"])) == ("FINISHED", 50 + FINAL_POINTS)
+
+
+def test_an_update_that_was_cut_off_is_completed(study: Path, export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stored run counts as incomplete while its changes are written."""
+    from mlflow import MlflowClient
+
+    run = FakeRun(study, NAME).finish(curve_points(50))
+    write_study(study, [run])
+    tracking.track([study])
+    run.folder.summary_file.touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", lambda *_args, **_kwargs: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(KvformerError, match="disk full"):
+            tracking.track([study])
+    assert export(study)[run.key]["status"] == "RUNNING"
+    tracking.track([study])
+    completed = export(study)[run.key]
     assert (completed["status"], len(completed["points"])) == ("FINISHED", 50 + FINAL_POINTS)
 
 

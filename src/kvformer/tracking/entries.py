@@ -1,6 +1,7 @@
 """What MLflow shows of a study: one entry per run folder and one for the study itself. Never imports MLflow."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from os import stat_result
 from pathlib import Path
 from typing import Any, Literal
 
+from kvformer.errors import DataError
 from kvformer.files import canonical_json
 from kvformer.records.metrics import MetricPoint, read_metrics
 from kvformer.records.run import Failure, Provenance, RunConfiguration, RunFolder, Summary
@@ -24,6 +26,7 @@ Stats = dict[Path, stat_result]
 TABLES = ("runs.csv", "curves.csv.gz", "cost.csv", "profile.csv", "tables/**/*")
 STUDY_ARTIFACTS = ("study.json", "report.html", "ro-crate-metadata.json", "figures/**/*", *TABLES)
 STATUS: dict[str, Status] = {"finished": "FINISHED", "running": "RUNNING"}  # all others have failed
+METRIC = re.compile(r"[\w.:/ -]{1,250}")
 LONGEST = 5000  # characters; MLflow would cut a parameter at 6000, and then it would never equal the file's
 
 
@@ -177,7 +180,7 @@ def _read_run(folder: RunFolder, run: RunEntry, setting: SettingEntry | None, st
         end=end,
         tags={key: _text(value) for key, value in tags.items() if value not in (None, "")},
         params={key: _text(value) for key, value in _flatten(configuration, ".")},
-        points={(point.key, point.step): point for point in points},
+        points=_by_place(points, folder),
         artifacts={file.name: file for file in artifacts if file.exists()},
     )
 
@@ -214,6 +217,13 @@ def _final_points(summary: Summary, time: int) -> list[MetricPoint]:
     numbers = summary.model_dump(include={"parameters", "seconds", "steps", "selected_step", "samples_per_second"})
     named = _flatten({"final": summary.metrics, **numbers}, "/")
     return [MetricPoint(key, 0, float(value), time=time) for key, value in named if value is not None]
+
+
+def _by_place(points: list[MetricPoint], folder: RunFolder) -> Points:
+    for key in {point.key for point in points}:
+        if not METRIC.fullmatch(key):
+            raise DataError(f"{folder.path}: metric {key!r}, MLflow allows letters, digits, spaces and _ - . : /")
+    return {(point.key, point.step): point for point in points}
 
 
 def _flatten(content: dict[str, Any], separator: str) -> Iterator[tuple[str, Any]]:
