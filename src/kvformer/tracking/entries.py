@@ -18,14 +18,12 @@ from kvformer.records.run import Failure, Provenance, RunConfiguration, RunFolde
 from kvformer.records.study import RunEntry, SettingEntry, StudyManifest
 
 State = Literal["done", "failed", "running", "missing", "study"]
-Status = Literal["FINISHED", "FAILED", "RUNNING"]
 Points = dict[tuple[str, int], MetricPoint]
 """The points of a run by key and step."""
 Stats = dict[Path, stat_result]
 
 TABLES = ("runs.csv", "curves.csv.gz", "cost.csv", "profile.csv", "tables/**/*")
 STUDY_ARTIFACTS = ("study.json", "report.html", "ro-crate-metadata.json", "figures/**/*", *TABLES)
-STATUS: dict[str, Status] = {"finished": "FINISHED", "running": "RUNNING"}  # all others have failed
 METRIC = re.compile(r"[\w.:/ -]{1,250}")
 LONGEST = 5000  # characters; MLflow would cut a parameter at 6000, and then it would never equal the file's
 
@@ -40,7 +38,7 @@ class Entry:
 
     name: str
     key: str
-    status: Status
+    status: Literal["FINISHED", "FAILED", "RUNNING"]
     complete: bool
     start: int
     end: int | None
@@ -174,7 +172,7 @@ def _read_run(folder: RunFolder, run: RunEntry, setting: SettingEntry | None, st
     return Entry(
         name=_name(run),
         key=f"{_name(run)}@{identity}",
-        status=STATUS.get(label, "FAILED"),
+        status="FINISHED" if label == "finished" else "RUNNING" if label == "running" else "FAILED",
         complete=done,
         start=min(start for start in starts if start),
         end=end,

@@ -8,9 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from kvformer.errors import ConfigError, KvformerError
@@ -22,7 +20,6 @@ LOG = Path("mlflow", "server.log")
 STOPPING = (signal.SIGINT, signal.SIGTERM)  # SIGINT is ignored in the background of a script unless one asks
 LONGEST_PAUSE = 60.0
 START_PAGE = "#/experiments?workflowType=machine_learning"  # instead of MLflow's pages for language models
-SAY = partial(print, flush=True)
 Process = subprocess.Popen[bytes]
 
 
@@ -37,7 +34,7 @@ def study_folders(results: Path) -> list[Path]:
     return sorted(path.parent for path in results.glob("*/study.json") if path.with_name("runs").is_dir())
 
 
-def serve(results: Path, port: int = 5000, interval: float = 5.0, say: Callable[[str], None] = SAY) -> None:
+def serve(results: Path, port: int = 5000, interval: float = 5.0) -> None:
     """Show a results folder at http://127.0.0.1:`port` and ingest every `interval` seconds what training adds to it.
 
     Returns after SIGINT or SIGTERM, with the port free again; to be called from the main thread. Raises KvformerError
@@ -49,7 +46,7 @@ def serve(results: Path, port: int = 5000, interval: float = 5.0, say: Callable[
     ingestion = Ingestion(results, database_uri(results))
     with ingestion.store.writer():
         pass  # creates the database: a server and a writer that both migrate a new one would fail
-    # While the server starts, an interrupt is only noted: nobody could end the server yet.
+    # An interrupt while the server starts is only noted, because there is no handle yet by which to end the server.
     noted: list[int] = []
     before = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in STOPPING}
     server = _start(results.absolute(), port)
@@ -60,13 +57,13 @@ def serve(results: Path, port: int = 5000, interval: float = 5.0, say: Callable[
             raise KeyboardInterrupt
         while not _answers(port):
             _wait(server, 0.2, results)
-        say(f"MLflow shows {results} at http://{HOST}:{port}/{START_PAGE} (Ctrl-C ends it)")
+        _say(f"MLflow shows {results} at http://{HOST}:{port}/{START_PAGE} (Ctrl-C ends it)")
         tunnel = f"ssh -L {port}:{HOST}:{port} USER@{socket.gethostname()}"
-        say(f"From another machine: {tunnel}, then open the same address there")
-        say(f"The same without kvformer: {ui_command(results)}")
-        _keep_ingesting(ingestion, results, server, interval, say)
+        _say(f"From another machine: {tunnel}, then open the same address there")
+        _say(f"The same without kvformer: {ui_command(results)}")
+        _keep_ingesting(ingestion, results, server, interval)
     except KeyboardInterrupt:
-        say("MLflow stopped")
+        _say("MLflow stopped")
     finally:
         # A kill does its database no harm; asked politely, the server would wait for open pages.
         with suppress(ProcessLookupError):
@@ -74,6 +71,10 @@ def serve(results: Path, port: int = 5000, interval: float = 5.0, say: Callable[
         server.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _require_free(port: int) -> None:
@@ -117,23 +118,21 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _keep_ingesting(
-    ingestion: Ingestion, results: Path, server: Process, interval: float, say: Callable[[str], None]
-) -> None:
-    told: set[str] = set()
+def _keep_ingesting(ingestion: Ingestion, results: Path, server: Process, interval: float) -> None:
+    reported: set[str] = set()
     while True:
         began = time.monotonic()
         try:
             report = ingestion.track(study_folders(results), live=True)
             problems = report.problems
             if report.added or report.updated:
-                say(f"{time.strftime('%H:%M:%S')} {report}")
+                _say(f"{time.strftime('%H:%M:%S')} {report}")
         except KvformerError as error:
             problems = [str(error)]
         for problem in problems:
-            if problem not in told:
-                say(f"{time.strftime('%H:%M:%S')} {problem}")
-        told.update(problems)
+            if problem not in reported:
+                _say(f"{time.strftime('%H:%M:%S')} {problem}")
+        reported.update(problems)
         # Looking at thousands of folders takes time that belongs to training.
         _wait(server, max(interval, min(10 * (time.monotonic() - began), LONGEST_PAUSE)), results)
 
