@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from filelock import FileLock
 
 from kvformer.errors import ConfigError, KvformerError
+from kvformer.tracking.ownership import changed_tags, first_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,6 +31,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
 }
 BUSY_SECONDS = 60
+STUDY = "kvformer.study"  # the tag by which an experiment is found again
 
 
 class Store:
@@ -115,20 +117,20 @@ class Store:
             message = f"MLflow at {self.shown}: {reason}; nothing is lost, run `kvformer track` again to complete it"
             raise KvformerError(message) from None  # the chain would print the address with its password
 
-    def experiment(self, client: "MlflowClient", name: str, note: str) -> "Experiment":
-        """The experiment called `name`, created if it is missing.
+    def experiment(self, client: "MlflowClient", name: str, tags: dict[str, str]) -> "Experiment":
+        """The experiment of the study `name`, whatever a person has called it, with these tags; created if missing.
 
         Raises KvformerError where it was deleted in MLflow, or keeps its artifacts where the results folder was before.
         """
         location = None if self._artifacts is None else (self._artifacts / name).as_uri()
-        found = client.get_experiment_by_name(name)
+        wanted = {**tags, STUDY: name}
+        found = _find_experiment(client, name)
         if found is None:
-            # The kind spares the user MLflow's question whether this is about language models or training.
-            tags = {"mlflow.note.content": note, "mlflow.experimentKind": "custom_model_development"}
-            return client.get_experiment(client.create_experiment(name, artifact_location=location, tags=tags))
+            first = first_tags(wanted, {})
+            return client.get_experiment(client.create_experiment(name, artifact_location=location, tags=first))
         if found.lifecycle_stage != "active":
             raise KvformerError(
-                f"MLflow at {self.shown}: experiment {name!r} was deleted there; restore it with "
+                f"MLflow at {self.shown}: experiment {found.name!r} was deleted there; restore it with "
                 f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
             )
         if self.database is not None and found.artifact_location != location:
@@ -136,9 +138,26 @@ class Store:
                 f"{self.database}: was created at a different location ({found.artifact_location}); delete it, "
                 "`kvformer track` writes it again from the run folders"
             )
-        if found.tags.get("mlflow.note.content") != note:
-            client.set_experiment_tag(found.experiment_id, "mlflow.note.content", note)
+        for key, value in changed_tags(found.tags, wanted).items():
+            client.set_experiment_tag(found.experiment_id, key, value)
         return found
+
+
+def _find_experiment(client: "MlflowClient", study: str) -> "Experiment | None":
+    """The experiment of a study: the one of its name, or the one that has the study's tag and was renamed."""
+    from mlflow.entities import ViewType
+
+    found = client.get_experiment_by_name(study)
+    if found and found.tags.get(STUDY, study) == study:
+        return found
+    token: str | None = None
+    while token != "":
+        page = client.search_experiments(ViewType.ALL, 1000, f"tags.`{STUDY}` != ''", page_token=token)
+        for experiment in page:
+            if experiment.tags[STUDY] == study:
+                return experiment
+        token = page.token or ""
+    return None
 
 
 def _without_flushes(connection: Any, _record: Any) -> None:

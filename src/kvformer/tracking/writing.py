@@ -3,13 +3,16 @@
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from kvformer.files import canonical_json
 from kvformer.records.run import RunFolder
 from kvformer.tracking.entries import STUDY_ARTIFACTS, Entry, Source, run_artifacts
+from kvformer.tracking.ownership import changed_tags, first_tags, foreign_tags, own_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,58 +22,95 @@ Outcome = Literal["added", "updated", "unchanged"]
 Stored = dict[tuple[str, int], tuple[float, int]]
 """Value and time of the points in the store, by key and step."""
 
+KINDS = ("final", "validation", "test", "train", "parameters", "seconds", "diagnostics")
+"""First parts of the names of kvformer's metrics, results first; a task may have others."""
 PUBLISHED = {name.split("/")[0] for name in STUDY_ARTIFACTS} | {file.name for file in run_artifacts(RunFolder(Path()))}
 """Artifacts that are ours, and may be removed when they are outdated: files, and folders with all that is in them."""
 
 
-def write(client: "MlflowClient", experiment_id: str, source: Source, known: list["Run"]) -> tuple[Outcome, int]:
-    """Make the store show an entry; returns what was done and the number of new points.
+def write(
+    client: "MlflowClient", experiment_id: str, source: Source, known: list["Run"], parent: str | None
+) -> tuple[Outcome, int, str]:
+    """Make the store show an entry; returns what was done, the number of new points and the id of MLflow's run.
 
-    known: the runs of its name in the store, one per configuration that the run has had. Raises DataError or
-    FileNotFoundError where its files cannot be understood.
+    known: the runs of its name in the store, one per configuration that the run has had. parent: the id of the run that
+    it is listed under. Raises DataError or FileNotFoundError where its files cannot be understood.
     """
     from mlflow.entities import Metric, Param, RunTag
 
+    nested = {"mlflow.parentRunId": parent} if parent else {}
+    state = {"records": source.signature, **nested}
+    for stored_run in known:
+        if stored_run.info.status != "RUNNING" and state.items() <= stored_run.data.tags.items():
+            return "unchanged", 0, stored_run.info.run_id
     entry = source.read()
-    tags = entry.tags | {"run_key": entry.key, "records": source.signature}
+    tags = {**entry.tags, **nested, "run_key": entry.key}
     run = next((run for run in known if run.data.tags["run_key"] == entry.key), None)
-    for other in known:
-        if other is not run and other.data.tags.get("current") != "false":
-            client.set_tag(other.info.run_id, "current", "false")
-    if run and entry.status == run.info.status != "RUNNING" and tags.items() <= run.data.tags.items():
-        return "unchanged", 0
-
     outcome: Outcome = "updated" if run else "added"
-    stored = _stored_points(client, run) if run else {}
+    stored = _stored_points(client, run, entry) if run else {}
+    name, kept = entry.name, {}
     if run and _contradicts(run, stored, entry):
-        # MLflow cannot take back a point or a parameter; its trash keeps the run.
+        # MLflow cannot take back a point or a parameter; its trash keeps the run. What people wrote moves on.
+        name, kept = run.info.run_name or name, foreign_tags(run.data.tags, tags)
         client.delete_run(run.info.run_id)
         run, stored = None, {}
     # The run is RUNNING until the last call, so an ingestion that is cut off can be seen and is completed by the next.
     if run is None:
-        run = client.create_run(experiment_id, start_time=entry.start, tags=tags, run_name=entry.name)
+        first = first_tags(tags, kept) | {"records": source.signature}
+        run = client.create_run(experiment_id, start_time=entry.start, tags=first, run_name=name)
     elif run.info.status != "RUNNING":
         client.update_run(run.info.run_id, status="RUNNING")
     run_id, old = run.info.run_id, run.data
     _publish(client, run, entry)
+    _log_data(client, run, entry)
+    changes = changed_tags(old.tags, {**own_tags(old.tags), **tags})
+    if old.tags.get("records") != source.signature:
+        changes["records"] = source.signature
     new = [point for place, point in entry.points.items() if place not in stored]
+    # The latest of several values of one step is the one that MLflow shows.
+    now = time.time_ns() // 1_000_000
+    metrics = [Metric(key, value, now, 0) for key, value in entry.numbers.items() if old.metrics.get(key) != value]
+    # The page of a run lists metrics in the order in which they were first written: results first.
+    new.sort(
+        key=lambda point: next((rank for rank, kind in enumerate(KINDS) if point.key.startswith(kind)), len(KINDS))
+    )
+    metrics += [Metric(point.key, point.value, point.time or entry.start, point.step) for point in new]
     client.log_batch(
         run_id,
-        metrics=[Metric(point.key, point.value, point.time or entry.start, point.step) for point in new],
+        metrics=metrics,
         params=[Param(key, value) for key, value in entry.params.items() if key not in old.params],
-        tags=[RunTag(key, value) for key, value in tags.items() if old.tags.get(key) != value],
+        tags=[RunTag(key, value) for key, value in changes.items() if value is not None],
     )
-    if "failure" in old.tags and "failure" not in tags:
-        client.delete_tag(run_id, "failure")
+    for key in [key for key, value in changes.items() if value is None]:
+        client.delete_tag(run_id, key)
     if entry.status != "RUNNING":
         client.set_terminated(run_id, entry.status, end_time=entry.end)
-    return outcome, len(new)
+    return outcome, len(new), run_id
 
 
-def _stored_points(client: "MlflowClient", run: "Run") -> Stored:
+def _log_data(client: "MlflowClient", run: "Run", entry: Entry) -> None:
+    """Make the data sets of the entry the inputs of the run."""
+    from mlflow.entities import Dataset, DatasetInput
+
+    stored = {known.dataset.digest for known in run.inputs.dataset_inputs} if run.inputs else set()
+    new = [
+        DatasetInput(
+            Dataset(data.label or data.dataset, data.sha256[:12], "kvformer", canonical_json(data.model_dump()))
+        )
+        for data in entry.data
+        if data.sha256 and data.sha256[:12] not in stored
+    ]
+    if new:
+        client.log_inputs(run.info.run_id, datasets=new)
+
+
+def _stored_points(client: "MlflowClient", run: "Run", entry: Entry) -> Stored:
+    """The points of kvformer's metrics, told by the first part of their names; people may have logged others."""
+    kinds = {*KINDS, *(key.split("/")[0] for key, _ in entry.points)}
     return {
         (key, metric.step): (metric.value, metric.timestamp)
         for key in run.data.metrics
+        if key.split("/")[0] in kinds
         for metric in client.get_metric_history(run.info.run_id, key)
     }
 
