@@ -146,7 +146,8 @@ def _read_cell(name: str, cell: Cell, seeds: list[Source], configuration: dict[s
         "mlflow.source.name": "kvformer",
         NOTE: _note(cell, counts, baseline),
     }
-    numbers = {"n": cell.n, **{f"{cell.metric}_{key}": getattr(cell, key) for key in ("mean", "low", "high")}}
+    metric = cell.metric
+    numbers = {metric: cell.mean, f"{metric}_low": cell.low, f"{metric}_high": cell.high, "n": cell.n}
     return Entry(
         name=name,
         key=f"{name}@cell",

@@ -38,7 +38,8 @@ class Memory:
 
 @dataclass
 class TrackReport:
-    """What an ingestion did. `problems` has one line for every run folder that could not be understood."""
+    """What an ingestion did. problems: one line for every run folder that could not be understood. experiments: the ids
+    of MLflow's experiments, by study."""
 
     store: str
     added: int = 0
@@ -48,6 +49,7 @@ class TrackReport:
     unfinished: int = 0
     missing: int = 0
     problems: list[str] = field(default_factory=list)
+    experiments: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         counts = [f"{self.added} runs added", f"{self.updated} updated", f"{self.unchanged} unchanged"]
@@ -75,6 +77,7 @@ class Ingestion:
     def _track_study(self, client: "MlflowClient", study: Path, live: bool, report: TrackReport) -> None:
         manifest = read_manifest(study)
         experiment = self.store.experiment(client, study.absolute().name, study_tags(manifest))
+        report.experiments[study.name] = experiment.experiment_id
         runs = run_sources(study, manifest)
         report.missing += sum(run.state == "missing" for run in runs)
         report.unfinished += sum(run.state == "running" for run in runs)
@@ -85,7 +88,7 @@ class Ingestion:
         if before.get("@plan") != now["@plan"]:
             self._retire(client, experiment, manifest)
         groups: dict[str, list[Source]] = {}
-        if before.get(CELLS) != now[CELLS]:
+        if shown and before.get(CELLS) != now[CELLS]:
             groups[CELLS] = cell_sources(study, manifest, runs, shown)  # first, because runs are listed under them
         for source in [*shown, study_source(study, runs)]:
             groups.setdefault(source.group, []).append(source)
@@ -139,9 +142,9 @@ class Ingestion:
         for run in list(_search(client, experiment, "tags.current = 'true' AND tags.kind != 'study'")):
             tags = run.data.tags
             if tags["run_key"] not in planned:
-                changes = changed_tags(tags, {"current": "false"}) | {"records": ""}
+                changes = changed_tags(tags, {"current": "false", "records": ""})
                 if WRITTEN not in tags:  # of an older version; its other tags must not look like a person's
-                    del changes[WRITTEN]
+                    changes.pop(WRITTEN)
                 client.log_batch(run.info.run_id, tags=[RunTag(key, value or "") for key, value in changes.items()])
                 self._memory(experiment).written.pop(tags["run_key"].split("@")[0], None)
 

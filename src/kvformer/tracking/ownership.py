@@ -43,7 +43,7 @@ def foreign_tags(stored: Tags, wanted: Tags) -> dict[str, str]:
     """The tags that a person wrote; MLflow keeps a run's name as a tag, too, and that is no one's."""
     record = _record(stored, wanted)
     others = {key: value for key, value in stored.items() if not _is_ours(stored, record, key)}
-    return {key: value for key, value in others.items() if key not in (WRITTEN, "records", "mlflow.runName")}
+    return {key: value for key, value in others.items() if key not in (WRITTEN, "mlflow.runName")}
 
 
 def _is_ours(stored: Tags, record: Mapping[str, str | None], key: str) -> bool:

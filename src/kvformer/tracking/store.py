@@ -3,10 +3,12 @@
 import logging
 import os
 import re
+import shlex
 import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -52,7 +54,10 @@ class Store:
         folder, name = results.absolute() / "mlflow", "track"
         self.database: Path | None = None
         if self._dialect == "sqlite":
-            self.database = Path(self.uri.partition("?")[0].partition(":///")[2]).absolute()
+            file = self.uri.partition("?")[0].partition(":///")[2]
+            if not file or file.startswith((":", "file:")):
+                raise ConfigError(f"MLflow tracking URI {self.shown!r} must name a file, like sqlite:///mlflow.db")
+            self.database = Path(file).absolute()
             folder, name = self.database.parent, self.database.name
         self._lock = folder / f"{name}.lock"
         # A server chooses the place of artifacts itself. A database would take ./mlruns, wherever that is.
@@ -105,17 +110,32 @@ class Store:
         try:
             yield
         except Exception as error:
+            from alembic.util import CommandError
             from mlflow.exceptions import MlflowException
             from sqlalchemy.exc import SQLAlchemyError
 
-            if not isinstance(error, MlflowException | SQLAlchemyError | OSError | ImportError):
+            if not isinstance(error, MlflowException | SQLAlchemyError | CommandError | OSError | ImportError):
                 raise
             text = str(error)
+            if found := re.search(r"\(found version (\w+)|revision identified by '(\w+)'", text):
+                raise KvformerError(self._of_another_version(found[1] or found[2])) from None
             for secret in filter(None, (self._parts.query, self._parts.password, unquote(self._parts.password or ""))):
                 text = text.replace(secret, "***")
             reason = " ".join(without_secrets(text).split())[:300]
             message = f"MLflow at {self.shown}: {reason}; nothing is lost, run `kvformer track` again to complete it"
             raise KvformerError(message) from None  # the chain would print the address with its password
+
+    def _of_another_version(self, revision: str) -> str:
+        """What helps where the tables are those of another MLflow: `revision`, as its migrations are called."""
+        import mlflow.store.db_migrations as migrations
+
+        again = "delete it: `kvformer track` writes it again from the run folders, without people's notes and tags"
+        other = again if self.database else "choose another database"
+        if next(Path(migrations.__file__).parent.glob(f"versions/{revision}_*.py"), None):
+            how = f"an older MLflow; `mlflow db upgrade {shlex.quote(self.shown)}` updates it (copy it first)"
+        else:
+            how = f"a newer MLflow than this one ({version('mlflow')}); use that one"
+        return f"MLflow at {self.shown}: was made by {how}, or {other}"
 
     def experiment(self, client: "MlflowClient", name: str, tags: dict[str, str]) -> "Experiment":
         """The experiment of the study `name`, whatever a person has called it, with these tags; created if missing.
@@ -185,8 +205,17 @@ def _split(uri: str) -> SplitResult:
 
 
 def database_uri(results: Path) -> str:
-    """The address of the SQLite file that belongs to a results folder."""
-    return f"sqlite:///{results.absolute() / 'mlflow' / 'mlflow.db'}"
+    """The address of the SQLite file that belongs to a results folder.
+
+    Raises ConfigError for a folder that no address can name: MLflow takes what follows a question mark as options.
+    """
+    database = results.absolute() / "mlflow" / "mlflow.db"
+    if "?" in str(database):
+        raise ConfigError(
+            f"{results}: MLflow cannot use a database in a folder with '?' in its path ({results.absolute()}); rename "
+            "the folder, or name another place with MLFLOW_TRACKING_URI=sqlite:///PATH"
+        )
+    return f"sqlite:///{database}"
 
 
 def without_secrets(text: str) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from kvformer.files import canonical_json
+from kvformer.records.metrics import MetricPoint
 from kvformer.records.run import RunFolder
 from kvformer.tracking.entries import STUDY_ARTIFACTS, Entry, Source, run_artifacts
 from kvformer.tracking.ownership import changed_tags, first_tags, foreign_tags, own_tags
@@ -36,56 +37,69 @@ def write(
     known: the runs of its name in the store, one per configuration that the run has had. parent: the id of the run that
     it is listed under. Raises DataError or FileNotFoundError where its files cannot be understood.
     """
-    from mlflow.entities import Metric, Param, RunTag
-
     nested = {"mlflow.parentRunId": parent} if parent else {}
-    state = {"records": source.signature, **nested}
-    for stored_run in known:
-        if stored_run.info.status != "RUNNING" and state.items() <= stored_run.data.tags.items():
-            return "unchanged", 0, stored_run.info.run_id
+    complete = {"records": source.signature, **nested}
+    for run in known:
+        if run.info.status != "RUNNING" and complete.items() <= run.data.tags.items():
+            return "unchanged", 0, run.info.run_id
     entry = source.read()
-    tags = {**entry.tags, **nested, "run_key": entry.key}
-    run = next((run for run in known if run.data.tags["run_key"] == entry.key), None)
-    outcome: Outcome = "updated" if run else "added"
-    stored = _stored_points(client, run, entry) if run else {}
-    name, kept = entry.name, {}
-    if run and _contradicts(run, stored, entry):
-        # MLflow cannot take back a point or a parameter; its trash keeps the run. What people wrote moves on.
-        name, kept = run.info.run_name or name, foreign_tags(run.data.tags, tags)
-        client.delete_run(run.info.run_id)
-        run, stored = None, {}
+    tags = {**entry.tags, "run_key": entry.key, **complete}
+    versions = [run for run in known if run.data.tags["run_key"] == entry.key]
     # The run is RUNNING until the last call, so an ingestion that is cut off can be seen and is completed by the next.
-    if run is None:
-        first = first_tags(tags, kept) | {"records": source.signature}
-        run = client.create_run(experiment_id, start_time=entry.start, tags=first, run_name=name)
-    elif run.info.status != "RUNNING":
-        client.update_run(run.info.run_id, status="RUNNING")
-    run_id, old = run.info.run_id, run.data
+    run, stored = _open(client, experiment_id, entry, tags, versions)
     _publish(client, run, entry)
     _log_data(client, run, entry)
-    changes = changed_tags(old.tags, {**own_tags(old.tags), **tags})
-    if old.tags.get("records") != source.signature:
-        changes["records"] = source.signature
     new = [point for place, point in entry.points.items() if place not in stored]
-    # The latest of several values of one step is the one that MLflow shows.
-    now = time.time_ns() // 1_000_000
+    _log(client, run, entry, new, tags)
+    if entry.status != "RUNNING":
+        client.set_terminated(run.info.run_id, entry.status, end_time=entry.end)
+    return "updated" if versions else "added", len(new), run.info.run_id
+
+
+def _open(
+    client: "MlflowClient", experiment_id: str, entry: Entry, tags: dict[str, str], versions: list["Run"]
+) -> tuple["Run", Stored]:
+    """A run to which the entry can be written, marked as RUNNING, and the points that it has.
+
+    versions: the stored runs of this entry. There are two where an ingestion that replaced the run was cut off.
+    """
+    versions = sorted(versions, key=lambda run: run.info.status != "RUNNING")
+    run = versions[0] if versions else None
+    stored = _stored_points(client, run, entry) if run else {}
+    outdated = versions[1:]
+    if run is None or _contradicts(run, stored, entry):
+        # MLflow cannot take back a point or a parameter; its trash keeps the run. What people wrote moves on.
+        kept = foreign_tags(run.data.tags, tags) if run else {}
+        name = (run and run.info.run_name) or entry.name
+        outdated = versions
+        run = client.create_run(experiment_id, start_time=entry.start, tags=first_tags(tags, kept), run_name=name)
+        stored = {}
+    elif run.info.status != "RUNNING":
+        client.update_run(run.info.run_id, status="RUNNING")
+    for other in outdated:
+        client.delete_run(other.info.run_id)
+    return run, stored
+
+
+def _log(client: "MlflowClient", run: "Run", entry: Entry, new: list[MetricPoint], tags: dict[str, str]) -> None:
+    """Write new points, and the parameters and tags that differ, in one request."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    old = run.data
+    now = time.time_ns() // 1_000_000  # MLflow shows the latest of several values of one step
     metrics = [Metric(key, value, now, 0) for key, value in entry.numbers.items() if old.metrics.get(key) != value]
     # The page of a run lists metrics in the order in which they were first written: results first.
-    new.sort(
-        key=lambda point: next((rank for rank, kind in enumerate(KINDS) if point.key.startswith(kind)), len(KINDS))
-    )
+    new = sorted(new, key=lambda point: [not point.key.startswith(kind) for kind in KINDS])
     metrics += [Metric(point.key, point.value, point.time or entry.start, point.step) for point in new]
+    changes = changed_tags(old.tags, {**own_tags(old.tags), **tags})
     client.log_batch(
-        run_id,
+        run.info.run_id,
         metrics=metrics,
         params=[Param(key, value) for key, value in entry.params.items() if key not in old.params],
         tags=[RunTag(key, value) for key, value in changes.items() if value is not None],
     )
     for key in [key for key, value in changes.items() if value is None]:
-        client.delete_tag(run_id, key)
-    if entry.status != "RUNNING":
-        client.set_terminated(run_id, entry.status, end_time=entry.end)
-    return outcome, len(new), run_id
+        client.delete_tag(run.info.run_id, key)
 
 
 def _log_data(client: "MlflowClient", run: "Run", entry: Entry) -> None:
