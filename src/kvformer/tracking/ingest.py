@@ -93,7 +93,10 @@ class Ingestion:
         for source in [*shown, study_source(study, runs)]:
             groups.setdefault(source.group, []).append(source)
         for group, sources in groups.items():
-            state = now.get(group) or digest("\n".join(f"{source.name} {source.signature}" for source in sources))
+            # Another plan can replace the cells that the runs of a group are listed under.
+            planned = [run.name for run in runs if run.group == group]
+            looks = [f"{source.name} {source.signature}" for source in sources]
+            state = now.get(group) or digest("\n".join([*planned, *looks]))
             if before.get(group) == state:
                 report.unchanged += sum(source.state in RUNS for source in sources)
             elif not self._write_group(client, experiment, sources, report):
