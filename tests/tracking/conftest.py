@@ -35,8 +35,8 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cold_study(tmp_path: Path) -> Path:
-    """A study's folder, below a folder with a space in its name; there is no database yet."""
-    return tmp_path / "my results" / "demo"
+    """A study's folder, below one whose name means something in addresses; there is no database yet."""
+    return tmp_path / "my #1 résults 100%20" / "demo"
 
 
 @pytest.fixture

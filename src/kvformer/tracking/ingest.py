@@ -98,7 +98,7 @@ class Ingestion:
             looks = [f"{source.name} {source.signature}" for source in sources]
             state = now.get(group) or digest("\n".join([*planned, *looks]))
             if before.get(group) == state:
-                report.unchanged += sum(source.state in RUNS for source in sources)
+                report.unchanged += _count(sources)
             elif not self._write_group(client, experiment, sources, report):
                 state = ""
             now[group] = state
@@ -115,7 +115,7 @@ class Ingestion:
         for name, found in _known(client, experiment, CELLS, sorted(unknown)).items():
             memory.cells[name] = found[0].info.run_id
         fresh = [source for source in sources if memory.written.get(source.name) != memory.state(source)]
-        report.unchanged += sum(source.state in RUNS and source not in fresh for source in sources)
+        report.unchanged += _count(sources) - _count(fresh)
         known = _known(client, experiment, sources[0].group, [source.name for source in fresh])
         problems = len(report.problems)
         for source in fresh:
@@ -153,6 +153,11 @@ class Ingestion:
 
     def _memory(self, experiment: "Experiment") -> "Memory":
         return self._memories.setdefault((experiment.experiment_id, experiment.creation_time), Memory())
+
+
+def _count(sources: list[Source]) -> int:
+    """The runs of the study among sources; cells and the study itself do not count."""
+    return sum(source.state in RUNS for source in sources)
 
 
 def _known(client: "MlflowClient", experiment: "Experiment", group: str, names: list[str]) -> dict[str, list["Run"]]:
