@@ -9,8 +9,9 @@ from kvformer.config.grid import Scalar
 from kvformer.config.messages import describe_errors
 from kvformer.errors import ConfigError
 from kvformer.files import canonical_json, sha256_bytes
+from kvformer.spec.refusals import unsupported
 from kvformer.spec.sections import Count, ModelConfig, Section, TrainingConfig
-from kvformer.spec.variants import VARIANTS, unsupported
+from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
 from kvformer.tasks.base import TaskDefinition
 
@@ -51,9 +52,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _variant_fits(self) -> "RunConfig":
-        if problem := unsupported(
-            VARIANTS[self.variant], self.model.heads, self.model.layers, self.definition.architecture
-        ):
+        if problem := unsupported(VARIANTS[self.variant], self.model, self.definition.architecture):
             raise ValueError(problem)
         return self
 
@@ -66,6 +65,7 @@ class RunConfig(Section):
     def hash(self) -> str:
         """16 hexadecimal digits over everything that changes the result."""
         content = self.model_dump(mode="json", exclude={"setting", "overrides"})
+        content |= {name: getattr(self, name).identity() for name in ("model", "data", "training")}
         return sha256_bytes(canonical_json(content).encode())[:16]
 
     @property

@@ -16,8 +16,9 @@ from kvformer.config.execution import Execution, Resources
 from kvformer.config.grid import NAME, Scalar, Setting, record_of, settings_of, with_defaults
 from kvformer.config.run import ProtocolName, RunConfig
 from kvformer.errors import ConfigError
+from kvformer.spec.refusals import unsupported
 from kvformer.spec.sections import Count, ModelConfig, Section, TrainingConfig
-from kvformer.spec.variants import VARIANTS, unsupported
+from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
 from kvformer.tasks.base import TaskDefinition
 
@@ -151,7 +152,7 @@ class StudyConfig(Section):
             architecture = TASKS[name].architecture
             variants, seeds = section.variants or self.variants, section.seeds or self.seeds
             for setting, variant in itertools.product(self.settings[name], variants):
-                if problem := unsupported(VARIANTS[variant], setting.model.heads, setting.model.layers, architecture):
+                if problem := unsupported(VARIANTS[variant], setting.model, architecture):
                     raise ConfigError(f"tasks.{name} (setting {setting.name}): {problem}")
                 for seed in range(seeds) if isinstance(seeds, int) else seeds:
                     yield RunConfig(

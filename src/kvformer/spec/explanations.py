@@ -1,5 +1,7 @@
 """Variants in words: the algebra of kv_pos, and a summary of any variant from its spec."""
 
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.terms import layer_terms
 from kvformer.spec.variants import AttentionSpec, Variant
 
 POSITION_TERM = """\
@@ -20,7 +22,17 @@ MAPS = {
     "k=v": "one map makes keys and values: a decoder caches one tensor instead of two",
     "q=k=v": "one map makes queries, keys and values",
     "q=I": "the layer's input is the query: no query map",
+    "k=I": "the layer's input is the key: no key map",
+    "v=I": "the layer's input is the value: no value map",
     "pairwise": "queries are keys times one h x h matrix B per head: K·B·Kᵀ is not symmetric",
+}
+
+
+SCORES = {
+    "static": "the query is one learned vector per head, the same for every token",
+    "position": "there are no queries and keys",
+    "uniform": "there are no queries and keys: a token takes the mean of the values that it sees",
+    "frozen": "queries and keys have maps that are drawn once and never trained",
 }
 
 
@@ -38,11 +50,14 @@ def explain(variant: Variant) -> str:
 
 
 def _facts(spec: AttentionSpec) -> list[str]:
-    facts = [MAPS[spec.sharing]]
-    if spec.symmetric_logits:
+    facts = [MAPS[spec.sharing] if spec.scores in ("content", "frozen") else SCORES[spec.scores]]
+    if spec.scores == "frozen":
+        facts.append(SCORES["frozen"])
+    if spec.gram_logits:
         facts.append("the logits are symmetric, and apart from a gain those of a Gram matrix: every token likes itself")
-    if spec.term is not None:
-        facts.append(spec.term.explanation)
+    elif spec.symmetric_logits:
+        facts.append("the logits are symmetric, but not those of a Gram matrix")
+    facts += [term.explanation for term in layer_terms(spec, ModelConfig(), 1).values()]
     if spec.kv_heads is not None:
         facts.append(f"all query heads share {spec.kv_heads} key head{'s' if spec.kv_heads > 1 else ''}")
     if spec.layers_per_kv > 1:

@@ -3,7 +3,7 @@
 Every field has a description and a default; the schema and the table in config/README.md are generated from here.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +20,15 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Fields that version 1.0 did not have: left out of hashes at their default, so that finished runs stay valid."""
+
+    def identity(self) -> dict[str, Any]:
+        """The content that a run's hash is made of."""
+        defaults = {name: type(self).model_fields[name].default for name in self.added}
+        content = self.model_dump(mode="json")
+        return {name: value for name, value in content.items() if name not in defaults or value != defaults[name]}
+
 
 class ModelConfig(Section):
     """A transformer: sizes, norms, dropout, and the details in which the published models differ."""
@@ -30,7 +39,9 @@ class ModelConfig(Section):
     mlp_ratio: Annotated[float, Field(gt=0, le=1000)] = Field(
         2.0, description="Hidden width of the MLP as a multiple of dim."
     )
-    activation: Literal["relu", "gelu"] = Field("relu", description="Non-linearity of the MLP.")
+    activation: Literal["relu", "gelu", "swiglu"] = Field(
+        "relu", description="Non-linearity of the MLP; swiglu has a third map, at equal parameters."
+    )
     norm: Literal["pre", "post"] = Field(
         "pre", description="LayerNorm before each sublayer, or after each residual sum."
     )
@@ -52,9 +63,11 @@ class ModelConfig(Section):
         "own; or, as published, a map of their own that is passed over whenever target and source have equal length, "
         "where the keys attend to themselves.",
     )
-    positions: Literal["sinusoidal", "sinusoidal_halves", "learned"] = Field(
+    positions: Literal["sinusoidal", "sinusoidal_halves", "learned", "rope", "alibi", "none"] = Field(
         "sinusoidal",
-        description="Input positions: fixed sinusoids (sine and cosine interleaved, or in two halves), or learned.",
+        description="Positions: added to the input as fixed sinusoids (sine and cosine interleaved, or in two halves) "
+        "or as a learned table; in attention as rotary positions (rope) or a fixed penalty on the distance (alibi); or "
+        "none.",
     )
     embedding_scale: bool = Field(False, description="Multiply token embeddings by the square root of dim.")
     tied_output: bool = Field(False, description="The output map uses the token embedding's matrix.")
@@ -69,12 +82,33 @@ class ModelConfig(Section):
     mlp_dropout: Probability = Field(0.0, description="Dropout on the MLP's hidden layer.")
     mlp_output_dropout: Probability = Field(0.0, description="Dropout on the MLP sublayer's output.")
     head_dropout: Probability = Field(0.0, description="Dropout in the classification head.")
+    rope_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of a head's components that rope rotates."
+    )
+    rope_base: Rate = Field(10_000.0, description="Base of rope's frequencies.")
+    qk_norm: Literal["none", "rms", "rms_scale"] = Field(
+        "none", description="Queries and keys divided by their root mean square, without or with a learned scale."
+    )
+    norm_kind: Literal["layernorm", "rmsnorm"] = Field(
+        "layernorm", description="LayerNorm, or RMSNorm, in the blocks and after them."
+    )
+    mlp_bias: bool = Field(True, description="Biases in the MLP.")
+    head: Literal["mlp", "linear"] = Field(
+        "mlp", description="Head of list and set encoders: a small MLP as published in 2023, or one linear map."
+    )
+    match: Literal["none", "mlp"] = Field(
+        "none", description="mlp: the parameters that a variant saves against qkv are spent on a wider MLP."
+    )
+
+    added: ClassVar[frozenset[str]] = frozenset(
+        {"rope_fraction", "rope_base", "qk_norm", "norm_kind", "mlp_bias", "head", "match"}
+    )
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> "ModelConfig":
         if self.dim % self.heads:
             raise ValueError(f"dim must be a multiple of heads: dim is {self.dim}, heads is {self.heads}")
-        if self.positions != "learned" and self.dim % 2:
+        if self.positions.startswith("sinusoidal") and self.dim % 2:
             raise ValueError(f"dim must be even for sinusoidal positions: dim is {self.dim}")
         if round(self.mlp_ratio * self.dim) < 1:
             raise ValueError(f"mlp_ratio must leave the MLP a hidden unit: {self.mlp_ratio} x {self.dim} does not")

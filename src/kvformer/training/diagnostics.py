@@ -57,7 +57,8 @@ def attention_maps(model: nn.Module, objective: Objective, batches: Batches) -> 
 def diagnose(model: nn.Module, objective: Objective, batches: Batches) -> dict[str, float]:
     """Scores per layer, by `layer<i>/<name>`, on fixed validation examples.
 
-    gain: mean factor s on the logits (variants that have one). symmetry: (‖S‖² of the symmetric part - that of the
+    gain: mean factor s on the logits (variants that have one). cosine: mean cos φ of the turn between keys and queries
+    (variants that have one). symmetry: (‖S‖² of the symmetric part - that of the
     antisymmetric part) / ‖S‖² of the logits S before masks, 1 for symmetric and -1 for antisymmetric (the score of
     Saponati et al. 2025, applied to logits).
     entropy: mean entropy of the attention rows over log N, 1 for uniform, 0 for a single token. diagonal: mean weight
@@ -68,8 +69,11 @@ def diagnose(model: nn.Module, objective: Objective, batches: Batches) -> dict[s
     with recorded(model) as layers:
         model(*inputs)
         for index, layer in enumerate(layers):
-            if layer.position is not None and (gain := layer.position.gain()) is not None:
-                scores[f"layer{index}/gain"] = float(gain.mean())
+            for term in layer.terms:
+                if (gain := term.gain()) is not None:
+                    scores[f"layer{index}/gain"] = float(gain.mean())
+                if (cosine := term.cosine()) is not None:
+                    scores[f"layer{index}/cosine"] = float(cosine)
             assert layer.recording is not None
             logits, weights = layer.recording[0].unmasked.double(), layer.recording[0].weights.double()
             symmetric = (logits + logits.transpose(-1, -2)).square().sum()
