@@ -16,6 +16,25 @@ and a linear map with weight w and bias b leads back to one channel:  L_ij = Σ_
 6. kvformer computes line 3 (n² + n·m steps instead of n²·m, nothing stored m times) and keeps w and b as parameters,
    so that an optimiser moves s by up to m learning rates per step, as it did for the authors."""
 
+GRAM = """\
+What follows from one map for queries and keys (logits S_ij = c·k_i·k_j, docs/theory.md has the proofs):
+1. S is symmetric: "i looks at j" and "j looks at i" have the same logit. There is no direction.
+2. S is positive semidefinite: at equal norms of the keys no logit of a row is larger than a token's own.
+3. Rotary positions keep both: with k'_i = R_i·k_i, S_ij = c·k'_i·k'_j is a Gram matrix again. ALiBi keeps them, too.
+4. A causal mask hides half of S, so symmetry contradicts nothing: for one given text, any logits below the diagonal
+   are those of some keys if the text is no longer than a head is wide. The price is a large own logit, so 2 remains.
+Controls: kv_mask and kv_xsa remove the own token, kv_diag the sign of 2, kv_rot adds a direction."""
+
+NORMAL_FORM = """\
+Why a learned angle per pair is enough for a direction (docs/theory.md has the proof):
+any bilinear form k_i·B·k_j on h components whose symmetric part is positive definite becomes, after a change of basis
+that the key map absorbs, a sum of rotations of pairs by angles below a quarter turn. On this class kv_rot, with d/2
+numbers per layer, can express what kv_pair expresses with d·h. At the start angles are drawn from a full turn, and the
+logits are about as directed as those of qkv."""
+
+THEOREMS = {"kv": GRAM, "kv_rot": NORMAL_FORM}
+"""What `explain` adds for a variant."""
+
 MAPS = {
     "none": "queries, keys and values have a map each",
     "q=k": "one map makes queries and keys",
@@ -46,6 +65,8 @@ def explain(variant: Variant) -> str:
     ]
     if variant.widen_mlp:
         lines.append("- the parameters that it saves are spent on a wider MLP, which makes it as large as qkv.")
+    if variant.name in THEOREMS:
+        lines.append(THEOREMS[variant.name])
     return "\n".join(lines)
 
 

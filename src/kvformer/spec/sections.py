@@ -57,6 +57,10 @@ class ModelConfig(Section):
     position_maps: Literal["layer", "head"] = Field(
         "layer", description="One map from m channels to 1 per layer, or one per layer and head."
     )
+    position_init: Literal["model", "small"] = Field(
+        "model",
+        description="Start of the position map: as the model's other maps, or at 0.02·N(0, 1) as published in 2026.",
+    )
     cross_query: Literal["key", "own", "published"] = Field(
         "key",
         description="Queries of cross-attention where queries and keys share a map: that same map; a map of their "
@@ -101,7 +105,7 @@ class ModelConfig(Section):
     )
 
     added: ClassVar[frozenset[str]] = frozenset(
-        {"rope_fraction", "rope_base", "qk_norm", "norm_kind", "mlp_bias", "head", "match"}
+        {"position_init", "rope_fraction", "rope_base", "qk_norm", "norm_kind", "mlp_bias", "head", "match"}
     )
 
     @model_validator(mode="after")

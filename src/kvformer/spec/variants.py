@@ -151,12 +151,6 @@ VARIANTS: dict[str, Variant] = _table(
         KAYYAM,
         AttentionSpec("q=k", "pos2d", small_position_init=True),
     ),
-    Variant(
-        "k_pos_small",
-        "k_pos, position map initialised at 0.02·N(0,1)",
-        KAYYAM,
-        AttentionSpec("q=k=v", "pos2d", small_position_init=True),
-    ),
     Variant("kv_pair", "softmax(c·K·B·Kᵀ)·V", "Courtois et al. 2024, arXiv 2406.06366", AttentionSpec("pairwise")),
     Variant("iq", "softmax(c·XKᵀ)·V", "Karbevski & Mijoski 2025, arXiv 2510.23912", AttentionSpec("q=I")),
     Variant("ik", "softmax(c·QXᵀ)·V", "Karbevski & Mijoski 2025, arXiv 2510.23912", AttentionSpec("k=I")),

@@ -52,7 +52,8 @@ def layer_terms(
     if spec.scores == "position":
         terms["position"] = HeadRelative(model, length)
     elif spec.position != "none":
-        terms["position"] = TERMS[spec.position](model, length, spec.small_position_init)
+        small = spec.small_position_init or model.position_init == "small"
+        terms["position"] = TERMS[spec.position](model, length, small)
     if model.positions == "alibi" and not cross:
         terms["alibi"] = ALiBi(model, length)
     if spec.gate != "none":
