@@ -1,4 +1,4 @@
-"""The committed copy of a study: complete, without run folders, and enough to train its runs anew and compare."""
+"""The committed copy of a study: complete, without run folders, and enough to train its runs again and compare."""
 
 import shutil
 import subprocess
@@ -37,9 +37,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A collected study of one trained run (qkv) and one that is missing, with the places of a report's parts."""
     study = load_study(STUDY)
     results = tmp_path_factory.mktemp("trained") / "tiny"
-    write_json(results / "study.json", study.content())
+    study.manifest().write(results / "study.json")
     run = study.runs()[0]
-    assert verification.train_anew(run, results / run.path, results, "cpu") == ""
+    assert verification.retrain(run, results / run.path, results, "cpu") == ""
     collect(results)
     for name in (
         "report.html",
@@ -65,11 +65,11 @@ def quick(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Training again is a copy of the trained run's folder, which a test may change; returns that folder."""
     folder = trained / "runs/copy/default/qkv/seed0"
 
-    def train_anew(config: Any, out: Path, data: Path, device: str, compiler_mode: str | None) -> str:
+    def retrain(config: Any, out: Path, data: Path, device: str, compiler_mode: str | None) -> str:
         shutil.copytree(folder, out, dirs_exist_ok=True)
         return ""
 
-    monkeypatch.setattr(verification, "train_anew", train_anew)
+    monkeypatch.setattr(verification, "retrain", retrain)
     return folder
 
 
@@ -118,7 +118,7 @@ def test_an_export_refuses_what_is_not_finished_or_not_an_export(trained: Path, 
         export(tmp_path / "bare", tmp_path / "out")
 
 
-def test_a_run_trained_anew_is_identical(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_trained_again_is_identical(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(copy), "--sample", "5", "--seed", "1", "--data", str(tmp_path)]) == 0
     first, verdict, last = capsys.readouterr().out.splitlines()
     assert first == "1 of 2 runs of study 'tiny' (sample --seed 1)"
@@ -171,18 +171,18 @@ def test_a_run_is_compiled_as_the_original_was(copy: Path, monkeypatch: pytest.M
     assert commands[0][-2:] == (["--compile", mode] if mode else ["--device", "cpu"])
 
 
-def test_other_data_failed_trainings_and_other_versions_are_told(
+def test_other_data_failed_runs_and_other_versions_are_reported(
     copy: Path, quick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = Reference(copy)
     (run,) = reference.sample(3, 0)
     reference.runs["data_sha256"] = "0" * 64
     assert "SHA-256" in reference.verify(run, copy, copy).reason
-    monkeypatch.setattr(verification, "train_anew", lambda *_: "kvformer: error: no memory")
+    monkeypatch.setattr(verification, "retrain", lambda *_: "kvformer: error: no memory")
     assert str(reference.verify(run, copy, copy)) == "copy/default/qkv/seed0: FAILED: kvformer: error: no memory"
     with pytest.raises(KvformerError, match="check out the commit"):
-        reference.verify({**run, "hash": "0" * 16}, copy, copy)
-    reference.study.sections.clear()
+        reference.verify(run.model_copy(update={"hash": "0" * 16}), copy, copy)
+    reference.study.settings.clear()
     with pytest.raises(KvformerError, match="does not list the settings"):
         reference.verify(run, copy, copy)
 

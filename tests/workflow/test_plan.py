@@ -1,4 +1,4 @@
-"""What Snakemake plans from nothing, and what it says when it cannot."""
+"""What Snakemake plans in a fresh folder, and what it says when it cannot."""
 
 import re
 
@@ -47,11 +47,11 @@ def test_tables_and_report_depend_on_all_files_that_they_read(project):
     assert not {"config/published.csv", "requirements.lock"} & (found["tables"] | found["report"])
 
 
-def test_the_profile_is_found_by_itself(project):
+def test_the_profile_is_used_automatically(project):
     assert "Using workflow specific profile profiles/default" in project.snakemake("--dry-run").stdout
 
 
-def test_trainings_with_longer_time_limits_start_first(project):
+def test_runs_with_longer_time_limits_start_first(project):
     tasks = {
         name: {**STUDY["tasks"]["reverse"], "resources": {"runtime": runtime}}
         for name, runtime in (("reverse", 10), ("copy", 60), ("sort", 5), ("swap", 600))
@@ -63,7 +63,7 @@ def test_trainings_with_longer_time_limits_start_first(project):
     assert re.findall(r"Train qkv on (\w+)", result.stdout) == ["swap", "copy", "reverse", "sort"]
 
 
-def test_results_may_be_made_in_a_folder_without_the_project(project, tmp_path):
+def test_results_can_be_made_in_a_folder_without_the_project(project, tmp_path):
     study = project.study(STUDY)
     elsewhere = tmp_path / "elsewhere"
     where = ("--directory", str(elsewhere), "--profile", str(project.folder / "profiles" / "default"))

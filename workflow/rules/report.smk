@@ -2,8 +2,7 @@ rule tables:
     input:
         study=f"{STUDY_FOLDER}/study.json",
         runs=f"{STUDY_FOLDER}/runs.csv",
-        code=package_code("reporting.tables"),
-        profile=PROFILE,
+        cost=COST,
         published=PUBLISHED,
     output:
         tables=report(
@@ -21,6 +20,8 @@ rule tables:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        code=digest("reporting.tables"),
     message:
         "Make the tables"
     shell:
@@ -32,8 +33,7 @@ rule figures:
         study=f"{STUDY_FOLDER}/study.json",
         runs=f"{STUDY_FOLDER}/runs.csv",
         curves=f"{STUDY_FOLDER}/curves.csv.gz",
-        code=package_code("reporting.figures"),
-        profile=PROFILE,
+        cost=COST,
     output:
         figures=report(
             directory(f"{STUDY_FOLDER}/figures"),
@@ -50,6 +50,8 @@ rule figures:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        code=digest("reporting.figures"),
     message:
         "Draw the figures"
     shell:
@@ -62,7 +64,6 @@ rule report:
         runs=f"{STUDY_FOLDER}/runs.csv",
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
-        code=package_code("reporting.page"),
         template=TEMPLATE,
         lock=LOCK,
     output:
@@ -79,6 +80,8 @@ rule report:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        code=digest("reporting.page"),
     message:
         "Write the report"
     shell:
@@ -92,7 +95,6 @@ rule crate:
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
         report=f"{STUDY_FOLDER}/report.html",
-        code=package_code("reporting.crate"),
         snakefile=os.path.relpath(workflow.main_snakefile),
     output:
         crate=f"{STUDY_FOLDER}/ro-crate-metadata.json",
@@ -104,6 +106,8 @@ rule crate:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        code=digest("reporting.crate"),
     message:
         "Describe the results as an RO-Crate"
     shell:

@@ -1,0 +1,23 @@
+"""Compare two studies, pair by pair. Runs, or those of one setting of each study, are paired by task, variant and
+seed."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+EXAMPLE = "kvformer compare results/oddities:published results/oddities:mended"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The two sides, and the folder of the tables."""
+    parser.add_argument("a", type=Path, help="folder of a study, e.g. results/before; FOLDER:SETTING for one setting")
+    parser.add_argument("b", type=Path, help="the other side, in the same way")
+    parser.add_argument("--out", type=Path, default=Path("results/compare"), help="folder of the tables")
+
+
+def run(options: Namespace) -> None:
+    """Print what differs and write the tables."""
+    from kvformer.reporting.compare import compare
+
+    comparison = compare(options.a, options.b, options.out)
+    print(*comparison.sentences, sep="\n")
+    print(*(f"-> {path}" for path in comparison.paths), sep="\n")
