@@ -27,6 +27,8 @@ from kvformer.config.loading import load_study
 from kvformer.config.run import RunConfig
 from kvformer.config.study import StudyConfig
 from kvformer.files import canonical_json, write_json, write_text
+from kvformer.records.metrics import MetricPoint
+from kvformer.records.run import DataRecord, GitState, ParameterCounts, Primary, Provenance, RunFolder, Summary
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ["qkv", "kv", "kv_pos", "q_kv", "k", "k_pos", "mqa", "kv_gain", "kv_bias", "kv_rel"]
@@ -79,30 +81,25 @@ def write_runs(study: StudyConfig, folder: Path) -> None:
 def _write_run(run: RunConfig, folder: Path, score: float, start: int) -> None:
     folder.mkdir(parents=True)
     metrics = {"test/accuracy": score, "test/loss": 1 - score, "train/loss": 1 - score}
-    data = [{"dataset": "synthetic", "label": "generated", "source": "generated", "sha256": "0" * 64}]
-    summary = {
-        "status": "finished", "task": run.task, "family": "synthetic", "setting": run.setting, "variant": run.variant,
-        "seed": run.seed, "protocol": run.protocol, "config_hash": run.hash, "metrics": metrics, "data": data,
-        "primary": {"metric": "test/accuracy", "goal": "max"}, "steps": 780, "selected_step": 780,
-        "parameters": {"total": 72586, "attention": 33280, "formula": 72586}, "samples_per_second": 5500.0,
-        "seconds": {"total": 21.0, "startup": 1.6, "stepping": 18.0, "evaluation": 1.0, "recording": 0.4},
-    }  # fmt: skip
-    provenance = {"git": {"commit": "0" * 40, "dirty": False}, "data": data, "attempts": 1, "device": "cpu"}
-    lines = [
-        canonical_json(
-            {"step": step, "epoch": step / 390, "key": key, "value": (2 - score) / step, "elapsed": step / 40,
-             "time": start + step}
-        )
+    data = [DataRecord(dataset="synthetic", label="generated", source="generated", sha256="0" * 64)]
+    summary = Summary(
+        status="finished", task=run.task, family="synthetic", setting=run.setting, variant=run.variant, seed=run.seed,
+        protocol=run.protocol, config_hash=run.hash, metrics=metrics, data=data, steps=780, selected_step=780,
+        primary=Primary(metric="test/accuracy", goal="max"), samples_per_second=5500.0,
+        parameters=ParameterCounts(total=72586, attention=33280, formula=72586),
+        seconds={"total": 21.0, "startup": 1.6, "stepping": 18.0, "evaluation": 1.0, "recording": 0.4},
+    )  # fmt: skip
+    provenance = Provenance(git=GitState(commit="0" * 40, dirty=False), data=data, attempts=1, device="cpu")
+    points = [
+        MetricPoint(key, step, (2 - score) / step, epoch=step / 390, elapsed=step / 40, time=start + step)
         for step in range(1, POINTS // 2 + 1)
         for key in ("train/loss", "validation/loss")
-    ]  # fmt: skip
-    for name, content in (
-        ("config.json", canonical_json({**run.model_dump(mode="json"), "hash": run.hash})),
-        ("summary.json", canonical_json(summary)),
-        ("provenance.json", canonical_json(provenance)),
-        ("metrics.jsonl", "".join(f"{line}\n" for line in lines)),
-    ):
-        (folder / name).write_text(content, encoding="utf-8")
+    ]
+    files = RunFolder(folder)
+    files.config_file.write_text(canonical_json({**run.model_dump(mode="json"), "hash": run.hash}), encoding="utf-8")
+    files.summary_file.write_text(summary.model_dump_json(), encoding="utf-8")
+    files.provenance_file.write_text(provenance.model_dump_json(), encoding="utf-8")
+    files.metrics_file.write_text("".join(f"{canonical_json(point._asdict())}\n" for point in points), encoding="utf-8")
 
 
 def measure(command: list[str], **options: Any) -> Measured:

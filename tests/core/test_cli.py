@@ -149,7 +149,7 @@ def test_interrupted_and_broken_runs_have_their_own_exit_codes(
 
         parser = argparse.ArgumentParser()
         parser.set_defaults(handler=fail)
-        monkeypatch.setattr(cli, "build_parser", lambda parser=parser: parser)
+        monkeypatch.setattr(cli, "build_parser", lambda names, parser=parser: parser)
         assert main([]) == code
         assert "Traceback" not in capsys.readouterr().err
     assert INTERRUPTED == 75

@@ -16,7 +16,7 @@ from runs import tiny_run
 from kvformer.config.documentation import generated_files
 from kvformer.config.execution import Execution, Resources
 from kvformer.config.loading import load_study, single_run
-from kvformer.config.run import RunConfig
+from kvformer.config.run import RunConfig, runs_of
 from kvformer.config.study import StudyConfig
 from kvformer.errors import ConfigError
 from kvformer.files import canonical_json
@@ -565,6 +565,15 @@ def test_a_baseline_that_is_not_run_in_any_task_is_rejected() -> None:
         study.manifest()
 
 
+def test_a_manifest_that_is_not_complete_is_one_clear_line() -> None:
+    manifest = load_study({"name": "s", "seeds": 1, "tasks": {"copy": {}}}).manifest()
+    with pytest.raises(ConfigError, match=r"^study 's': the setting of .*copy.* is missing$"):
+        runs_of(manifest.model_copy(update={"settings": []}))
+    entry = manifest.settings[0].model_copy(update={"protocol": "printed"})
+    with pytest.raises(ConfigError, match=r"^study 's': protocol: must be 'published' or 'corrected', not 'printed'$"):
+        runs_of(manifest.model_copy(update={"settings": [entry]}))
+
+
 def test_margins_not_given_keep_their_defaults() -> None:
     study = load_study({"equivalence_margin": {"accuracy": 0.02}, "tasks": {"copy": {}}})
     assert study.equivalence_margin == {"accuracy": 0.02, "loss": 0.02, "bleu": 1.0}
@@ -600,8 +609,9 @@ def test_the_content_of_study_json() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
-def test_the_studies_that_come_along_are_valid(path: Path) -> None:
+def test_the_studies_in_config_are_valid(path: Path) -> None:
     loaded = load_study(path)
+    assert runs_of(loaded.manifest()) == loaded.runs(), "study.json holds all that its runs are"
     hashes = [run.hash for run in loaded.runs()]
     assert len(set(hashes)) == len(hashes) > 0
     assert loaded.name == {"config": "default", "reference": "core"}.get(path.stem, path.stem)

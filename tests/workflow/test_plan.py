@@ -30,8 +30,9 @@ def test_a_given_file_replaces_the_default_one(project):
 
 
 def test_tables_and_report_depend_on_all_files_that_they_read(project):
-    def files():
-        graph = project.snakemake("--filegraph", *project.study(STUDY))
+    def files(*where):
+        option, study = project.study(STUDY)
+        graph = project.snakemake("--filegraph", option, str(project.folder / study), *where)
         assert graph.returncode == 0, graph.stdout
         rules = (block.partition("<") for block in graph.stdout.split('<font point-size="18">')[1:])
         return {rule: set(re.findall(r'"monospace">(.+?)</font>', table)) for rule, _, table in rules}
@@ -41,6 +42,13 @@ def test_tables_and_report_depend_on_all_files_that_they_read(project):
     found = files()
     assert "config/published.csv" in found["tables"]
     assert {"src/kvformer/reporting/templates/report.html.j2", "requirements.lock"} <= found["report"]
+    elsewhere = project.folder.parent / "elsewhere"
+    found = files("--directory", str(elsewhere), "--profile", str(project.folder / "profiles" / "default"))
+    assert "../a folder/config/published.csv" in found["tables"], "the one next to the Snakefile"
+    (elsewhere / "config").mkdir()
+    (elsewhere / "config" / "published.csv").touch()
+    found = files("--directory", str(elsewhere), "--profile", str(project.folder / "profiles" / "default"))
+    assert "config/published.csv" in found["tables"], "that of the working directory comes first"
     lock.unlink()
     (project.folder / "config" / "published.csv").unlink()
     found = files()

@@ -32,15 +32,15 @@ gc.set_threshold(100_000)
 atexit.register(gc.freeze)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands, in the order of `COMMANDS`."""
+def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser of the commands `names`."""
     parser = argparse.ArgumentParser(
         prog="kvformer",
         description="Compare attention variants: train runs, collect them, and look at the results. "
         "Snakemake runs a whole study (`make run`, or `snakemake --cores all`); these are its parts.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in names:
         module = importlib.import_module(f"{__name__}.{name}")
         text = " ".join(str(module.__doc__).split())
         first = text.partition(". ")[0].rstrip(".")
@@ -55,7 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 a check failed, 2 a problem that the user can fix, 75
     interrupted and resumable."""
-    options = build_parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    asked_for = [name for name in COMMANDS if name in arguments[:1]]
+    options = build_parser(asked_for or COMMANDS).parse_args(arguments)
     try:
         return options.handler(options) or 0
     except Interrupted as stop:

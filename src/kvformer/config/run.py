@@ -113,6 +113,6 @@ def runs_of(manifest: StudyManifest) -> list[RunConfig]:
     try:
         return [RunConfig.from_entry(run, settings[run.task, run.setting]) for run in manifest.runs]
     except KeyError as error:
-        raise ConfigError(f"study '{manifest.name}': the setting {error} is missing") from None
+        raise ConfigError(f"study '{manifest.name}': the setting of {error} is missing") from None
     except ValidationError as error:
         raise ConfigError(f"study '{manifest.name}': {describe_errors(error, RunConfig)}") from None
