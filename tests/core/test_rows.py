@@ -616,7 +616,7 @@ def test_every_architecture_with_every_position(architecture: str) -> None:
         for name in ("qkv", "kv_rot", "kv_xsa", "q_kv"):
             config = model_config(
                 architecture, positions=positions, norm_kind="rmsnorm", activation="swiglu", mlp_bias=False,
-                qk_norm="rms_scale", head="linear",
+                qk_norm="rms_scale", head_kind="linear",
             )  # fmt: skip
             if reason := unsupported(VARIANTS[name], config, architecture):
                 assert "a set has no order" in reason

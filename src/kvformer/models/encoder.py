@@ -12,7 +12,7 @@ from kvformer.spec.variants import Variant
 
 
 def _head(model: ModelConfig, outputs: int) -> nn.Module:
-    if model.head == "linear":
+    if model.head_kind == "linear":
         return Linear(model.dim, outputs)
     return nn.Sequential(
         Linear(model.dim, model.dim),

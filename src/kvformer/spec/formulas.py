@@ -85,7 +85,7 @@ def parameters(architecture: str, variant: Variant, model: ModelConfig, shape: S
     stack = _stack_parameters(variant, model, length)
     if architecture in ("encoder", "set_encoder"):
         outputs = shape.outputs if architecture == "encoder" else 1
-        head = outputs * (dim + 1) + (dim * (dim + 1) + 2 * dim if model.head == "mlp" else 0)
+        head = outputs * (dim + 1) + (dim * (dim + 1) + 2 * dim if model.head_kind == "mlp" else 0)
         return (shape.inputs + 1) * dim + (learned if architecture == "encoder" else 0) + stack + head
     if architecture == "vit":
         return (shape.inputs + 1) * dim + dim + learned + stack + dim * (dim + 1) + shape.outputs * (dim + 1)
@@ -151,7 +151,7 @@ def macs(architecture: str, variant: Variant, model: ModelConfig, shape: Shape) 
     """
     dim, length = model.dim, shape.length
     stack = _stack_macs(variant, model, length)
-    head = dim if model.head == "mlp" else 0
+    head = dim if model.head_kind == "mlp" else 0
     if architecture == "encoder":
         return stack + length * dim * (head + shape.outputs)
     if architecture == "set_encoder":

@@ -15,8 +15,8 @@ def unsupported(variant: Variant, model: ModelConfig, architecture: str) -> str 
     """
     rules = (
         *_within(variant.attention),
-        *_sizes(variant.attention, model),
         *_places(variant.attention, model, architecture),
+        *_sizes(variant.attention, model),
     )
     reason = next((reason for broken, reason in rules if broken), None)
     return f"variant '{variant.name}' {reason}" if reason else None

@@ -98,7 +98,7 @@ class ModelConfig(Section):
         "layernorm", description="LayerNorm, or RMSNorm, in the blocks and after them."
     )
     mlp_bias: bool = Field(True, description="Biases in the MLP.")
-    head: Literal["mlp", "linear"] = Field(
+    head_kind: Literal["mlp", "linear"] = Field(
         "mlp", description="Head of list and set encoders: a small MLP as published in 2023, or one linear map."
     )
     match: Literal["none", "mlp"] = Field(
@@ -106,7 +106,7 @@ class ModelConfig(Section):
     )
 
     added: ClassVar[frozenset[str]] = frozenset(
-        {"position_init", "rope_fraction", "rope_base", "qk_norm", "norm_kind", "mlp_bias", "head", "match"}
+        {"position_init", "rope_fraction", "rope_base", "qk_norm", "norm_kind", "mlp_bias", "head_kind", "match"}
     )
 
     @model_validator(mode="after")

@@ -137,7 +137,7 @@ SUCCESSOR: Overrides = {
         "activation": "gelu",
         "norm": "pre",
         "final_norm": True,
-        "head": "linear",
+        "head_kind": "linear",
         "positions": "learned",
         "position_init": "small",
         "init": "default",
