@@ -20,11 +20,13 @@ class Exclusive(Term):
 
     def outputs(self, p: Any, outputs: "Tensor", x: "Tensor", values: "Tensor", first: int) -> "Tensor":
         """Without the part along the own value; heads that share values share it."""
-        own = values[:, :, first : first + outputs.shape[2]]
+        import torch
+
+        own = values[:, :, first : first + outputs.shape[2]].contiguous()
         if own.shape[1] < outputs.shape[1]:
             own = own.repeat_interleave(outputs.shape[1] // own.shape[1], dim=1)
-        share = (outputs * own).sum(dim=-1, keepdim=True) / own.square().sum(dim=-1, keepdim=True).clamp_min(1e-8)
-        return outputs - share * own
+        share = torch.linalg.vecdot(outputs, own) / torch.linalg.vecdot(own, own).clamp_min(1e-8)
+        return torch.addcmul(outputs, share[..., None], own, value=-1)
 
 
 class Gate(Term):
@@ -53,9 +55,7 @@ class Gate(Term):
 
     def outputs(self, p: Any, outputs: "Tensor", x: "Tensor", values: "Tensor", first: int) -> "Tensor":
         """Gated."""
-        import torch.nn.functional as F
-
-        gates = F.linear(x, p.weight, p.bias if self.biased else None).sigmoid()  # (B, N, H or D)
+        gates = p.linear(x, p.weight, p.bias if self.biased else None).sigmoid()  # (B, N, H or D)
         return outputs * gates.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def macs(self, queries: int, keys: int) -> int:
