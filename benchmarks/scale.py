@@ -1,8 +1,8 @@
 """`python -m benchmarks.scale`: what a study of 10,000 runs costs beside its training.
 
 Planning and dispatch by Snakemake (with a stand-in for the training, which writes the declared outputs and nothing
-else), collecting, tables and figures, and copying to MLflow, on made-up run folders. Every part is one process, of
-which the time on the clock, the processor time and the peak memory are taken.
+else), collecting, analysis, tables and figures, and copying to MLflow, on made-up run folders. Every part is one
+process, of which the time on the clock, the processor time and the peak memory are taken.
 """
 
 import argparse
@@ -33,7 +33,7 @@ VARIANTS = ["qkv", "kv", "kv_pos", "q_kv", "k", "k_pos", "mqa", "kv_gain", "kv_b
 TASKS = ["reverse", "sort", "sub", "swap", "copy"]
 POINTS = 50
 DISPATCH_SECONDS = 60.0
-PARTS = ("plan", "dispatch", "collect", "tables", "figures", "track", "track again", "page")
+PARTS = ("plan", "dispatch", "collect", "analyse", "tables", "figures", "track", "track again", "page")
 PAGE_RUNS = 100  # what MLflow's page shows at first
 
 STAND_IN = """#!/bin/sh
@@ -236,7 +236,8 @@ def main() -> None:
         results = folder / "results" / "scale"
         if set(wanted) & {*PARTS[2:]}:
             write_runs(study, results)
-        needed = {"tables": ["collect"], "figures": ["collect"], "track again": ["track"], "page": ["track"]}
+        needed = {"analyse": ["collect"], "track again": ["track"], "page": ["track"]}
+        needed |= {part: ["collect", "analyse"] for part in ("tables", "figures")}
         needed_too = {before for part in wanted for before in needed.get(part, ())}
         for part in PARTS[2:-1]:
             if part in wanted or part in needed_too:

@@ -1,4 +1,4 @@
-"""The committed copy of a study: complete, without run folders, and enough to train its runs anew and compare."""
+"""The committed copy of a study: complete, without run folders, and enough to train its runs again and compare."""
 
 import shutil
 import subprocess
@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from kvformer.analysis import verification
+from kvformer.analysis.analyse import analyse, results_of
 from kvformer.analysis.collect import collect
-from kvformer.analysis.provenance import load_provenance
+from kvformer.analysis.provenance import by_run
 from kvformer.analysis.study import read_study
 from kvformer.analysis.verification import Reference
 from kvformer.cli import main
@@ -39,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("trained") / "tiny"
     write_json(results / "study.json", study.content())
     run = study.runs()[0]
-    assert verification.train_anew(run, results / run.path, results, "cpu") == ""
+    assert verification.retrain(run, results / run.path, results, "cpu") == ""
     collect(results)
     for name in (
         "report.html",
@@ -65,11 +66,11 @@ def quick(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Training again is a copy of the trained run's folder, which a test may change; returns that folder."""
     folder = trained / "runs/copy/default/qkv/seed0"
 
-    def train_anew(config: Any, out: Path, data: Path, device: str, compiler_mode: str | None) -> str:
+    def retrain(config: Any, out: Path, data: Path, device: str, compiler_mode: str | None) -> str:
         shutil.copytree(folder, out, dirs_exist_ok=True)
         return ""
 
-    monkeypatch.setattr(verification, "train_anew", train_anew)
+    monkeypatch.setattr(verification, "retrain", retrain)
     return folder
 
 
@@ -82,16 +83,27 @@ def test_an_export_has_everything_but_run_folders(trained: Path, copy: Path) -> 
     assert all(sha256_file(copy / name) == sha256_file(trained / name) for name in names - {"provenance.json"})
     (record,) = read_json(copy / "provenance.json")["records"]
     assert record["runs"] == ["runs/copy/default/qkv/seed0"] and record["start"] <= record["end"]
-    (shared,) = load_provenance(copy, read_study(copy))
-    (own,) = load_provenance(trained, read_study(trained))
-    assert shared["git"] == own["git"] and shared["packages"] == own["packages"]
+    (shared,) = by_run(copy, read_study(copy)).values()
+    (own,) = by_run(trained, read_study(trained)).values()
+    assert shared.git == own.git and shared.packages == own.packages
 
 
 def test_an_export_replaces_an_earlier_one(trained: Path, copy: Path) -> None:
-    for name in ("figures/gone.png", "profile.csv"):
-        (copy / name).write_text("of an earlier state")
+    stale = [copy / name for name in ("figures/gone.png", "cost.csv", "profile.csv", "results.json")]
+    for path in stale:
+        path.write_text("of an earlier state")
     export(trained, copy)
-    assert not (copy / "figures/gone.png").exists() and not (copy / "profile.csv").exists()
+    assert not any(path.exists() for path in stale)
+
+
+def test_an_export_of_an_analysed_study_has_its_numbers(trained: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(trained, tmp_path / "source")
+    results = analyse(source)
+    results.write()
+    export(source, tmp_path / "out")
+    shutil.rmtree(source)
+    read = results_of(tmp_path / "out")
+    assert read.facts.equals(results.facts) and read.incomplete.equals(results.incomplete)
 
 
 def test_a_compact_export_has_no_heavy_formats_and_no_links_to_them(trained: Path, tmp_path: Path) -> None:
@@ -118,7 +130,7 @@ def test_an_export_refuses_what_is_not_finished_or_not_an_export(trained: Path, 
         export(tmp_path / "bare", tmp_path / "out")
 
 
-def test_a_run_trained_anew_is_identical(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_trained_again_is_identical(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(copy), "--sample", "5", "--seed", "1", "--data", str(tmp_path)]) == 0
     first, verdict, last = capsys.readouterr().out.splitlines()
     assert first == "1 of 2 runs of study 'tiny' (sample --seed 1)"
@@ -171,18 +183,18 @@ def test_a_run_is_compiled_as_the_original_was(copy: Path, monkeypatch: pytest.M
     assert commands[0][-2:] == (["--compile", mode] if mode else ["--device", "cpu"])
 
 
-def test_other_data_failed_trainings_and_other_versions_are_told(
+def test_other_data_failed_runs_and_other_versions_are_reported(
     copy: Path, quick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = Reference(copy)
     (run,) = reference.sample(3, 0)
     reference.runs["data_sha256"] = "0" * 64
     assert "SHA-256" in reference.verify(run, copy, copy).reason
-    monkeypatch.setattr(verification, "train_anew", lambda *_: "kvformer: error: no memory")
+    monkeypatch.setattr(verification, "retrain", lambda *_: "kvformer: error: no memory")
     assert str(reference.verify(run, copy, copy)) == "copy/default/qkv/seed0: FAILED: kvformer: error: no memory"
     with pytest.raises(KvformerError, match="check out the commit"):
-        reference.verify({**run, "hash": "0" * 16}, copy, copy)
-    reference.study.sections.clear()
+        reference.verify(run.model_copy(update={"hash": "0" * 16}), copy, copy)
+    reference.study.settings.clear()
     with pytest.raises(KvformerError, match="does not list the settings"):
         reference.verify(run, copy, copy)
 

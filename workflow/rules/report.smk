@@ -1,10 +1,36 @@
-rule tables:
+from kvformer.reporting.captions import FIGURES, table_captions
+
+
+rule analyse:
     input:
         study=f"{STUDY_FOLDER}/study.json",
         runs=f"{STUDY_FOLDER}/runs.csv",
-        code=package_code("reporting.tables"),
+        curves=f"{STUDY_FOLDER}/curves.csv.gz",
+        code=package_code("analysis.analyse"),
         profile=PROFILE,
         published=PUBLISHED,
+    output:
+        results=f"{STUDY_FOLDER}/results.json",
+        curves=f"{STUDY_FOLDER}/curve_means.csv.gz",
+    log:
+        f"{STUDY_FOLDER}/logs/analyse.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    message:
+        "Compute the numbers of the report"
+    shell:
+        'python -m kvformer analyse "$(dirname {input.study:q})" > {log:q} 2>&1'
+
+
+rule tables:
+    input:
+        study=f"{STUDY_FOLDER}/study.json",
+        results=f"{STUDY_FOLDER}/results.json",
+        code=package_code("reporting.tables"),
     output:
         tables=report(
             directory(f"{STUDY_FOLDER}/tables"),
@@ -21,6 +47,8 @@ rule tables:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        captions=table_captions(STUDY.name, STUDY.baseline),
     message:
         "Make the tables"
     shell:
@@ -30,10 +58,9 @@ rule tables:
 rule figures:
     input:
         study=f"{STUDY_FOLDER}/study.json",
-        runs=f"{STUDY_FOLDER}/runs.csv",
-        curves=f"{STUDY_FOLDER}/curves.csv.gz",
+        results=f"{STUDY_FOLDER}/results.json",
+        curves=f"{STUDY_FOLDER}/curve_means.csv.gz",
         code=package_code("reporting.figures"),
-        profile=PROFILE,
     output:
         figures=report(
             directory(f"{STUDY_FOLDER}/figures"),
@@ -50,6 +77,8 @@ rule figures:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        captions=FIGURES,
     message:
         "Draw the figures"
     shell:
@@ -59,7 +88,7 @@ rule figures:
 rule report:
     input:
         study=f"{STUDY_FOLDER}/study.json",
-        runs=f"{STUDY_FOLDER}/runs.csv",
+        results=f"{STUDY_FOLDER}/results.json",
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
         code=package_code("reporting.page"),
@@ -89,6 +118,7 @@ rule crate:
     input:
         study=f"{STUDY_FOLDER}/study.json",
         runs=f"{STUDY_FOLDER}/runs.csv",
+        results=f"{STUDY_FOLDER}/results.json",
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
         report=f"{STUDY_FOLDER}/report.html",

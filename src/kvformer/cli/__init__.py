@@ -15,7 +15,7 @@ from kvformer.errors import Interrupted, KvformerError  # noqa: E402
 
 INTERRUPTED = 75
 """Exit code of a training that saved its state and can be started again (EX_TEMPFAIL of sysexits.h)."""
-COMMANDS = ("training", "inspection", "datasets", "efficiency", "results", "verification", "schema")
+COMMANDS = ("training", "inspection", "datasets", "efficiency", "results", "analyse", "verification", "schema")
 
 # Imports make half a million objects that live to the end. Looking through them for garbage, again and again while they
 # are made and once more when the process ends, took a third of the time that a process needs to start and end.

@@ -22,7 +22,7 @@ def add_commands(commands: Commands) -> None:
         parser.add_argument("results", type=Path, help="folder of the study, e.g. results/default")
         parser.set_defaults(handler=handler)
         if name == "figures":
-            parser.add_argument("--processes", type=int, default=1, help="draw in so many processes (default 1)")
+            parser.add_argument("--processes", type=int, default=1, help="number of processes that draw (default 1)")
         if name == "crate":
             parser.add_argument(
                 "--snakefile", type=Path, default=Path("Snakefile"), help="the workflow's entry (default Snakefile)"
@@ -60,7 +60,8 @@ def add_commands(commands: Commands) -> None:
     parser.set_defaults(handler=ui)
 
 
-def _study_folder(options: argparse.Namespace) -> Path:
+def study_folder(options: argparse.Namespace) -> Path:
+    """The folder of a study that a command was given. Raises ConfigError where it is not one."""
     from kvformer.errors import ConfigError
 
     results: Path = options.results
@@ -75,62 +76,68 @@ def collect(options: argparse.Namespace) -> None:
     """Write runs.csv and curves.csv.gz."""
     from kvformer.analysis.collect import collect as collect_runs
 
-    collect_runs(_study_folder(options))
+    collect_runs(study_folder(options))
 
 
 def tables(options: argparse.Namespace) -> None:
     """Write the tables."""
+    from kvformer.analysis.analyse import results_of
     from kvformer.reporting.tables import write_tables
 
-    print(f"{len(write_tables(_study_folder(options)))} files -> {options.results / 'tables'}")
+    print(f"{len(write_tables(results_of(study_folder(options))))} files -> {options.results / 'tables'}")
 
 
 def figures(options: argparse.Namespace) -> None:
     """Draw the figures."""
+    from kvformer.analysis.analyse import curves_of, results_of
     from kvformer.errors import ConfigError
     from kvformer.reporting.figures import write_figures
 
     if options.processes < 1:
         raise ConfigError(f"--processes: is {options.processes}; allowed: 1 or more")
-    print(f"{len(write_figures(_study_folder(options), options.processes))} files -> {options.results / 'figures'}")
+    results = results_of(study_folder(options))
+    paths = write_figures(results, curves_of(results), options.processes)
+    print(f"{len(paths)} files -> {options.results / 'figures'}")
 
 
 def report(options: argparse.Namespace) -> None:
     """Write the report."""
+    from kvformer.analysis.analyse import results_of
     from kvformer.reporting.page import write_report
 
-    print(f"report -> {write_report(_study_folder(options))}")
+    print(f"report -> {write_report(results_of(study_folder(options)))}")
 
 
 def crate(options: argparse.Namespace) -> None:
     """Write ro-crate-metadata.json."""
     from kvformer.reporting.crate import write_crate
 
-    print(f"crate -> {write_crate(_study_folder(options), options.snakefile)}")
+    print(f"crate -> {write_crate(study_folder(options), options.snakefile)}")
 
 
 def export(options: argparse.Namespace) -> None:
     """Copy what is worth committing."""
     from kvformer.reporting.export import export as export_study
 
-    paths = export_study(_study_folder(options), options.out, options.compact)
+    paths = export_study(study_folder(options), options.out, options.compact)
     print(f"{len(paths)} files, {sum(path.stat().st_size for path in paths) / 1e6:.1f} MB -> {options.out}")
 
 
 def compare(options: argparse.Namespace) -> None:
     """Print what differs between two studies and write the tables."""
-    from kvformer.reporting.compare import compare as compare_studies
+    from kvformer.analysis.compare import compare as compare_studies
+    from kvformer.reporting.compare import sentences, write_comparison
 
-    comparison = compare_studies(options.a, options.b, options.out)
-    print(*comparison.sentences, sep="\n")
-    print(*(f"-> {path}" for path in comparison.paths), sep="\n")
+    found = compare_studies(options.a, options.b)
+    print(*sentences(found), sep="\n")
+    print(*(f"-> {path}" for path in write_comparison(found, options.out)), sep="\n")
 
 
 def track(options: argparse.Namespace) -> None:
     """Ingest the study into MLflow."""
     from kvformer.tracking import track as track_runs
 
-    print(track_runs([_study_folder(options)], options.uri or os.environ.get("MLFLOW_TRACKING_URI")))
+    print(track_runs([study_folder(options)], options.uri or os.environ.get("MLFLOW_TRACKING_URI")))
 
 
 def ui(options: argparse.Namespace) -> None:

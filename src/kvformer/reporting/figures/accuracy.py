@@ -7,18 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from kvformer.analysis.frames import usable
-from kvformer.analysis.quantities import quantity
-from kvformer.analysis.statistics import Estimate
-from kvformer.reporting.figures.data import FigureData, Task
+from kvformer.reporting.figures.data import FigureData, Mean, Task
 from kvformer.reporting.figures.layout import finish, name_panel
 from kvformer.reporting.style import FAINT, GREY
 
-CAPTION = (
-    "The metric each task is judged by. Above: the mean on the full scale, the dotted line being chance where it is "
-    "known. Below: the same zoomed in; small marks are seeds (averaged over settings, where a task has several), the "
-    "large mark with its bar is their mean with its 95 % interval."
-)
 COLUMNS = 5
 """Tasks side by side; further ones go below."""
 
@@ -26,13 +18,13 @@ COLUMNS = 5
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
     """One figure for each family of which a run has finished."""
     for family, tasks in data.families.items():
-        if not usable(data.scores[data.scores["task"].isin([task.name for task in tasks])]).empty:
+        if any(data.mean(task, variant).n for task in tasks for variant in data.variants):
             yield family, draw_family(data, family, tasks)
 
 
 def draw_family(data: FigureData, family: str, tasks: list[Task]) -> Figure:
     """The tasks of a family side by side: bars above, seeds and intervals below."""
-    estimates = {task.name: {variant: data.estimate(task, variant) for variant in data.variants} for task in tasks}
+    means = {task.name: {variant: data.mean(task, variant) for variant in data.variants} for task in tasks}
     columns = min(COLUMNS, len(tasks))
     blocks = -(-len(tasks) // columns)
     width = max(3.4, 0.7 + columns * max(1.4 if columns > 3 else 2.0, 0.42 * len(data.variants)))
@@ -41,8 +33,8 @@ def draw_family(data: FigureData, family: str, tasks: list[Task]) -> Figure:
     for index, task in enumerate(tasks):
         block, column = divmod(index, columns)
         full, zoom = axes[2 * block, column], axes[2 * block + 1, column]
-        _bars(data, task, estimates[task.name], full)
-        _points(data, task, estimates[task.name], zoom)
+        _bars(data, task, means[task.name], full)
+        _points(data, task, means[task.name], zoom)
         name_panel(full, task.label, width / columns)
         if column == 0 or task.axis != tasks[index - 1].axis:
             full.set_ylabel(task.axis)
@@ -53,9 +45,9 @@ def draw_family(data: FigureData, family: str, tasks: list[Task]) -> Figure:
     return figure
 
 
-def _bars(data: FigureData, task: Task, estimates: dict[str, Estimate], ax: Axes) -> None:
-    digits = quantity(task.metric).decimals
-    for place, (variant, found) in enumerate(estimates.items()):
+def _bars(data: FigureData, task: Task, means: dict[str, Mean], ax: Axes) -> None:
+    digits = task.quantity.decimals
+    for place, (variant, found) in enumerate(means.items()):
         if found.n:
             ax.bar(place, found.mean, width=0.72, color=data.styles[variant].colour)
             text, above = f"{found.mean:.{digits}f}", (0, 1)
@@ -70,9 +62,9 @@ def _bars(data: FigureData, task: Task, estimates: dict[str, Estimate], ax: Axes
     _name_places(data, ax)
 
 
-def _points(data: FigureData, task: Task, estimates: dict[str, Estimate], ax: Axes) -> None:
+def _points(data: FigureData, task: Task, means: dict[str, Mean], ax: Axes) -> None:
     everything: list[float] = []
-    for place, (variant, found) in enumerate(estimates.items()):
+    for place, (variant, found) in enumerate(means.items()):
         style = data.styles[variant]
         if not found.n:
             ax.text(

@@ -13,17 +13,6 @@ from kvformer.reporting.figures.data import FigureData, Maps, Task
 from kvformer.reporting.figures.layout import finish, name_panel
 from kvformer.reporting.style import GREY, WIDTH
 
-FAMILY_CAPTION = (
-    "The last layer of the first run of each variant, averaged over heads, for one test item: the logits before the "
-    "softmax and the weights after it. A row is a query, a column a key (with their tokens, where these are digits), "
-    "grey is masked. Each map has its own colour scale, whose ends are written below it; weights are coloured by "
-    "their square root, so that small ones show. The logits of kv are a symmetric matrix, its weights are not."
-)
-HEADS_CAPTION = (
-    "The first run of each variant, for one test item: the logits before the softmax and the weights after it "
-    "(coloured by their square root). In each map a row is a query, a column a key, grey is masked; each map has its "
-    "own colour scale."
-)
 PAGE = 9.0
 """Height in inches that the maps of many variants are shrunk to, down to a size at which they still say something."""
 MAX_TOKENS = 20

@@ -10,26 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kvformer.analysis.quantities import Quantity, quantity
+from kvformer.reporting.cells import signed
 from kvformer.reporting.figures.data import FigureData
 from kvformer.reporting.figures.layout import finish, legend_handles
-from kvformer.reporting.render import signed
 from kvformer.reporting.style import GREY, WIDTH
 
-CAPTION = (
-    "The same seed gives a variant and the baseline the same data and order. Mark: mean difference, bar: its 95 % "
-    "interval, shaded: the margin fixed beforehand within which a difference counts as equivalent. An arrow head "
-    "means that the interval goes on beyond the panel; in words beside it, all of it."
-)
 Record = dict[str, Any]
 NAMED_RUNS = 2
-"""So many lost runs of a comparison are named; more are counted."""
+"""Up to this many lost runs of a comparison are named; more are counted."""
 ROW = 0.23
 """Height of a variant's row, in inches."""
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
     """One figure for each quantity that tasks are judged by (accuracy, loss, BLEU), since each has its own axis."""
-    table = data.differences
+    table = data.results.paired
     if table.empty:
         return
     kinds = table["metric"].map(quantity)
@@ -118,10 +113,10 @@ def _row(
 
 
 def _note(data: FigureData, table: pd.DataFrame) -> str:
-    """Which pairs are lacking: each with its lost run, or how many runs are lost where these are many."""
+    """Which pairs are incomplete: each with its lost run, or the number of lost runs where there are many."""
     parts = []
     for row in table[table["unpaired"] != ""].to_dict("records"):
         lost = row["unpaired"].split("; ")
-        words = row["unpaired"] if len(lost) <= NAMED_RUNS else f"{len(lost)} runs that do not count"
+        words = row["unpaired"] if len(lost) <= NAMED_RUNS else f"{len(lost)} excluded runs"
         parts.append(f"{data.tasks[row['task']].label}, {data.labels[row['variant']]} ({words})")
     return "Pairs without " + "; ".join(parts) + "." if parts else ""
