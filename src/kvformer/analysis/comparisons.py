@@ -22,26 +22,21 @@ from kvformer.analysis.study import ALL_SETTINGS, Study
 class Cells:
     """The runs by (task, setting, variant): `values` by seed of those that count, `lost` words on the others."""
 
-    values: Mapping[tuple[str, str, str], pd.Series]
-    lost: Mapping[tuple[str, str, str], dict[int, str]]
+    values: Mapping[tuple[Any, ...], pd.Series]
+    lost: Mapping[tuple[Any, ...], Mapping[int, str]]
 
     @classmethod
     def of(cls, scores: pd.DataFrame) -> "Cells":
         """Split a scores frame."""
-        values: dict[tuple[str, str, str], dict[int, float]] = {}
-        lost: dict[tuple[str, str, str], dict[int, str]] = {}
-        counted = set(usable(scores).index)
-        columns = scores[["task", "setting", "variant", "seed", "value", "status"]]
-        for index, task, setting, variant, seed, value, status in columns.itertuples(name=None):
-            cell = (task, setting, variant)
-            values.setdefault(cell, {})
-            lost.setdefault(cell, {})
-            if index in counted:
-                values[cell][seed] = value
-            else:
-                # A finished run can still have no value of its metric, or one that is not finite.
-                lost[cell][seed] = "finished without a value" if status == "finished" else status
-        return cls({cell: pd.Series(found, dtype=float).sort_index() for cell, found in values.items()}, lost)
+        counted = scores.index.isin(usable(scores).index)
+        # A finished run can still have no value of its metric, or one that is not finite.
+        words = scores["status"].replace("finished", "finished without a value")
+        values, lost = {}, {}
+        for cell, group in scores.assign(counted=counted, words=words).groupby(CELL, sort=False):
+            good, bad = group[group["counted"]], group[~group["counted"]]
+            values[cell] = good.set_index("seed")["value"].sort_index()
+            lost[cell] = dict(zip(bad["seed"], bad["words"], strict=True))
+        return cls(values, lost)
 
     def get(self, task: str, setting: str, variant: str) -> pd.Series:
         """Values by seed; empty where the study has no such runs."""

@@ -1,7 +1,6 @@
 """report.html: the study on one self-contained page, verdict first, that opens offline in any browser."""
 
 from base64 import b64encode
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,6 @@ SAMPLE_LENGTH = 700
 """Characters of a generated sample that are shown."""
 REASON_LENGTH = 300
 MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "undecided": "?"}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure on the page: its PNG inline, and its size in CSS pixels."""
-
-    name: str
-    alt: str
-    uri: str
-    width: int
-    height: int
 
 
 def write_report(results: Results, lock: Path | None = None) -> Path:
@@ -100,8 +88,8 @@ def _glance(results: Results) -> list[dict[str, Any]]:
     return rows
 
 
-def _pictures(folder: Path, kind: str, study: Study) -> list[Picture]:
-    """The drawn figures of a kind, families and tasks in the study's order."""
+def _pictures(folder: Path, kind: str, study: Study) -> list[dict[str, Any]]:
+    """The drawn figures of a kind, families and tasks in the study's order: the PNG inline, sizes in CSS pixels."""
     order = [*study.families, *study.tasks]
     found = {path.stem.removeprefix(f"{kind}-"): path for path in sorted(folder.glob(f"{kind}-*.png"))}
     names = [name for name in order if name in found] + [name for name in found if name not in order]
@@ -111,13 +99,9 @@ def _pictures(folder: Path, kind: str, study: Study) -> list[Picture]:
         width, height = (int.from_bytes(content[start : start + 4]) for start in (16, 20))  # of the PNG header
         label = study.label(name) if name in study.tasks else name.capitalize()
         pictures.append(
-            Picture(
-                name=found[name].stem,
-                alt=f"{FIGURES[kind][0]}: {label}",
-                uri="data:image/png;base64," + b64encode(content).decode(),
-                width=round(width * CSS_DPI / PNG_DPI),
-                height=round(height * CSS_DPI / PNG_DPI),
-            )
+            {"name": found[name].stem, "alt": f"{FIGURES[kind][0]}: {label}"}
+            | {"uri": "data:image/png;base64," + b64encode(content).decode()}
+            | {"width": round(width * CSS_DPI / PNG_DPI), "height": round(height * CSS_DPI / PNG_DPI)}
         )
     return pictures
 

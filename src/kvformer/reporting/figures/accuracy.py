@@ -8,11 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from kvformer.reporting.figures.data import FigureData, Mean, Task
-from kvformer.reporting.figures.layout import finish, name_panel
+from kvformer.reporting.figures.layout import finish, task_panels
 from kvformer.reporting.style import FAINT, GREY
-
-COLUMNS = 5
-"""Tasks side by side; further ones go below."""
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
@@ -24,23 +21,11 @@ def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
 
 def draw_family(data: FigureData, family: str, tasks: list[Task]) -> Figure:
     """The tasks of a family side by side: bars above, seeds and intervals below."""
-    means = {task.name: {variant: data.mean(task, variant) for variant in data.variants} for task in tasks}
-    columns = min(COLUMNS, len(tasks))
-    blocks = -(-len(tasks) // columns)
-    width = max(3.4, 0.7 + columns * max(1.4 if columns > 3 else 2.0, 0.42 * len(data.variants)))
-    figure = Figure(figsize=(width, 0.5 + 3.5 * blocks), layout="constrained")
-    axes = figure.subplots(2 * blocks, columns, squeeze=False)
-    for index, task in enumerate(tasks):
-        block, column = divmod(index, columns)
-        full, zoom = axes[2 * block, column], axes[2 * block + 1, column]
-        _bars(data, task, means[task.name], full)
-        _points(data, task, means[task.name], zoom)
-        name_panel(full, task.label, width / columns)
-        if column == 0 or task.axis != tasks[index - 1].axis:
-            full.set_ylabel(task.axis)
-            zoom.set_ylabel(task.axis)
-    for ax in axes.reshape(blocks, 2, columns).swapaxes(1, 2).reshape(-1, 2)[len(tasks) :].ravel():
-        ax.remove()
+    figure, panels = task_panels(tasks, rows=2, width=0.42 * len(data.variants), head=0.5, height=3.5)
+    for task, (full, zoom) in zip(tasks, panels, strict=True):
+        means = {variant: data.mean(task, variant) for variant in data.variants}
+        _bars(data, task, means, full)
+        _points(data, task, means, zoom)
     finish(figure, family.capitalize(), [], data.notes(tasks))
     return figure
 
@@ -67,29 +52,12 @@ def _points(data: FigureData, task: Task, means: dict[str, Mean], ax: Axes) -> N
     for place, (variant, found) in enumerate(means.items()):
         style = data.styles[variant]
         if not found.n:
-            ax.text(
-                place,
-                0.5,
-                "no run",
-                transform=ax.get_xaxis_transform(),
-                ha="center",
-                color=GREY,
-                rotation=90,
-                fontsize=7.5,
-            )
+            across = ax.get_xaxis_transform()
+            ax.text(place, 0.5, "no run", transform=across, ha="center", color=GREY, rotation=90, fontsize=7.5)
             continue
         points = data.seed_means(task, variant)
         offsets = place + 0.24 + 0.14 * np.linspace(-1, 1, points.size) * (points.size > 1)
-        ax.plot(
-            offsets,
-            points,
-            marker=style.marker,
-            linestyle="none",
-            color=style.colour,
-            markersize=3.2,
-            alpha=0.75,
-            markeredgewidth=0,
-        )
+        ax.plot(offsets, points, **{**style.point, "markersize": 3.2, "markeredgewidth": 0}, alpha=0.75)
         interval = [end for end in (found.low, found.high) if np.isfinite(end)]
         ax.plot([place - 0.14] * len(interval), interval, color=style.colour, linewidth=1.8, solid_capstyle="butt")
         ax.plot(place - 0.14, found.mean, **{**style.point, "markersize": 7})

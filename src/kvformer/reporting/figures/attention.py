@@ -114,22 +114,16 @@ def _values(arrays: dict[str, np.ndarray], kind: str) -> np.ndarray:
 
 
 def _label_digits(ax: Axes, tokens: np.ndarray) -> None:
-    """Write the tokens beside the rows and above the columns of a map where they are a short list of digits."""
+    """Write the tokens next to the rows and above the columns of a map where they are a short list of digits."""
     if tokens.ndim != 1 or len(tokens) > MAX_TOKENS or tokens.dtype.kind not in "iu" or tokens.max() > 9:
         return
-    look: dict[str, Any] = {
-        "linestyle": "none",
-        "markersize": 3.2,
-        "color": GREY,
-        "markeredgewidth": 0,
-        "clip_on": False,
-    }
+    look: dict[str, Any] = {"linestyle": "none", "markersize": 3.2, "color": GREY, "markeredgewidth": 0}
     for digit in np.unique(tokens):
         places = np.flatnonzero(tokens == digit)
         beyond = np.full(places.shape, -1.15)
         # A marker for each digit is far faster to draw than a text for each token.
         for x, y in ((places, beyond), (beyond, places)):
-            ax.plot(x, y, marker=f"${digit}$", scalex=False, scaley=False, **look)
+            ax.plot(x, y, marker=f"${digit}$", scalex=False, scaley=False, clip_on=False, **look)
 
 
 def _map(ax: Axes, values: np.ndarray | None, kind: str) -> None:

@@ -89,14 +89,9 @@ def _row(
     """One variant of one task: interval, mark, and in words to the right of the panel."""
     mean, low, high, n = (row[name] for name in ("difference", "low", "high", "n"))
     style = data.styles[row["variant"]]
-    words: Record = {
-        "verticalalignment": "center",
-        "fontsize": 7.5,
-        "transform": ax.get_yaxis_transform(),
-        "clip_on": False,
-    }
+    words: Record = {"verticalalignment": "center", "fontsize": 7.5, "transform": ax.get_yaxis_transform()}
     if not n or np.isnan(mean):
-        ax.text(1.02, y, "no pair of runs", color=GREY, **words)
+        ax.text(1.02, y, "no pair of runs", color=GREY, clip_on=False, **words)
         return
     digits = what.step_decimals
     mean, low, high = (what.scale * value for value in (mean, low, high))
@@ -109,7 +104,7 @@ def _row(
         interval = f" [{signed(low, digits)}, {signed(high, digits)}]"
     ax.plot(mean, y, **style.point)
     text = f"{signed(mean, digits)}{interval}  {row['verdict']}, n = {n}"
-    ax.text(1.02, y, text.replace("-", "−"), color="black", **words)
+    ax.text(1.02, y, text.replace("-", "−"), color="black", clip_on=False, **words)
 
 
 def _note(data: FigureData, table: pd.DataFrame) -> str:

@@ -1,6 +1,7 @@
 """Loss over training: against wall-clock time and against steps, on training and on validation data."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,15 +55,13 @@ def plot_variants(data: FigureData, frame: pd.DataFrame, ax: Axes, x: str, scale
         for _, run in own[own["seed"] != ""].groupby(["setting", "seed"], sort=False):
             finite = run[np.isfinite(run["mean"])]
             if not finite.empty:
-                ax.plot(
-                    finite[x],
-                    scale * finite["mean"],
-                    color=style.colour,
-                    linewidth=0.8,
-                    marker=DIVERGED_MARKER,
-                    markevery=[-1],
-                    clip_on=False,
-                )
+                look: dict[str, Any] = {
+                    "linewidth": 0.8,
+                    "marker": DIVERGED_MARKER,
+                    "markevery": [-1],
+                    "clip_on": False,
+                }
+                ax.plot(finite[x], scale * finite["mean"], color=style.colour, **look)
         mean = own[own["seed"] == ""].dropna(subset=[x])
         if not mean.empty:
             ax.fill_between(

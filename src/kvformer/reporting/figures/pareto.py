@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from kvformer.reporting.figures.data import FigureData, Task
-from kvformer.reporting.figures.layout import finish, legend_handles, name_panel
+from kvformer.reporting.figures.layout import finish, legend_handles, task_panels
 from kvformer.reporting.style import FAINT
 
 COSTS = {
@@ -20,7 +20,6 @@ COSTS = {
     "peak_bytes": ("Memory (B)", 1),
 }
 """Columns of costs, with their axis labels and the factor to the unit there."""
-COLUMNS = 5
 BEATEN_ALPHA = 0.35
 """Opacity of variants that another one beats in cost and benefit."""
 
@@ -38,24 +37,12 @@ def draw_family(data: FigureData, family: str, tasks: list[Task], costs: pd.Data
     """Costs (rows) × tasks (columns; beyond five, further blocks of rows)."""
     own = costs.loc[[task.name for task in tasks]]
     names = [name for name in COSTS if name in own and own[name].notna().any()]
-    columns = min(COLUMNS, len(tasks))
-    blocks = -(-len(tasks) // columns)
-    width = max(3.4, 0.7 + columns * (1.4 if columns > 3 else 2.0))
-    figure = Figure(figsize=(width, 0.6 + blocks * (0.2 + 1.75 * len(names))), layout="constrained")
-    axes = figure.subplots(blocks * len(names), columns, squeeze=False)
-    for index, task in enumerate(tasks):
-        block, column = divmod(index, columns)
-        panels = axes[block * len(names) : (block + 1) * len(names), column]
-        name_panel(panels[0], task.label, width / columns)
-        for ax, name in zip(panels, names, strict=True):
+    figure, panels = task_panels(tasks, rows=len(names), width=0, head=0.6, height=0.2 + 1.75 * len(names))
+    for task, axes in zip(tasks, panels, strict=True):
+        for ax, name in zip(axes, names, strict=True):
             label, factor = COSTS[name]
             _panel(ax, data, task, factor * costs.loc[task.name][name])
             ax.set_xlabel(label)
-            if column == 0 or task.axis != tasks[index - 1].axis:
-                ax.set_ylabel(task.axis)
-    for spare in range(len(tasks), blocks * columns):
-        for ax in axes[(blocks - 1) * len(names) :, spare % columns]:
-            ax.remove()
     finish(figure, f"{family.capitalize()}: cost and benefit", legend_handles(data, points=True), data.notes(tasks))
     return figure
 
