@@ -13,7 +13,7 @@ import pandas as pd
 
 from kvformer.analysis import statistics
 from kvformer.analysis.decisions import judge
-from kvformer.analysis.frames import CELL, usable
+from kvformer.analysis.frames import CELL, KEYS, usable
 from kvformer.analysis.quantities import SOLVED, quantity
 from kvformer.analysis.study import ALL_SETTINGS, Study
 
@@ -22,21 +22,26 @@ from kvformer.analysis.study import ALL_SETTINGS, Study
 class Cells:
     """The runs by (task, setting, variant): `values` by seed of those that count, `lost` words on the others."""
 
-    values: Mapping[tuple[Any, ...], pd.Series]
-    lost: Mapping[tuple[Any, ...], Mapping[int, str]]
+    values: Mapping[tuple[str, str, str], pd.Series]
+    lost: Mapping[tuple[str, str, str], Mapping[int, str]]
 
     @classmethod
     def of(cls, scores: pd.DataFrame) -> "Cells":
         """Split a scores frame."""
+        values: dict[tuple[str, str, str], dict[int, float]] = {}
+        lost: dict[tuple[str, str, str], dict[int, str]] = {}
         counted = scores.index.isin(usable(scores).index)
-        # A finished run can still have no value of its metric, or one that is not finite.
-        words = scores["status"].replace("finished", "finished without a value")
-        values, lost = {}, {}
-        for cell, group in scores.assign(counted=counted, words=words).groupby(CELL, sort=False):
-            good, bad = group[group["counted"]], group[~group["counted"]]
-            values[cell] = good.set_index("seed")["value"].sort_index()
-            lost[cell] = dict(zip(bad["seed"], bad["words"], strict=True))
-        return cls(values, lost)
+        rows = scores[[*KEYS, "value", "status"]].itertuples(index=False, name=None)
+        for good, (task, setting, variant, seed, value, status) in zip(counted, rows, strict=True):
+            cell = (task, setting, variant)
+            values.setdefault(cell, {})
+            lost.setdefault(cell, {})
+            if good:
+                values[cell][seed] = value
+            else:
+                # A finished run can still have no value of its metric, or one that is not finite.
+                lost[cell][seed] = "finished without a value" if status == "finished" else status
+        return cls({cell: pd.Series(found, dtype=float).sort_index() for cell, found in values.items()}, lost)
 
     def get(self, task: str, setting: str, variant: str) -> pd.Series:
         """Values by seed; empty where the study has no such runs."""

@@ -56,11 +56,10 @@ def average(curves: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     known = points["value"].notna().groupby([points["curve"], points["step"]]).transform("sum")
     points = points[known == points["curve"].map(seeds)]
     names = curves[keys].groupby(curve).first()
-    means = [
-        _over_seeds(group, int(seeds[number])).assign(**names.loc[number])
-        for number, group in points.groupby("curve", sort=True)
-    ]
-    return pd.concat(means, ignore_index=True) if means else pd.DataFrame()
+    if points.empty:
+        return pd.DataFrame()
+    means = {number: _over_seeds(group, int(seeds[number])) for number, group in points.groupby("curve")}
+    return pd.concat(means, names=["curve"]).reset_index("curve").join(names, on="curve").drop(columns="curve")
 
 
 def _over_seeds(points: pd.DataFrame, seeds: int) -> pd.DataFrame:

@@ -85,7 +85,8 @@ def usable(frame: pd.DataFrame) -> pd.DataFrame:
 
 def by_setting(frame: pd.DataFrame, column: str = "value") -> dict[str, pd.Series]:
     """A column by seed, for each setting of one task and variant, in the order of the frame."""
-    return {str(name): group.set_index("seed")[column] for name, group in frame.groupby("setting", sort=False)}
+    groups = frame.set_index("seed")[column].groupby(frame["setting"].to_numpy(), sort=False)
+    return {str(name): group for name, group in groups}
 
 
 def at_judged_settings(frame: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from kvformer.analysis.quantities import quantity
 from kvformer.reporting.figures.data import FigureData, Mean, Task
 from kvformer.reporting.figures.layout import finish, task_panels
 from kvformer.reporting.style import FAINT, GREY
@@ -31,7 +32,7 @@ def draw_family(data: FigureData, family: str, tasks: list[Task]) -> Figure:
 
 
 def _bars(data: FigureData, task: Task, means: dict[str, Mean], ax: Axes) -> None:
-    digits = task.quantity.decimals
+    digits = quantity(task.metric).decimals
     for place, (variant, found) in enumerate(means.items()):
         if found.n:
             ax.bar(place, found.mean, width=0.72, color=data.styles[variant].colour)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kvformer.analysis.quantities import Quantity, axis_label, quantity
+from kvformer.analysis.quantities import axis_label, quantity
 from kvformer.analysis.results import Results
 from kvformer.errors import KvformerError
 from kvformer.records.run import RunFolder
@@ -31,14 +31,9 @@ class Task:
     settings: tuple[str, ...]
 
     @property
-    def quantity(self) -> Quantity:
-        """What the metric measures."""
-        return quantity(self.metric)
-
-    @property
     def scale(self) -> float:
         """Factor from stored to shown values of the metric: fractions are shown as per cent."""
-        return self.quantity.scale
+        return quantity(self.metric).scale
 
     @property
     def axis(self) -> str:
@@ -81,18 +76,11 @@ class FigureData:
     def tasks(self) -> dict[str, Task]:
         """The tasks by name, in the order of the study."""
         judged = dict(self.results.tasks[["task", "metric"]].itertuples(index=False, name=None))
-        return {
-            name: Task(
-                name=name,
-                label=self.study.label(name),
-                family=task.family,
-                metric=judged[name],
-                goal=task.goal,
-                chance=task.chance,
-                settings=tuple(self.study.settings(name)),
-            )
-            for name, task in self.study.tasks.items()
-        }
+        found = {}
+        for name, task in self.study.tasks.items():
+            label, settings = self.study.label(name), tuple(self.study.settings(name))
+            found[name] = Task(name, label, task.family, judged[name], task.goal, task.chance, settings)
+        return found
 
     @cached_property
     def families(self) -> dict[str, list[Task]]:
@@ -112,6 +100,10 @@ class FigureData:
         seeds = self.results.seeds
         return task.scale * seeds.loc[(seeds["task"] == task.name) & (seeds["variant"] == variant), "value"].to_numpy()
 
+    def _judged(self, task: Task) -> set[tuple[str, str]]:
+        """The variants with the settings by which they are judged."""
+        return {(variant, name) for variant in self.variants for name in self.results.counted(task.name, variant)}
+
     def curve(self, task: Task, metric: str, setting: str = "") -> pd.DataFrame:
         """The averaged curves of one metric, and the curves of diverged runs; empty if it was not recorded.
 
@@ -120,8 +112,8 @@ class FigureData:
         frame = self._curves.get((task.name, metric), self._no_curve)
         if setting:
             return frame[frame["setting"] == setting]
-        judged = {variant: self.results.counted(task.name, variant) for variant in self.variants}
-        own = [name in judged[variant] for variant, name in zip(frame["variant"], frame["setting"], strict=True)]
+        judged = self._judged(task)
+        own = [place in judged for place in zip(frame["variant"], frame["setting"], strict=True)]
         return frame[(frame["setting"] == "") | ((frame["seed"] != "") & np.array(own, dtype=bool))]
 
     def curve_metrics(self, task: Task) -> list[str]:
@@ -146,12 +138,13 @@ class FigureData:
             KvformerError: an attention.npz is damaged or an array is missing.
         """
         lost = set(self.results.incomplete["path"])
+        judged = self._judged(task)
         maps: Maps = {}
         for run in self.study.runs:
             if run.task != task.name or run.variant in maps or run.path in lost:
                 continue
             path = RunFolder(self.results.folder / run.path).attention_file
-            if run.setting in self.results.counted(task.name, run.variant) and path.exists():
+            if (run.variant, run.setting) in judged and path.exists():
                 maps[run.variant] = _load_arrays(path)
         return {variant: maps[variant] for variant in self.variants if variant in maps}
 

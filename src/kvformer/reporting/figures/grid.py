@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from kvformer.analysis.quantities import quantity
 from kvformer.reporting.cells import number, signed
 from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles
@@ -96,7 +97,7 @@ def _heat_maps(data: FigureData, task: Task, keys: list[str]) -> Figure:
     axes = figure.subplots(1, len(maps), squeeze=False, sharey=True)[0]
     gaps = [np.abs(values - base) for variant, values in maps.items() if variant != data.study.baseline]
     limit = float(np.nanmax(gaps, initial=0.0)) or 1.0
-    digits = task.quantity.decimals
+    digits = quantity(task.metric).decimals
     for ax, (variant, values) in zip(axes, maps.items(), strict=True):
         baseline = variant == data.study.baseline
         shown = values if baseline else values - base
