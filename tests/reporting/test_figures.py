@@ -272,8 +272,8 @@ def test_logits_of_kv_are_symmetric_and_masked_positions_stay_out(data: FigureDa
         )
     tokens = maps["qkv"]["inputs"][0]
     ax = figures["attention"]["synthetic"].axes[0]
-    beside = {(y, line.get_marker()) for line in ax.get_lines() for y in np.ravel(line.get_ydata()) if y >= 0}
-    assert beside == {(place, f"${token}$") for place, token in enumerate(tokens)}
+    labels = {(y, line.get_marker()) for line in ax.get_lines() for y in np.ravel(line.get_ydata()) if y >= 0}
+    assert labels == {(place, f"${token}$") for place, token in enumerate(tokens)}
     figure = figures["heads"]["reverse"]
     picture = figure.axes[2].get_images()[0].get_array()  # kv, logits: two layers of four heads, 16 tokens, gaps of one
     assert picture.shape == (33, 67, 3)

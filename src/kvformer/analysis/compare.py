@@ -15,7 +15,7 @@ from kvformer.errors import KvformerError
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides of which the runs were paired.
+    """Two sides whose runs were paired.
 
     names: of the sides. study: of the first one. rows: per (task, variant) the difference (second minus first) with
     the columns of `describe_differences`, the means of both sides (value_a, value_b), `same` (runs with one

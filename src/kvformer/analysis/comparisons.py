@@ -135,9 +135,9 @@ def family_averages(summary: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def success_rates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Share of runs that solve a synthetic task, with Wilson's interval; one that diverged or failed has not.
+    """Share of runs that solve a synthetic task, with Wilson's interval.
 
-    n: finished, diverged and failed runs.
+    n: finished, diverged and failed runs; only finished ones can have solved it.
     """
     rows = []
     for task, name, settings, metric, _ in blocks(scores, study):

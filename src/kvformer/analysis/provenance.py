@@ -60,7 +60,7 @@ def by_run(results: Path, study: Study) -> dict[str, Provenance]:
 
 
 def facts(records: Sequence[Provenance]) -> dict[str, str]:
-    """What the runs have in common or not, by name: commit, machine, time; several values with their counts of runs."""
+    """Commit, machine and time of the runs by name; where runs differ, each value with its number of runs."""
     shown = {"Commit": _counted(_commit(record) for record in records)}
     for key, name in FACTS.items():
         values = [str(value) for record in records if (value := getattr(record, key)) is not None]

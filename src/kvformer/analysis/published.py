@@ -19,7 +19,7 @@ COLUMNS = [
 ]
 DIFFERENCE = "difference "
 SETTINGS_OF = "borji2023"
-"""The study whose settings the tasks' published ones are; of others we know the conditions that they name."""
+"""The study from which the published settings of our tasks are. Of other studies only their conditions are known."""
 UNKNOWN_GRID = "the published grid is not known"
 UNKNOWN_REST = "the rest of its setting is not known"
 NO_EFFECT = {"training.record_every", "training.threads"}
@@ -112,7 +112,7 @@ def _differs(
     conditions: Mapping[str, list[str]],
     labels: set[str],
 ) -> str:
-    """In what our settings are not the published one, or not the whole published grid; empty where they are.
+    """How our settings differ from the published one, or from the whole published grid; empty where they do not.
 
     labels: of the data that our runs read; a stand-in has another than its data set.
     """

@@ -20,7 +20,7 @@ from kvformer.files import read_json, sha256_file, write_text
 
 FILE = "results.json"
 FORMAT = 1
-"""Raised with every change that an older reader would misunderstand."""
+"""Increased with every change that an older reader would misunderstand."""
 INPUTS = ("study.json", "runs.csv", *COST_FILES)
 """Files of the study's folder that the tables come from."""
 
@@ -37,7 +37,7 @@ class Columns:
     open: bool = False
 
     def table(self, rows: Any) -> pd.DataFrame:
-        """A frame with these columns in this order. rows: a frame or a list of dictionaries; none may have no columns.
+        """A frame with these columns in this order. rows: a frame or a list of dictionaries.
 
         Raises:
             KeyError, TypeError, ValueError: a column is missing or has the wrong type.
@@ -79,7 +79,7 @@ class Results:
     tasks: Annotated[pd.DataFrame, Columns("task metric data")]
     """The metric, with its split, that each task is judged by, and the printed names of the data that its runs read."""
     counts: Annotated[pd.DataFrame, Columns("status", "runs", "seconds")]
-    """Expected runs by what became of them, and the seconds that they took."""
+    """Expected runs by status, and the seconds that they took."""
     summary: Annotated[pd.DataFrame, SUMMARY]
     """Means per task and variant, each at its tuned setting where there is a nuisance grid."""
     settings: Annotated[pd.DataFrame, SUMMARY]

@@ -65,7 +65,7 @@ def _write_kind(data: FigureData, kind: str) -> list[Path]:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Python would spend a sixth of the time searching the webs of figures, and free little before the end."""
+    """Searching the linked objects of figures for garbage would take a sixth of the time, and free little."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -14,7 +14,7 @@ from kvformer.reporting.style import FAINT, GREY
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
-    """One figure for each family of which a run has finished."""
+    """One figure per family with a finished run."""
     for family, tasks in data.families.items():
         if any(data.mean(task, variant).n for task in tasks for variant in data.variants):
             yield family, draw_family(data, family, tasks)

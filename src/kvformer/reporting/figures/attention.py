@@ -14,7 +14,7 @@ from kvformer.reporting.figures.layout import finish, name_panel
 from kvformer.reporting.style import GREY, WIDTH
 
 PAGE = 9.0
-"""Height in inches that the maps of many variants are shrunk to, down to a size at which they still say something."""
+"""Height in inches to which the maps of many variants are shrunk, though never below a readable size."""
 MAX_TOKENS = 20
 MAX_LAYERS = 4
 MAX_HEADS = 8
@@ -24,7 +24,7 @@ KINDS = {"logits": "Logits, before the softmax", "weights": "Weights, after the 
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
-    """One figure for each family of which a run has recorded its attention: variants × tasks."""
+    """One figure per family with recorded attention: variants × tasks."""
     for family, tasks in data.families.items():
         maps = {task.name: data.attention(task) for task in tasks}
         if shown := [task for task in tasks if maps[task.name]]:
@@ -32,7 +32,7 @@ def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
 
 
 def draw_heads(data: FigureData) -> Iterator[tuple[str, Figure]]:
-    """One figure for each task of which a run has recorded its attention: every layer and head of each variant."""
+    """One figure per task with recorded attention: every layer and head of each variant."""
     for task in data.tasks.values():
         if maps := data.attention(task):
             yield task.name, draw_task_heads(data, task, maps)
@@ -41,9 +41,9 @@ def draw_heads(data: FigureData) -> Iterator[tuple[str, Figure]]:
 def draw_family(data: FigureData, family: str, tasks: list[Task], maps: dict[str, Maps]) -> Figure:
     """Last layer, averaged over heads: logits in one block, weights in the other."""
     rows, columns = len(data.variants), len(tasks)
-    beside = columns <= 2
-    across, down = (2, 1) if beside else (1, 2)
-    size = float(np.clip(PAGE / (down * rows), 0.8, 1.65 if beside else 1.35))
+    narrow = columns <= 2
+    across, down = (2, 1) if narrow else (1, 2)
+    size = float(np.clip(PAGE / (down * rows), 0.8, 1.65 if narrow else 1.35))
     figure = Figure(
         figsize=(across * (0.6 + size * columns), 0.5 + down * (0.5 + rows * (size + 0.15))), layout="constrained"
     )
@@ -83,7 +83,7 @@ def draw_task_heads(data: FigureData, task: Task, maps: Maps) -> Figure:
 
 
 def _mosaic(ax: Axes, values: np.ndarray, kind: str) -> None:
-    """Layers (rows) × heads (columns) of maps as one picture, each scaled by itself: faster than an axis for each."""
+    """Layers (rows) × heads (columns) of maps as one picture, each scaled by itself: faster than one axis per map."""
     layers, heads, n, _ = values.shape
     chosen = np.unique(np.linspace(0, layers - 1, min(layers, MAX_LAYERS)).round().astype(int))
     gap = max(1, n // 12)
@@ -127,7 +127,7 @@ def _label_digits(ax: Axes, tokens: np.ndarray) -> None:
 
 
 def _map(ax: Axes, values: np.ndarray | None, kind: str) -> None:
-    """One heat map, row = query, column = key; masked positions stay empty over a grey ground."""
+    """One heat map, row = query, column = key; masked positions are grey."""
     ax.set_xticks([])
     ax.set_yticks([])
     ax.grid(False)

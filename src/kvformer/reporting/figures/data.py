@@ -32,7 +32,7 @@ class Task:
 
     @property
     def scale(self) -> float:
-        """Factor from stored to shown values of the metric: fractions are shown as per cent."""
+        """Factor from stored to shown values of the metric: fractions are shown in percent."""
         return quantity(self.metric).scale
 
     @property

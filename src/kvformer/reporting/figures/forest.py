@@ -34,7 +34,7 @@ def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
 
 
 def draw_quantity(data: FigureData, what: Quantity, table: pd.DataFrame) -> Figure:
-    """All tasks judged by one quantity: a group of rows for each task, a row for each variant."""
+    """All tasks judged by one quantity: a group of rows per task, a row per variant."""
     scale = what.scale
     groups = [(str(task), rows) for task, rows in table.groupby("task", sort=False)]
     height = sum(ROW * len(rows) + 0.12 for _, rows in groups)
@@ -86,7 +86,7 @@ def _limits(table: pd.DataFrame, scale: float) -> tuple[float, float]:
 def _row(
     ax: Axes, data: FigureData, row: Mapping[Any, Any], y: float, what: Quantity, limits: tuple[float, float]
 ) -> None:
-    """One variant of one task: interval, mark, and in words to the right of the panel."""
+    """One variant of one task: interval and mark, and the numbers to the right of the panel."""
     mean, low, high, n = (row[name] for name in ("difference", "low", "high", "n"))
     style = data.styles[row["variant"]]
     words: Record = {"verticalalignment": "center", "fontsize": 7.5, "transform": ax.get_yaxis_transform()}

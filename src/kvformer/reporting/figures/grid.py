@@ -23,7 +23,7 @@ Axis = list[tuple[Any, ...]]
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
-    """One figure for each task with several settings of which a run has finished."""
+    """One figure per task with several settings and a finished run."""
     for task in data.tasks.values():
         keys = varying_keys(data, task)
         if keys and any(data.mean(task, v, setting).n for v in data.variants for setting in task.settings):
@@ -31,7 +31,7 @@ def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
 
 
 def draw_curves(data: FigureData) -> Iterator[tuple[str, Figure]]:
-    """One figure for each task with several settings and a recorded validation loss."""
+    """One figure per task with several settings and a recorded validation loss."""
     for task in data.tasks.values():
         if len(task.settings) > 1 and any(len(data.curve(task, LOSS, setting)) for setting in task.settings):
             yield task.name, _settings(data, task)

@@ -32,7 +32,7 @@ def name_panel(ax: Axes, name: str, inches: float, points: float = 9.5, pad: flo
 def task_panels(
     tasks: list[Task], rows: int, width: float, head: float, height: float
 ) -> tuple[Figure, list["np.ndarray"]]:
-    """A figure with a column of panels for each task, and the axes of each task's, from top to bottom.
+    """A figure with a column of panels per task, and the axes of each task from top to bottom.
 
     rows: panels per task. width: least width of a column in inches. head, height: of the title and of a task's panels.
     """

@@ -25,7 +25,7 @@ BEATEN_ALPHA = 0.35
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
-    """One figure for each family of which a run has finished."""
+    """One figure per family with a finished run."""
     costs = data.results.drawn_costs.set_index(["task", "variant"])
     for family, tasks in data.families.items():
         shown = [task for task in tasks if task.name in costs.index.get_level_values("task")]
