@@ -14,35 +14,35 @@ from kvformer.errors import KvformerError
 def frame() -> pd.DataFrame:
     rows = [(setting, seed, step) for setting in "ab" for seed in (0, 1) for step in (10, 20)]
     table = pd.DataFrame(rows, columns=["setting", "seed", "step"])
-    return table.assign(curve="x", epoch=0.5, elapsed=table["step"] / 10 + table["seed"], value=np.arange(1.0, 9))
+    return table.assign(metric="x", epoch=0.5, elapsed=table["step"] / 10 + table["seed"], value=np.arange(1.0, 9))
 
 
 def test_average_leaves_out_what_not_every_seed_has() -> None:
-    found = average(frame(), ["curve"])
+    found = average(frame(), ["metric"])
     assert found["elapsed"].tolist() == [1.5, 2.5] and found["epoch"].tolist() == [0.5, 0.5]
     assert found["mean"].tolist() == [4.0, 5.0]
     assert found["low"].tolist() == [3.0, 4.0] and found["high"].tolist() == [5.0, 6.0]
-    torn = average(frame().drop(index=1), ["curve"])  # setting a, seed 0, step 20
+    torn = average(frame().drop(index=1), ["metric"])  # setting a, seed 0, step 20
     assert torn["step"].tolist() == [10.0] and torn["mean"].tolist() == [4.0]
-    one = average(frame()[lambda table: table["setting"] == "a"], ["curve"])
+    one = average(frame()[lambda table: table["setting"] == "a"], ["metric"])
     assert one["mean"].tolist() == [2.0, 3.0]
-    assert average(frame().iloc[:0], ["curve"]).empty
+    assert average(frame().iloc[:0], ["metric"]).empty
 
 
 def test_curves_are_averaged_apart() -> None:
-    two = pd.concat([frame(), frame().assign(curve="y", value=1.0)])
-    found = average(two, ["curve"])
-    assert found.groupby("curve")["mean"].agg(list).to_dict() == {"x": [4.0, 5.0], "y": [1.0, 1.0]}
+    two = pd.concat([frame(), frame().assign(metric="y", value=1.0)])
+    found = average(two, ["metric"])
+    assert found.groupby("metric")["mean"].agg(list).to_dict() == {"x": [4.0, 5.0], "y": [1.0, 1.0]}
 
 
 def test_a_step_at_which_a_seed_is_not_a_number_is_left_out() -> None:
-    found = average(frame().assign(value=[1.0, np.nan, 3, 4, 5, np.nan, 7, 8]), ["curve"])
+    found = average(frame().assign(value=[1.0, np.nan, 3, 4, 5, np.nan, 7, 8]), ["metric"])
     assert found["step"].tolist() == [10.0]
 
 
 def test_long_curves_are_smoothed_by_a_hundredth() -> None:
     table = pd.DataFrame({"setting": "a", "seed": 0, "step": range(1000), "value": [0.0, 1.0] * 500})
-    found = average(table.assign(curve="x", epoch=0.0, elapsed=0.0), ["curve"])
+    found = average(table.assign(metric="x", epoch=0.0, elapsed=0.0), ["metric"])
     assert len(found) == 991 and found["mean"].to_numpy() == pytest.approx(np.full(991, 0.5))
 
 
