@@ -24,7 +24,7 @@ SLOW = (
     "data/test_registries.py",
     "docs/test_numbers.py::test_the_command_checks_and_says_so",
     "packaging/test_dependencies.py::test_nothing_that_training_loads_is_left_out",
-    "reporting/test_coverage.py",
+    "analysis/test_coverage.py",
     "reporting/test_crate.py::test_reporting_never_imports_torch_or_training",
     "reporting/test_figures.py",
     "reporting/test_report.py::test_the_verdict_comes_first_and_in_words",

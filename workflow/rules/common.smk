@@ -202,7 +202,7 @@ def partial_report():
     log = Path(STUDY_FOLDER, "logs", "partial.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:
-        for step in ("collect", "tables", "figures", "report"):
+        for step in ("collect", "analyse", "tables", "figures", "report"):
             command = [sys.executable, "-m", "kvformer", step, STUDY_FOLDER]
             if subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT).returncode:
                 return f"The study is incomplete, and its report could not be made: see {log}."

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_serializer
 
+from kvformer.files import read_json
 from kvformer.records.base import FileRecord, Record
 
 Goal = Literal["max", "min"]
@@ -199,6 +200,14 @@ class RunFolder:
     def configuration(self) -> RunConfiguration | None:
         """The resolved configuration."""
         return RunConfiguration.read(self.config_file)
+
+    def samples(self) -> list[dict[str, str]]:
+        """Texts that the model wrote; empty where the file is missing or damaged."""
+        try:
+            content = read_json(self.samples_file)
+        except (OSError, ValueError):
+            return []
+        return [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []
 
     def outcome(self, expected_hash: str) -> tuple[RunStatus, Summary | None]:
         """The status of the run for a study that expects this configuration, and its summary if it came to an end.
