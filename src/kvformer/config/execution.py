@@ -8,7 +8,6 @@ from pydantic import AfterValidator, Field
 from kvformer.files import expand
 from kvformer.spec.sections import Count, PositiveInt, Section
 
-
 FolderPath = Annotated[str, AfterValidator(expand)]
 """A path in which `~` and environment variables are replaced when it is loaded."""
 

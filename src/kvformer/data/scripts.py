@@ -1,4 +1,4 @@
-"""Writing systems without spaces between words."""
+"""Writing systems without spaces between words, and characters that belong to the one before them."""
 
 import re
 import unicodedata
@@ -17,7 +17,8 @@ PUNCTUATION = "\u3000-\u3004\u3008-\u303f\uff01-\uff65"
 
 CHINESE, HANGUL = re.compile(f"[{HAN}]"), re.compile("[\u1100-\u11ff\u3131-\u318e\ua960-\ua97f\uac00-\ud7ff]")
 UNSPACED = re.compile(f"[{HAN}{KANA}{SOUTH_EAST_ASIAN}{TIBETAN}]")
-_BLOCKS = (range(0x300, 0x1C00), range(0x3000, 0x3100), range(0xA900, 0xAB00), range(0xFE00, 0xFE10))
+_BLOCKS = (range(0x300, 0x2100), range(0x3000, 0x3100), range(0xA600, 0xAC00), range(0xFE00, 0xFE30))
 _MARKS = "".join(chr(code) for block in _BLOCKS for code in block if unicodedata.category(chr(code))[0] == "M")
+MARK = re.compile(f"[{_MARKS}]")
 SYLLABLE = re.compile(f"([{HAN}{KANA}{SOUTH_EAST_ASIAN}{TIBETAN}{PUNCTUATION}][{_MARKS}]*)")
 """A character of such a script with the marks that belong to it, or a punctuation mark as wide as a character."""

@@ -10,6 +10,7 @@ tar files without a filter under Python 3.11, and compares digests only of files
 
 import functools
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -77,7 +78,7 @@ class UserFiles:
     def location(self, user_folder: Path) -> Path:
         """Where the files are: the archive if there is one, else the folder."""
         archive = user_folder / f"{self.folder}.zip"
-        return archive if archive.is_file() else user_folder / self.folder
+        return archive if os.path.isfile(archive) else user_folder / self.folder  # noqa: PTH113 (false if unreadable)
 
 
 @dataclass(frozen=True)
