@@ -304,10 +304,13 @@ def test_without_the_users_files_the_prepared_set_stays(mine: Path, tmp_path: Pa
     assert available("arrays:mine", tmp_path / "results" / "arrays:mine", tmp_path / "data") is None
 
 
-def test_a_set_of_an_older_version_is_prepared_again(mine: Path, tmp_path: Path) -> None:
+def test_a_set_of_an_older_version_is_prepared_again(
+    mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     note = tmp_path / "results" / "arrays:mine" / USER_FILES
     note.unlink()
     again(tmp_path)
+    assert f"{note.parent} is of an older version, which did not note what it read in {mine}" in capsys.readouterr().out
     assert note.is_file()
 
 

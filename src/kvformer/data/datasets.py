@@ -13,7 +13,7 @@ from kvformer.data.listing import summary
 from kvformer.data.sources import Debian, Download, Npm, PyPI, Rule, Source, UserFiles
 from kvformer.data.user_files import changed_files
 from kvformer.errors import DataError
-from kvformer.records.manifest import Manifest, load_manifest
+from kvformer.records.manifest import USER_FILES, Manifest, load_manifest
 
 Build = Callable[..., dict[str, Any]]
 """Reads RawFiles, writes to a ManifestWriter, returns the facts. Raises DataError, naming the file, on bad input."""
@@ -67,6 +67,8 @@ class Dataset:
         from_user = manifest.source.startswith(str(self.user_files))
         unknown = not from_user or (self.name not in DATASETS and os.access(manifest.folder, os.W_OK))
         changed = changed_files(manifest.folder, location, unknown)
+        if changed and from_user and not (manifest.folder / USER_FILES).exists():
+            return f"{manifest.folder} is of an older version, which did not note what it read in {location}"
         return f"{location} has changed since it was prepared ({summary(changed)})" if changed else None
 
     def remarks(self, user_folder: Path) -> list[str]:
