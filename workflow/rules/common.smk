@@ -15,7 +15,7 @@ SOURCE = Path(workflow.basedir) / "src"
 sys.path.insert(0, str(SOURCE))
 
 from kvformer.analysis.provenance import find_lock
-from kvformer.config.availability import leave_out_missing, without_skipped
+from kvformer.config.availability import leave_out_missing, preparations, without_skipped
 from kvformer.config.loading import load_study, read_yaml
 from kvformer.dependencies import CONFIGURATION, code_digest, digest
 from kvformer.errors import KvformerError
@@ -44,11 +44,14 @@ try:
     STUDY, SKIPPED = plan()
     RUNS = {run.path: run for run in STUDY.runs()}
     MANIFEST = STUDY.manifest(SKIPPED)
+    CHANGED, REMARKS = preparations(STUDY) if workflow.is_main_process else ([], [])
 except KvformerError as error:
     raise WorkflowError(str(error)) from None
 
 for entry in SKIPPED:
     print(f"left out: {entry.task}, for {entry.reason}", file=sys.stderr)
+for line in REMARKS:
+    print(line, file=sys.stderr)
 
 EXECUTION = STUDY.execution
 RESULTS = EXECUTION.results_folder
@@ -141,6 +144,14 @@ def cost_digest(wildcards):
 def run_data(wildcards):
     """Manifests of the prepared data sets that the run reads."""
     return [f"{PREPARED}/{dataset}/manifest.json" for dataset in run_of(wildcards).datasets]
+
+
+def changed_user_files(wildcards):
+    """No input; makes Snakemake prepare a data set again whose files the user has changed. Kept apart from parameters,
+    which Snakemake compares only where it ran before: not after `results` was copied or `.snakemake` deleted."""
+    if wildcards.dataset in CHANGED:
+        workflow.dag.forcefiles.add(f"{PREPARED}/{wildcards.dataset}/manifest.json")
+    return []
 
 
 def run_threads(wildcards):
