@@ -20,14 +20,14 @@ def complaint(results: object, name: str = "small", runs: tuple[str, ...] = (RUN
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["a{b}", "a}", "a?b", "a\nb", "a\tb", "a\x7fb", "a\u2028b", os.fsdecode(b"a\xffb")])
+@pytest.mark.parametrize("name", ["a{b}", "a}", "a?b", 'a"b', "a\nb", "a\tb", "a\x7fb", "a\u2028b", os.fsdecode(b"a\xffb")])
 def test_a_path_that_would_lead_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
     text = complaint(tmp_path / name / "results")
     assert "execution.results_folder" in text and "choose a folder without it" in text
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["a b", "#", "%41", "$HOME", "'", '"', "\\", "*", "[a]", "&;|", "~", "ü", "a\u200db", "日本"])
+@pytest.mark.parametrize("name", ["a b", "#", "%41", "$HOME", "'", "\\", "*", "[a]", "&;|", "~", "ü", "a\u200db", "日本"])
 def test_other_characters_are_allowed(name: str, tmp_path: Path) -> None:
     check_places(str(tmp_path / name), "small", [RUN])
 
@@ -36,6 +36,14 @@ def test_a_place_may_have_further_characters_that_are_not_allowed() -> None:
     check_path("the folder", Path("/a"), ":")
     with pytest.raises(ConfigError, match="the folder: '/a:b' holds ':'; choose a folder without it"):
         check_path("the folder", Path("/a:b"), ":")
+
+
+def test_the_working_directory_counts_for_results_that_are_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'a"b').mkdir()
+    monkeypatch.chdir(tmp_path / 'a"b')
+    assert "the working directory" in complaint(tmp_path / "results")
 
 
 def test_an_empty_path_is_not_the_root_folder() -> None:

@@ -93,13 +93,13 @@ def test_a_project_folder_that_would_lead_elsewhere_is_refused(name: str, projec
 
 def test_a_project_and_results_with_other_special_characters_work(project: Project) -> None:
     """Those that mean something to a shell, a regular expression, a pattern of file names, or an address."""
-    name = "a #%$HOME'\"\\;*[x]&~=,|ü b"
+    name = "a #%$HOME'\\;*[x]&~=,|ü b"
     moved = Project(project.folder.rename(project.folder.with_name(name)))
-    study = {**STUDY, "execution": {"device": "cpu", "results_folder": "re #%'\"\\;*[x]&~=,|ü:s"}}
+    study = {**STUDY, "execution": {"device": "cpu", "results_folder": "re #%'\\;*[x]&~=,|ü:s"}}
     result = moved.snakemake("--cores", "2", *moved.study(study))
     assert result.returncode == 0, result.stdout[-3000:]
-    results = moved.folder / "re #%'\"\\;*[x]&~=,|ü:s"
-    assert {path.name for path in results.iterdir()} == {"small", "mlflow", "logs"} & {p.name for p in results.iterdir()}
+    results = moved.folder / "re #%'\\;*[x]&~=,|ü:s"
+    assert sorted(path.name for path in results.iterdir()) == ["mlflow", "small"]
     assert (results / "small" / "report.html").is_file() and (results / "mlflow" / "mlflow.db").stat().st_size > 0
     assert not (moved.folder / "results").exists()
     assert [path.name for path in moved.folder.parent.iterdir()] == [name], "nothing is written elsewhere"

@@ -10,8 +10,8 @@ from kvformer.errors import ConfigError
 ROOM = 24
 """Bytes of a name that are left for endings, and for the names of files while they are written."""
 
-SPECIAL = {"{": "Snakemake", "}": "Snakemake", "?": "MLflow's addresses"}
-"""Characters of paths that mean something else there."""
+SPECIAL = {"{": "Snakemake", "}": "Snakemake", "?": "MLflow", '"': "MLflow"}
+"""Characters of paths, and who takes them for something else."""
 UNWRITTEN = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's categories of control characters, bytes that are not UTF-8, and line ends."""
 
@@ -20,7 +20,7 @@ def check_path(what: str, path: Path, *also: str) -> None:
     """Raise ConfigError where the absolute path holds a character that would lead elsewhere; `also` names further ones."""
     for character in str(path):
         if unicodedata.category(character) in UNWRITTEN or character in {*SPECIAL, *also}:
-            reason = f", which {SPECIAL[character]} would take for its own" if character in SPECIAL else ""
+            reason = f", which {SPECIAL[character]} takes for something else" if character in SPECIAL else ""
             raise ConfigError(f"{what}: {str(path)!r} holds {character!r}{reason}; choose a folder without it")
 
 
@@ -33,6 +33,7 @@ def check_places(results: str, name: str, runs: Collection[str]) -> None:
     if not results.strip():
         raise ConfigError("execution.results_folder: is empty; allowed: the path of a folder, such as results")
     folder = Path(results).absolute()
+    check_path("the working directory", Path.cwd())
     check_path("execution.results_folder", folder)
     longest = _limit(folder, "PC_NAME_MAX", 255)
     most = _limit(folder, "PC_PATH_MAX", 4096) // 2  # Snakemake's records of a path need the other half
