@@ -7,6 +7,7 @@ rule prepare:
         f"{RESULTS}/logs/prepare/{{dataset}}.log",
     wildcard_constraints:
         dataset=alternatives(STUDY.datasets()),
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
