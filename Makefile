@@ -10,37 +10,46 @@ ready := $(if $(active),,.venv/.installed)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench bench-scale lint audit lock upgrade unlock clean
+.PHONY: help run test test-fast docs bench bench-scale style lint audit lock upgrade unlock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-run: $(ready) ## Run the study: all of it, or what is missing (CONFIG=file for another one, ARGS=... for snakemake)
+run: $(ready) ## Run the study, or what is missing of it (CONFIG=file for another one, ARGS=... for snakemake)
 	$(python) -m snakemake --cores all $(if $(CONFIG),--configfile "$(CONFIG)") $(ARGS)
 
 test: $(ready) ## Run the tests (ARGS=... for pytest)
 	$(python) -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
+test-fast: $(ready) ## Run the tests that are not slow: under a minute on two cores
+	$(python) -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not slow and not ci" $(ARGS)
+
+docs: $(ready) ## Write the numbers of the documents from the committed results (ARGS=--check to compare only)
+	$(python) -m tools.numbers $(ARGS)
+
 bench: $(ready) ## Measure speed against the published formulation and the machine (ARGS=... for python -m benchmarks)
 	$(python) -m benchmarks $(ARGS)
 
-bench-scale: $(ready) ## Measure what 10,000 runs cost beside their training (ARGS=... for python -m benchmarks.scale)
+bench-scale: $(ready) ## Measure what 10,000 runs cost besides their training (ARGS=... for python -m benchmarks.scale)
 	$(python) -m benchmarks.scale $(ARGS)
 
-lint: $(ready) ## Check style, workflow and types
+style: $(ready) ## Check style only
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m snakefmt --check Snakefile workflow
+
+lint: style ## Check style, workflow, types, and which package imports which
 	$(python) -m snakemake --lint
 	$(python) -m mypy
+	$(if $(active),,.venv/bin/)lint-imports --no-cache --no-logo
 
 audit: $(ready) ## Look up known vulnerabilities of the versions in requirements.lock
 	$(python) tools/audit.py
 
-lock: $(ready) ## Write requirements.lock and environment.yml anew from pyproject.toml, keeping versions where possible
+lock: $(ready) ## Write requirements.lock and environment.yml from pyproject.toml, keeping versions where possible
 	$(python) tools/lock.py
 
-upgrade: $(ready) ## As lock, but take the newest versions allowed
+upgrade: $(ready) ## As lock, but with the newest versions allowed
 	$(python) tools/lock.py --upgrade
 
 unlock: $(ready) ## Remove the lock that a killed snakemake left behind

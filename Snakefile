@@ -2,7 +2,7 @@ from snakemake.utils import min_version
 
 min_version("9.19")
 
-# A study is one file: a file given by --configfile replaces the default one instead of being laid over it.
+# A study is one file: a file given by --configfile replaces the default one instead of changing it.
 if not workflow.overwrite_configfiles:
 
     configfile: "config/config.yaml"
@@ -18,16 +18,15 @@ container: "kvformer.sif"
 include: "workflow/rules/common.smk"
 
 
-# On a cluster these stay where Snakemake runs: they take seconds, need the internet, or must write to MLflow alone.
+# On a cluster these stay where Snakemake runs: they take seconds, need the internet, or must be the only writer to MLflow.
 localrules:
     all,
     study,
-    code,
     prepare,
     track,
 
 
-# The runs are asked for by themselves: after a failure there are tables of the other runs, which must not count as the whole.
+# The runs are listed as well: after a failure there is a report of the finished runs, which must not count as complete.
 rule all:
     input:
         runs=[f"{STUDY_FOLDER}/{path}/summary.json" for path in RUNS],
@@ -43,7 +42,7 @@ rule all:
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/collect.smk"
-include: "workflow/rules/profile.smk"
+include: "workflow/rules/cost.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/track.smk"
 

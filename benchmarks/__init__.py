@@ -1,1 +1,1 @@
-"""Speed of kvformer against the published formulation, and against the machine."""
+"""Speed of kvformer, compared with the published formulation and with the machine."""

@@ -12,7 +12,7 @@ import torch
 from benchmarks import decoding, training
 from benchmarks.cases import CASES, write_data
 from kvformer.files import write_json, write_text
-from kvformer.training.records import git_state, package_versions, processor, utc_now
+from kvformer.training.provenance import git_state, package_versions, processor, utc_now
 
 TRAINING_COLUMNS = {
     "case": "model",
@@ -36,10 +36,10 @@ SPREADS = ("speedup", "time_vs_qkv", "batch_speedup", "gain")
 
 
 def main() -> None:
-    """Measure what is asked for, writing the tables anew after every case."""
+    """Run the chosen benchmarks; the tables are written after every case."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the speed of kvformer.")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"), help="folder of the tables")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of every action")
+    parser.add_argument("--rounds", type=int, default=7, help="number of turns of every action")
     parser.add_argument("--only", default="", help="cases whose names contain this; 'decoding' for decoding alone")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -60,7 +60,7 @@ def main() -> None:
             rows += decoding.measure(context, options.rounds)
             _write(options.out, "decoding", rows, DECODING_COLUMNS)
     provenance = {
-        "git": git_state(),
+        "git": git_state().model_dump(),
         "packages": package_versions(),
         "cpu": processor(),
         "threads": 1,
@@ -76,16 +76,12 @@ def _write(out: Path, name: str, rows: list[dict[str, Any]], columns: dict[str, 
     with (out / f"{name}.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0])
         writer.writeheader()
-        writer.writerows({key: _number(value) for key, value in row.items()} for row in rows)
+        writer.writerows(rows)
     shown = {key: label for key, label in columns.items() if key in rows[0]}
     lines = ["| " + " | ".join(cells) + " |" for cells in (shown.values(), ["---"] * len(shown))]
     lines += ["| " + " | ".join(_cell(row, key) for key in shown) + " |" for row in rows]
     write_text(out / f"{name}.md", "\n".join(lines) + "\n")
     print("\n".join(lines[-len(rows) :][-6:]), flush=True)
-
-
-def _number(value: Any) -> Any:
-    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _cell(row: dict[str, Any], key: str) -> str:

@@ -1,4 +1,4 @@
-"""What is measured: runs with the published sizes and batches, on random data of the sizes of the real sets."""
+"""The runs that are measured: published sizes and batches, random data as large as the real sets."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +10,7 @@ import torch
 from kvformer.config.loading import load_study
 from kvformer.config.run import RunConfig
 from kvformer.records.manifest import ManifestWriter
+from kvformer.records.run import RunFolder
 from kvformer.tasks.translation import END, SIZES
 from kvformer.training.loop import Trainer
 
@@ -23,7 +24,7 @@ CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "numbers d64 L4 n16": ("numbers", {}),
     "translation d64 L2": ("translation_en_de", {"model": {"dim": 64}}),
 }
-"""Name, then the task and what departs from its published settings."""
+"""By name: the task, and the sections in which the case differs from its published setting."""
 
 
 def make_run(case: str, variant: str) -> RunConfig:
@@ -37,7 +38,7 @@ def make_run(case: str, variant: str) -> RunConfig:
 
 
 def write_data(folder: Path) -> None:
-    """Random data sets in the form that `kvformer prepare` leaves."""
+    """Write random data sets in the form that `kvformer prepare` writes."""
     random = np.random.default_rng(0)
     for name, shape in (("mnist", (28, 28)), ("cifar10", (32, 32, 3))):
         writer = _writer(folder, name)
@@ -74,4 +75,4 @@ def _finish(writer: ManifestWriter, name: str, facts: dict[str, Any]) -> None:
 
 def make_trainer(run: RunConfig, folder: Path) -> Trainer:
     """kvformer's own training of a run on the data in `folder`."""
-    return Trainer(run, folder, folder, torch.device("cpu"), lambda step, steps, values: None)
+    return Trainer(run, RunFolder(folder), folder, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Greedy writing with the KV cache and without, at growing contexts."""
+"""Greedy decoding with and without the KV cache, at growing contexts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,14 +8,14 @@ from torch import Tensor
 
 from benchmarks.measure import in_turns, ratios, spread
 from kvformer.config.loading import load_study
-from kvformer.models.blocks import DecoderCache
+from kvformer.models.attention import DecoderCache
 from kvformer.models.build import build_model
 from kvformer.models.gpt import GPT
 
 VARIANTS = ("qkv", "kv", "kv_pos", "q_kv", "k", "mqa")
 CONTEXTS = (64, 128, 256, 512, 1024)
 TOKENS = 4
-"""Tokens written a turn, the last ones of the context."""
+"""Tokens generated per turn: the last ones of the context."""
 
 
 def measure(context: int, rounds: int) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ def measure(context: int, rounds: int) -> list[dict[str, Any]]:
 @torch.no_grad()
 def _cached(model: GPT, cache: DecoderCache, start: int) -> None:
     for layer in cache.self_attention.values():
-        layer.length = layer.queried = start  # what came later is written again
+        layer.length = layer.queried = start  # later entries are overwritten
     token = torch.zeros(1, 1, dtype=torch.long)
     for _ in range(TOKENS):
         token = model(token, cache)[:, -1].argmax(dim=-1, keepdim=True)

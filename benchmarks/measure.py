@@ -1,7 +1,7 @@
-"""Timing of things that are compared: in turns, in one thread, by the processor time that they take.
+"""Timing of actions that are compared: in turns, in one thread, by processor time.
 
-On an idle machine that is the time on the clock, as all work is done in this one thread; on a busy one it leaves out
-the time in which other programs had the processor.
+On an idle machine processor time equals the time on the clock, because all work is done in one thread. On a busy one it
+leaves out the time in which other programs had the processor.
 """
 
 import math
@@ -15,15 +15,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 TURN_SECONDS = 0.05
-"""Shorter actions are repeated within a turn until they fill this time."""
+"""Actions that take less are repeated within a turn until they fill this time."""
 
 
 def in_turns(actions: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of one execution of each action, in each round; every round executes all of them, every other one
-    backwards."""
+    """Seconds per execution of each action, one value per round. Every round executes all actions, every second round
+    in reverse order."""
     repeats = {}
     for name, action in actions.items():
-        first = _seconds(action, 1)  # not counted
+        first = _seconds(action, 1)  # warm-up
         repeats[name] = 1 if first > 1 else max(1, math.ceil(TURN_SECONDS / max(_seconds(action, 1), 1e-6)))
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for turn in range(rounds):
@@ -51,7 +51,7 @@ def ratios(above: list[float], below: list[float]) -> tuple[float, float, float]
 
 
 class OperationClock(TorchDispatchMode):
-    """Milliseconds of processor time of each of PyTorch's operations while it is active."""
+    """Milliseconds of processor time of each PyTorch operation while it is active."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,14 +64,14 @@ class OperationClock(TorchDispatchMode):
         return result
 
     def shares(self, most: int = 6) -> str:
-        """The operations that take most, with their shares."""
+        """The operations that take the most time, with their shares."""
         total = sum(self.milliseconds.values())
         largest = sorted(self.milliseconds.items(), key=lambda item: -item[1])[:most]
         return ", ".join(f"{name.removesuffix('.default')} {value / total:.0%}" for name, value in largest)
 
 
 def product_rates(size: int = 1024) -> dict[str, Callable[[], Any]]:
-    """What a core can do: products of two square matrices by torch.mm and by oneDNN, 2·size³ operations each."""
+    """The peak rate of a core: products of two square matrices by torch.mm and by oneDNN, 2·size³ operations each."""
     a, b = torch.rand(size, size), torch.rand(size, size)
     rates: dict[str, Callable[[], Any]] = {"torch.mm": lambda: torch.mm(a, b)}
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):

@@ -1,7 +1,7 @@
-"""How the C library deals with freed memory: as kvformer's training sets it, and as it does by itself.
+"""What the C library does with freed memory: kvformer's training keeps it, the published scripts use the default.
 
-The published scripts leave it alone, so each side of a comparison takes its turns as it would run. glibc raises its
-threshold for single mappings to 32 MiB, and that for trimming to twice as much, as large tensors are freed.
+Each side of a comparison takes its turns in its own mode. When large tensors are freed, glibc raises its threshold for
+single mappings to 32 MiB, and its threshold for trimming to twice that.
 """
 
 import ctypes
@@ -9,13 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from kvformer.training.run import keep_memory
+from kvformer.models.fast.memory import keep_memory
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 
 
 def kept(action: Callable[[], Any]) -> Callable[[], None]:
-    """The action in a process that keeps its memory."""
+    """The action, in a process that keeps freed memory."""
 
     def run() -> None:
         keep_memory()
@@ -25,7 +25,7 @@ def kept(action: Callable[[], Any]) -> Callable[[], None]:
 
 
 def returned(action: Callable[[], Any]) -> Callable[[], None]:
-    """The action in a process as the C library starts it."""
+    """The action, in a process with the default settings of the C library."""
 
     def run() -> None:
         with suppress(OSError, AttributeError, TypeError):

@@ -1,9 +1,9 @@
 """The published formulation of arXiv 2305.19129, in plain PyTorch, written from its equations and settings.
 
-What the experiments did and kvformer does not: the position map runs over the scores plus P, stored for each of its m
-channels; the character model has separate small maps for each head; a kv model creates a position map and, in
-translation, computes a query that it never uses; one-hot vectors go through a matrix; the decoder takes padding to the
-vocabulary; every random number of a dropout mask is a draw of its own; the optimiser is PyTorch's default one.
+What the experiments do and kvformer does not: the position map runs over the scores plus P, stored for each of its m
+channels; the character model has separate small maps for each head; a kv model creates a position map that it never
+uses and, in translation, computes a query that it never uses; one-hot vectors go through a matrix; the decoder computes
+logits of padding, too; each number of a dropout mask is drawn separately; the optimiser is PyTorch's default one.
 
 Shapes: B batch, H heads, N tokens, M keys, D width, h = D/H, m position channels.
 """
@@ -51,12 +51,12 @@ class Attention(nn.Module):
             if variant == "qkv" or self.published_cross:
                 self.query = nn.Linear(dim, dim, bias=bias)
         if variant != "qkv":
-            self.position = PositionMap(model, length)  # kv has one, too, and never uses it
+            self.position = PositionMap(model, length)  # kv has one too, but never uses it
         self.output = nn.Linear(dim, dim, bias=model.output_bias)
         self.drop = nn.Dropout(model.attention_dropout)
 
     def forward(self, x: Tensor, memory: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
-        """x (B, N, D), memory (B, M, D) or x itself; `hidden` is true where a key is not seen; (B, N, D)."""
+        """x (B, N, D), memory (B, M, D) or x itself; `hidden` is true where a key is masked; returns (B, N, D)."""
         batch, length, dim = x.shape
         source = x if memory is None else memory
         if self.fused:
@@ -81,7 +81,7 @@ class Attention(nn.Module):
 
 
 class Head(nn.Module):
-    """One head of the character model, with maps and a position map of its own."""
+    """One head of the character model, with its own maps and its own position map."""
 
     def __init__(self, model: ModelConfig, variant: str, length: int) -> None:
         super().__init__()
@@ -117,12 +117,12 @@ class Heads(nn.Module):
         self.output = nn.Linear(model.dim, model.dim)
 
     def forward(self, x: Tensor, memory: None = None, hidden: Tensor | None = None) -> Tensor:
-        """(B, N, D); the heads know that they are causal."""
+        """(B, N, D) to (B, N, D); the heads mask the future themselves."""
         return self.output(torch.cat([head(x) for head in self.heads], dim=-1))
 
 
 class Block(nn.Module):
-    """Attention, cross-attention in a decoder of translation, and an MLP, before or after their norms."""
+    """Attention, cross-attention (in the decoder of translation) and an MLP, with the norm before or after each."""
 
     def __init__(self, model: ModelConfig, attention: nn.Module, cross: nn.Module | None = None) -> None:
         super().__init__()
@@ -281,7 +281,7 @@ class Translator(nn.Module):
 
 
 def translation_loss(log_q: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Label smoothing as a divergence from a target distribution, the mean over all rows, padding counting 0."""
+    """Label smoothing as the KL divergence from a target distribution: mean over all rows, padding counts as 0."""
     rows, labels = log_q.flatten(0, 1), labels.flatten()
     target = torch.full_like(rows, smoothing / (rows.shape[-1] - 2))
     target.scatter_(1, labels[:, None], 1 - smoothing)
@@ -299,5 +299,5 @@ MODELS: dict[str, type[nn.Module]] = {
 
 
 def build(run: RunConfig, shape: Shape) -> nn.Module:
-    """The published model of a run of qkv, kv or kv_pos; initial values play no part in its speed."""
+    """The published model of a run of qkv, kv or kv_pos; initial values do not matter for its speed."""
     return MODELS[run.definition.architecture](run.model, run.variant, shape)

@@ -1,5 +1,5 @@
-"""The published way to batches and through a training step: a Dataset of single examples, a DataLoader, torchvision's
-transforms image by image, and PyTorch's optimisers as they come."""
+"""How the published code makes batches and takes training steps: a Dataset of single examples, a DataLoader,
+torchvision's transforms image by image, and PyTorch's optimisers with their default settings."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -34,7 +34,7 @@ class Lists(Dataset):
 
 
 class Images(Dataset):
-    """Images that are transformed one at a time, as torchvision's data sets do."""
+    """Images, transformed one at a time as in torchvision's data sets."""
 
     def __init__(self, arrays: dict[str, np.ndarray], transform: Any) -> None:
         self.images, self.labels, self.transform = arrays["inputs"], arrays["targets"], transform
@@ -47,7 +47,10 @@ class Images(Dataset):
 
 
 class Sentences(Dataset):
-    """Pairs of sentences without padding. (The published code splits the raw text again in every epoch; not here.)"""
+    """Pairs of sentences without padding.
+
+    The published code also splits the raw text in every epoch; this one does not.
+    """
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         self.pairs = [
@@ -78,7 +81,7 @@ def image_transform(run: RunConfig, mean: tuple[float, ...], std: tuple[float, .
 
 
 def batches(run: RunConfig, data: TaskData) -> Iterator[Any]:
-    """Batches without end, as the published scripts draw them."""
+    """Endless batches, drawn as in the published scripts."""
     size, arrays = run.training.batch_size, data.splits["train"]
     if data.stream:
         text = torch.from_numpy(np.array(arrays["tokens"])).long()
@@ -127,7 +130,7 @@ class PublishedTraining:
         return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
 
     def step(self) -> None:
-        """One training step, the making of its batch included."""
+        """One training step, including its batch."""
         run = self.run
         steps = 10_000
         for group in self.optimizer.param_groups:

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.scale`: what a study of 10,000 runs costs beside its training.
+"""`python -m benchmarks.scale`: what a study of 10,000 runs costs in addition to its training.
 
-Planning and dispatch by Snakemake (with a stand-in for the training, which writes the declared outputs and nothing
-else), collecting, analysis, tables and figures, and copying to MLflow, on made-up run folders. Every part is one
-process, of which the time on the clock, the processor time and the peak memory are taken.
+Planning and dispatch by Snakemake (with a stand-in for the training, which only writes the declared outputs),
+collecting, analysis, tables and figures, and copying to MLflow, on made-up run folders. Every part is one process; its
+elapsed time, processor time and peak memory are measured.
 """
 
 import argparse
@@ -27,6 +27,8 @@ from kvformer.config.loading import load_study
 from kvformer.config.run import RunConfig
 from kvformer.config.study import StudyConfig
 from kvformer.files import canonical_json, write_json, write_text
+from kvformer.records.metrics import MetricPoint
+from kvformer.records.run import DataRecord, GitState, ParameterCounts, Primary, Provenance, RunFolder, Summary
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ["qkv", "kv", "kv_pos", "q_kv", "k", "k_pos", "mqa", "kv_gain", "kv_bias", "kv_rel"]
@@ -56,7 +58,7 @@ class Measured:
 
 
 def study_of(runs: int, results: Path) -> dict[str, Any]:
-    """A study of about so many runs: tasks × settings × variants × 10 seeds."""
+    """A study of about this many runs: tasks × settings × variants × 10 seeds."""
     settings = max(1, runs // (len(TASKS) * len(VARIANTS) * 10))
     rates = [round(1e-4 * (number + 1), 6) for number in range(settings)]
     return {
@@ -70,7 +72,7 @@ def study_of(runs: int, results: Path) -> dict[str, Any]:
 
 def write_runs(study: StudyConfig, folder: Path) -> None:
     """Run folders with made-up results, and the study's description."""
-    write_json(folder / "study.json", study.content())
+    study.manifest().write(folder / "study.json")
     random = np.random.default_rng(0)
     for number, run in enumerate(study.runs()):
         _write_run(run, folder / run.path, float(random.normal(0.9, 0.02)), 1_800_000_000_000 + 60_000 * number)
@@ -79,30 +81,25 @@ def write_runs(study: StudyConfig, folder: Path) -> None:
 def _write_run(run: RunConfig, folder: Path, score: float, start: int) -> None:
     folder.mkdir(parents=True)
     metrics = {"test/accuracy": score, "test/loss": 1 - score, "train/loss": 1 - score}
-    data = [{"dataset": "synthetic", "label": "generated", "source": "generated", "sha256": "0" * 64}]
-    summary = {
-        "status": "finished", "task": run.task, "family": "synthetic", "setting": run.setting, "variant": run.variant,
-        "seed": run.seed, "protocol": run.protocol, "config_hash": run.hash, "metrics": metrics, "data": data,
-        "primary": {"metric": "test/accuracy", "goal": "max"}, "steps": 780, "selected_step": 780,
-        "parameters": {"total": 72586, "attention": 33280, "formula": 72586}, "samples_per_second": 5500.0,
-        "seconds": {"total": 21.0, "startup": 1.6, "stepping": 18.0, "evaluation": 1.0, "recording": 0.4},
-    }  # fmt: skip
-    provenance = {"git": {"commit": "0" * 40, "dirty": False}, "data": data, "attempts": 1, "device": "cpu"}
-    lines = [
-        canonical_json(
-            {"step": step, "epoch": step / 390, "key": key, "value": (2 - score) / step, "elapsed": step / 40,
-             "time": start + step}
-        )
+    data = [DataRecord(dataset="synthetic", label="generated", source="generated", sha256="0" * 64)]
+    summary = Summary(
+        status="finished", task=run.task, family="synthetic", setting=run.setting, variant=run.variant, seed=run.seed,
+        protocol=run.protocol, config_hash=run.hash, metrics=metrics, data=data, steps=780, selected_step=780,
+        primary=Primary(metric="test/accuracy", goal="max"), samples_per_second=5500.0,
+        parameters=ParameterCounts(total=72586, attention=33280, formula=72586),
+        seconds={"total": 21.0, "startup": 1.6, "stepping": 18.0, "evaluation": 1.0, "recording": 0.4},
+    )  # fmt: skip
+    provenance = Provenance(git=GitState(commit="0" * 40, dirty=False), data=data, attempts=1, device="cpu")
+    points = [
+        MetricPoint(key, step, (2 - score) / step, epoch=step / 390, elapsed=step / 40, time=start + step)
         for step in range(1, POINTS // 2 + 1)
         for key in ("train/loss", "validation/loss")
-    ]  # fmt: skip
-    for name, content in (
-        ("config.json", canonical_json({**run.model_dump(mode="json"), "hash": run.hash})),
-        ("summary.json", canonical_json(summary)),
-        ("provenance.json", canonical_json(provenance)),
-        ("metrics.jsonl", "".join(f"{line}\n" for line in lines)),
-    ):
-        (folder / name).write_text(content, encoding="utf-8")
+    ]
+    files = RunFolder(folder)
+    files.config_file.write_text(canonical_json({**run.model_dump(mode="json"), "hash": run.hash}), encoding="utf-8")
+    files.summary_file.write_text(summary.model_dump_json(), encoding="utf-8")
+    files.provenance_file.write_text(provenance.model_dump_json(), encoding="utf-8")
+    files.metrics_file.write_text("".join(f"{canonical_json(point._asdict())}\n" for point in points), encoding="utf-8")
 
 
 def measure(command: list[str], **options: Any) -> Measured:
@@ -133,10 +130,10 @@ def plan(folder: Path) -> Measured:
 
 
 def dispatch(folder: Path, cores: int) -> tuple[float, int]:
-    """Trainings a second that Snakemake starts and finishes, and how many were counted.
+    """Runs per second that Snakemake starts and finishes, and how many were counted.
 
-    The stand-in is called `python` and lies beside a link to this interpreter: the workflow's jobs take the `python`
-    of the folder in which the interpreter of Snakemake lies.
+    The stand-in is called `python` and is next to a link to this interpreter: the workflow's jobs use the `python` in
+    the folder of Snakemake's interpreter.
     """
     (folder / "bin").mkdir()
     (folder / "bin" / "interpreter").symlink_to(sys.executable)
@@ -157,7 +154,7 @@ def dispatch(folder: Path, cores: int) -> tuple[float, int]:
             process.send_signal(signal.SIGINT)
             process.wait()
     if len(started) < 2:
-        raise RuntimeError(f"no training was dispatched: {(folder / 'dispatch.log').read_text()[-2000:]}")
+        raise RuntimeError(f"no run was dispatched: {(folder / 'dispatch.log').read_text()[-2000:]}")
     (begin, first), (end, last) = started[0], started[-1]
     return (last - first) / (end - begin), last
 
@@ -173,18 +170,8 @@ def page(results: Path) -> float:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        store,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--port", str(port)]
+    command += ["--workers", "1"]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
@@ -214,7 +201,7 @@ def _ask(address: str, body: bytes | None = None) -> bytes:
 
 
 def main() -> None:
-    """Measure and print one line a part."""
+    """Measure and print one line per part."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=str(__doc__).partition("\n")[0])
     parser.add_argument("--runs", type=int, default=10_000, help="runs of the study")
     parser.add_argument("--only", choices=PARTS, action="append", help="parts to measure (default all)")
@@ -231,7 +218,7 @@ def main() -> None:
             show("plan", plan(folder))
         if "dispatch" in wanted:
             rate, done = dispatch(folder, options.cores)
-            print(f"{'dispatch':12} {rate:8.1f} trainings a second ({done:,} of them)", flush=True)
+            print(f"{'dispatch':12} {rate:8.1f} runs per second ({done:,} of them)", flush=True)
             shutil.rmtree(folder / "results")
         results = folder / "results" / "scale"
         if set(wanted) & {*PARTS[2:]}:

@@ -1,4 +1,4 @@
-"""kvformer's training steps against the published formulation's, against the machine, and variant against variant."""
+"""Training steps of kvformer compared with the published formulation, with the machine, and between variants."""
 
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ PRODUCT = 1024
 
 
 def measure(case: str, data: Path, rounds: int) -> list[Row]:
-    """Rows of a case, one a variant. All variants of both sides take turns; a step makes its batch itself."""
+    """Rows of a case, one per variant. All variants of both sides take turns; a step includes making its batch."""
     runs = {variant: make_run(case, variant) for variant in VARIANTS}
     ours = {variant: make_trainer(run, data) for variant, run in runs.items()}
     theirs = {variant: PublishedTraining(run, ours[variant].data) for variant, run in runs.items()}
-    actions: dict[str, Any] = {f"ours {variant}": kept(trainer._step) for variant, trainer in ours.items()}
+    actions: dict[str, Any] = {f"ours {variant}": kept(trainer.train_step) for variant, trainer in ours.items()}
     actions |= {f"published {variant}": returned(training.step) for variant, training in theirs.items()}
     actions |= product_rates(PRODUCT)
     actions["ours batch"] = lambda: ours["qkv"].batches.training(0)
@@ -30,9 +30,9 @@ def measure(case: str, data: Path, rounds: int) -> list[Row]:
         own, published = seconds[f"ours {variant}"], seconds[f"published {variant}"]
         speedup, against_qkv = ratios(published, own), ratios(own, seconds["ours qkv"])
         with flop_counter() as counter:
-            ours[variant]._step()
+            ours[variant].train_step()
         with OperationClock() as clock:
-            ours[variant]._step()
+            ours[variant].train_step()
         flops = int(counter.get_total_flops())
         row: Row = {
             "case": case,

@@ -1,6 +1,6 @@
-"""Ask PyPI's database for known vulnerabilities of the versions in requirements.lock; exit code 1 where there is one.
+"""Look up known vulnerabilities of the versions in requirements.lock in PyPI's database; exit code 1 if there is one.
 
-Where the database cannot be reached this is said in one line, for then nothing was audited.
+If the database cannot be reached, one line says that nothing was audited.
 """
 
 import json
@@ -12,19 +12,8 @@ LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
 
 
 def main() -> int:
-    command = [
-        sys.executable,
-        "-m",
-        "uv",
-        "tool",
-        "run",
-        "pip-audit",
-        "--requirement",
-        str(LOCK),
-        "--no-deps",
-        "--disable-pip",
-    ]
-    command += ["--format", "json", "--progress-spinner", "off"]
+    command = [sys.executable, "-m", "uv", "tool", "run", "pip-audit", "--requirement", str(LOCK)]
+    command += ["--no-deps", "--disable-pip", "--format", "json", "--progress-spinner", "off"]
     result = subprocess.run(command, capture_output=True, text=True)
     try:
         audited = json.loads(result.stdout)["dependencies"]
@@ -36,14 +25,13 @@ def main() -> int:
     found = [entry for entry in audited if entry.get("vulns")]
     for entry in found:
         for flaw in entry["vulns"]:
-            mended = ", ".join(flaw["fix_versions"]) or "no version yet"
-            print(f"audit: {entry['name']} {entry['version']}: {flaw['id']}, mended in {mended}")
+            fixed = ", ".join(flaw["fix_versions"]) or "no version yet"
+            print(f"audit: {entry['name']} {entry['version']}: {flaw['id']}, fixed in {fixed}")
     if len(skipped) == len(audited):
-        print(f"audit: nothing was audited: the database knows none of the {len(audited)} packages, or is out of reach")
+        print(f"audit: nothing was audited: the database has none of the {len(audited)} packages, or cannot be reached")
     else:
-        print(
-            f"audit: {len(found)} of {len(audited) - len(skipped)} packages have a known flaw, {len(skipped)} not found"
-        )
+        known = len(audited) - len(skipped)
+        print(f"audit: {len(found)} of {known} packages have a known vulnerability, {len(skipped)} not found")
     return 1 if found else 0
 
 

@@ -20,8 +20,7 @@ HEADER = "# Written by `make lock` from pyproject.toml; do not edit.\n"
 
 
 def compile_pins(*options: str) -> str:
-    """Exact versions for pyproject.toml's requirements, with the markers of every platform, from the package
-    registry."""
+    """Exact versions for pyproject.toml's requirements, with markers for every platform, from the package registry."""
     command = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--quiet", *options]
     environment = {
         **os.environ,
@@ -37,8 +36,7 @@ def conda_environment() -> str:
 
 
 def job_environment(pins: str) -> str:
-    """The environment of `snakemake --sdm conda`, which copies the file elsewhere: pins in full, no paths, no
-    package."""
+    """The environment of `snakemake --sdm conda`, which copies the file elsewhere: all pins, no paths, no kvformer."""
     return _conda_file([f'"{line}"' for line in pins.splitlines() if re.match(r"[A-Za-z0-9]", line)])
 
 
@@ -50,7 +48,7 @@ def _conda_file(requirements: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--upgrade", action="store_true", help="take the newest versions that pyproject.toml allows")
+    parser.add_argument("--upgrade", action="store_true", help="use the newest versions that pyproject.toml allows")
     arguments = parser.parse_args()
     # The versions of an existing lock are kept unless --upgrade is given.
     compile_pins("--all-extras", "--output-file", LOCK.name, *(["--upgrade"] if arguments.upgrade else []))

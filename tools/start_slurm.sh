@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install and start SLURM on this machine alone, for the tests in tests/cluster. Needs root on Debian or Ubuntu.
-# A machine that has a SLURM configuration of its own is left as it is.
+# A machine that already has a SLURM configuration is not changed.
 set -euo pipefail
 
 readonly CONFIGURATION=/etc/slurm/slurm.conf
@@ -16,7 +16,7 @@ if [ "$(id -u)" != 0 ]; then
   exit 1
 fi
 if [ -e "$CONFIGURATION" ] && ! grep -qF "$MARK" "$CONFIGURATION"; then
-  echo "$CONFIGURATION belongs to another SLURM, which is not running; it is left alone" >&2
+  echo "$CONFIGURATION belongs to another SLURM, which is not running; it is not changed" >&2
   exit 1
 fi
 
@@ -41,7 +41,7 @@ SlurmctldPidFile=$STATE/slurmctld.pid
 SlurmdPidFile=$STATE/slurmd.pid
 SlurmctldLogFile=$STATE/slurmctld.log
 SlurmdLogFile=$STATE/slurmd.log
-# No control groups, no accounting: what a container can offer.
+# No control groups and no accounting: a container has neither.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -59,7 +59,7 @@ for folder in /run/munge /var/log/munge /var/lib/munge; do
 done
 pgrep -x munged >/dev/null || su -s /bin/sh munge -c /usr/sbin/munged
 pgrep -x slurmctld >/dev/null || slurmctld
-# Without a controller slurmd waits for one forever; then the loop below says what is wrong.
+# Without a controller, slurmd waits for one forever; the loop below then reports it.
 pgrep -x slurmd >/dev/null || timeout 60 slurmd || true
 
 for _ in $(seq 60); do

@@ -1,11 +1,8 @@
-"""Errors that a user can act on. The command line prints them as one line and exits with code 2."""
+"""Errors that a user can fix. The command line prints them as one line and exits with code 2."""
 
 
 class KvformerError(Exception):
-    """Something the user can mend: the message names the key or file, what it holds and what is allowed.
-
-    The message is one line, whatever it quotes.
-    """
+    """A problem that the user can fix, always told in one line: the key or file, what it holds and what is allowed."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
@@ -16,7 +13,7 @@ class ConfigError(KvformerError):
 
 
 class DataError(KvformerError):
-    """A data set could not be obtained, or a file of it is damaged or malformed."""
+    """A data set is not available, or a file of it is damaged."""
 
 
 class CheckpointError(KvformerError):
@@ -24,4 +21,4 @@ class CheckpointError(KvformerError):
 
 
 class Interrupted(KvformerError):  # noqa: N818  (a request, not an error)
-    """Training was asked to stop by a signal, saved its state and can be started again."""
+    """A signal stopped the training. Its state is saved, and it can be started again."""

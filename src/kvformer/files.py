@@ -1,4 +1,4 @@
-"""Plain files, written so that no reader ever sees half of one."""
+"""Plain files, written so that no reader ever sees an incomplete one."""
 
 import hashlib
 import json
@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 PARTIAL = ".partial"
-"""How the name of a file ends that is being written."""
+"""The ending of a file's name while it is being written."""
 
 
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path`; it takes the place of `path` when the block ends without an error."""
+    """Open a temporary file next to `path`; it replaces `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     try:
@@ -23,25 +23,20 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
+        os.umask(mask := os.umask(0))  # the only way to read it
+        Path(temporary).chmod(0o666 & ~mask)
         Path(temporary).replace(path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say which file it refused
+            error.filename = str(path)  # the error of a full disk names no file
         raise
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what writers that were killed left in `folder`; nobody may be writing there."""
+    """Remove what killed writers left in `folder`. No other process may be writing there."""
     for path in folder.glob(f".*{PARTIAL}"):
         path.unlink()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -71,7 +66,7 @@ def canonical_json(content: Any) -> str:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the complete lines of a JSON-lines file; a torn last line (a writer was killed) is passed over."""
+    """Yield the complete lines of a JSON-lines file; an incomplete last line (its writer was killed) is left out."""
     if not path.exists():
         return
     with path.open("rb") as stream:

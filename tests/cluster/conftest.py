@@ -33,7 +33,7 @@ def slurm() -> None:
 
 @pytest.fixture
 def project(slurm: None, tmp_path: Path) -> Project:
-    """A copy of the project; its profile asks SLURM more often, and waits for no file system."""
+    """A copy of the project; its profile queries SLURM more often and does not wait for a shared file system."""
     project = copy_project(tmp_path / "cluster")
     path = project.folder / "profiles" / "slurm" / "profile.yaml"
     profile = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""A study of a few short trainings, and what happens to their jobs."""
+"""A study of a few short runs, and what happens to their jobs."""
 
 import copy
 import subprocess
@@ -39,7 +39,7 @@ def small_study(variants: list[str], steps: int = 4000, **keys: Any) -> dict[str
 
 
 def undisturbed(study: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
-    """What the runs of a study hold when they are trained here, one after the other, by run path."""
+    """The results of a study's runs when they are trained here, one after the other, by run path."""
     torch.set_num_threads(1)
     whole = {}
     for run in load_study(study).runs():
@@ -49,7 +49,7 @@ def undisturbed(study: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]
 
 
 class Jobs:
-    """The trainings of a study that is being run on SLURM."""
+    """The training jobs of a study that is being run on SLURM."""
 
     def __init__(self, project: Project, process: "subprocess.Popen[bytes]") -> None:
         self.project, self.process = project, process
@@ -60,7 +60,7 @@ class Jobs:
         deadline = time.monotonic() + seconds
         while not (found := ready()):
             assert self.process.poll() is None, f"Snakemake ended before {what}:\n{self.project.output()}"
-            assert time.monotonic() < deadline, f"waited {seconds} s in vain until {what}"
+            assert time.monotonic() < deadline, f"waited {seconds} s, but not: {what}"
             time.sleep(0.1)
         return found
 

@@ -1,4 +1,4 @@
-"""What takes minutes on a real SLURM, a step of its own in .ci/run: a time limit, arrays, groups, the smoke study."""
+"""Tests that take minutes on a real SLURM, run by .ci/run separately: a time limit, arrays, groups, the smoke study."""
 
 import shutil
 from pathlib import Path
@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.ci]
 TARGET = "results/cluster/runs.csv"
 
 
-def test_a_time_limit_ends_nothing(project: Project, tmp_path: Path) -> None:
-    """SLURM itself warns: it looks at its clock every half a minute, hence the long training."""
+def test_a_run_continues_after_a_time_limit(project: Project, tmp_path: Path) -> None:
+    """SLURM itself sends the signal. It checks time limits every 30 seconds, which is why the run is long."""
     study = small_study(["kv"], steps=50_000)
     process = project.start(TARGET, *PROFILE, *project.study(study))
     try:

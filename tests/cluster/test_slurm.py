@@ -1,4 +1,4 @@
-"""Trainings on a real SLURM: told to stop, sent back into the queue, and cancelled, all in one study."""
+"""Training jobs on a real SLURM: told to stop, sent back to the queue, and cancelled, all in one study."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +27,7 @@ def requeue(jobs: Jobs, variant: str) -> None:
     job = jobs.training(variant)
     slurm("scontrol", "requeue", job)
     jobs.wait(lambda: jobs.state(job) == "PENDING", "the job is in the queue again")
-    slurm("scontrol", "update", f"jobid={job}", "StartTime=now")  # SLURM would wait for two minutes
+    slurm("scontrol", "update", f"jobid={job}", "StartTime=now")  # SLURM would wait two minutes
 
 
 def cancel(jobs: Jobs, variant: str) -> None:
@@ -57,9 +57,9 @@ def test_nothing_is_lost_by_a_warning_or_a_requeue_and_a_cancelled_job_fails_alo
     folder = project.folder / "results" / "cluster"
     assert {path: results(folder / path) for path in whole} == whole, output
     attempts = {path: read_json(folder / path / "provenance.json")["attempts"] for path in whole}
-    assert attempts == dict.fromkeys(whole, 2), "both went on where they were stopped"
+    assert attempts == dict.fromkeys(whole, 2), "both continued where they were stopped"
     assert process.returncode != 0
-    assert "report.html shows what there is, and which runs failed or are missing" in output
+    assert "report.html shows what is finished, and which runs failed or are missing" in output
     rows = [line for line in (folder / "runs.csv").read_text().splitlines() if ",k,0," in line]
     assert len(rows) == 1 and ",missing," in rows[0]
     report = re.sub(r"<[^>]*>", " ", (folder / "report.html").read_text())

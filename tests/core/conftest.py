@@ -1,4 +1,4 @@
-"""One thread, so that numbers do not depend on the machine; and the helpers of this folder importable by its tests."""
+"""One thread, so that results do not depend on the machine. Makes the helpers of this folder importable."""
 
 import sys
 from pathlib import Path

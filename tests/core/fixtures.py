@@ -1,4 +1,4 @@
-"""Fixtures of every folder whose tests train."""
+"""Fixtures of all folders whose tests train runs."""
 
 from pathlib import Path
 
@@ -14,5 +14,5 @@ def single_thread() -> None:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small random data sets of all tasks."""
+    """Small random data sets for all tasks."""
     return write_data(tmp_path_factory.mktemp("data"))

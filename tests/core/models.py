@@ -4,8 +4,8 @@ import torch
 from references import small_model
 from torch import Tensor, nn
 
-from kvformer.models.blocks import initialise
 from kvformer.models.build import MODELS
+from kvformer.models.initial_weights import initialise
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.shapes import Shape
 from kvformer.spec.variants import VARIANTS, unsupported

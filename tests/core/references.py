@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kvformer.models.attention.module import Attention
+from kvformer.models.attention import Attention, cross_attention
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.variants import AttentionSpec
 
@@ -21,7 +21,8 @@ def make_attention(
     spec: AttentionSpec, model: ModelConfig, length: int, seed: int = 0, cross: bool = False
 ) -> Attention:
     """A float64 attention module in evaluation mode, every parameter drawn at random (biases and offsets too)."""
-    attention = Attention(spec, model, length, cross=cross).double().eval()
+    layer = cross_attention(spec, model, length) if cross else Attention(spec, model, length)
+    attention = layer.double().eval()
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in attention.parameters():
@@ -128,16 +129,17 @@ def _logits(attention: Attention, head: int, x: Tensor, source: Tensor) -> Tenso
     if term is None:
         return scores
     length, size = scores.shape[-2:]
-    code = full_code(max(length, size), term.channels)
-    columns = code[:, :, 2 * math.ceil(term.channels / 4) :]
-    if term.kind == "relative":
+    channels = term.term.channels
+    code = full_code(max(length, size), channels)
+    columns = code[:, :, 2 * math.ceil(channels / 4) :]
+    if spec.position == "relative":
         row = term.offsets[min(head, len(term.offsets) - 1)]
         centre = len(row) // 2
         return scores + row[torch.arange(length)[:, None] - torch.arange(size)[None, :] + centre]
     weight = term.weight[min(head, len(term.weight) - 1)]
-    if term.kind == "gain":
+    if spec.position == "gain":
         return scores * weight.sum()
-    if term.kind == "key_bias":
+    if spec.position == "key_bias":
         return scores + columns[:length, :size] @ weight
     return naive_pos2d(scores, weight, term.bias[min(head, len(term.bias) - 1)], code)
 

@@ -53,7 +53,7 @@ def tiny_run(
 
 
 def write_data(folder: Path) -> Path:
-    """Small random data sets in the form that `kvformer prepare` leaves; returns their folder."""
+    """Write small random data sets in the form that `kvformer prepare` writes; returns their folder."""
     random = np.random.default_rng(0)
     for name, shape, classes in (
         ("mnist", (28, 28), 10),
@@ -101,7 +101,7 @@ def _finish(writer: ManifestWriter, name: str, facts: dict[str, Any]) -> None:
 
 
 def results(out: Path) -> dict[str, Any]:
-    """What equal runs must agree on: metrics without the clock, the summary without times, all other bytes."""
+    """What equal runs must agree on: metrics and summary without times, and the bytes of all other files."""
     points = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     clock = [(point.pop("elapsed"), point.pop("time")) for point in points]
     assert [c[0] for c in clock] == sorted(c[0] for c in clock)
@@ -123,7 +123,7 @@ def command(run: RunConfig, out: Path, data: Path, *options: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """One thread a process, and this checkout's package."""
+    """Environment of a process with one thread that imports this checkout's package."""
     source = Path(__file__).parents[2] / "src"
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(source)}
 

@@ -7,8 +7,7 @@ import torch
 from references import apply_map, make_attention, plain_attention, plain_logits, role_parameters, small_model
 from torch import nn
 
-from kvformer.models.attention.cache import KeyValueCache
-from kvformer.models.attention.module import FUSED_FROM, Attention
+from kvformer.models.attention import FUSED_FROM, Attention, KeyValueCache
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.variants import VARIANTS, AttentionSpec
 
@@ -54,7 +53,7 @@ def test_every_variant_without_padding_keys(name: str, path: str) -> None:
 @pytest.mark.parametrize(("queries", "keys"), [(5, 9), (9, 5), (6, 6), (4, FUSED_FROM + 1)])
 @pytest.mark.parametrize("name", SPECS)
 def test_cross_attention_at_any_pair_of_lengths(name: str, queries: int, keys: int) -> None:
-    """Equal lengths are no special case: the published code ignored the decoder's state there."""
+    """Equal lengths are not a special case: the published code ignored the decoder's state there."""
     attention = make_attention(SPECS[name], model_for(SPECS[name]), max(queries, keys), cross=True)
     x, memory = inputs(queries), inputs(keys, seed=2)
     padding = torch.zeros(2, keys, dtype=torch.bool)
@@ -142,7 +141,7 @@ def test_recorded_logits_and_weights(name: str) -> None:
     torch.testing.assert_close(unmasked[..., ~hidden], logits[..., ~hidden], **TIGHT)
     difference = logits - plain_logits(attention, x)
     seen = difference[..., ~hidden]
-    if attention.position is not None and attention.position.kind == "pos2d":
+    if attention.spec.position == "pos2d":
         # The row part and the bias are left out of the logits: only differences within a row are defined.
         difference = difference.masked_fill(hidden, 0) - difference[..., :1] * ~hidden
         seen = difference

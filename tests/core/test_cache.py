@@ -4,7 +4,7 @@ import pytest
 import torch
 from models import PAIRS, SHAPES, make_inputs, make_model, model_config, supported
 
-from kvformer.models.blocks import DecoderCache
+from kvformer.models.attention import DecoderCache
 from kvformer.spec.formulas import cache_elements
 from kvformer.spec.shapes import Shape
 from kvformer.spec.variants import VARIANTS

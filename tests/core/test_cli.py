@@ -1,4 +1,4 @@
-"""The command line: help everywhere, mistakes in one line with exit code 2, and nothing heavy imported for nothing."""
+"""The command line: help for everything, mistakes in one line with exit code 2, no heavy import that is not needed."""
 
 import argparse
 import json
@@ -34,8 +34,8 @@ TINY = [
 
 def test_the_commands_of_the_contract_exist() -> None:
     expected = {
-        "train", "describe", "tasks", "variants", "explain", "prepare", "collect", "tables", "figures", "report",
-        "track", "ui", "schema", "plan", "profile",
+        "train", "describe", "tasks", "variants", "explain", "prepare", "cost", "collect", "tables", "figures",
+        "report", "crate", "export", "compare", "track", "ui", "verify", "schema", "plan",
     }  # fmt: skip
     assert expected <= set(COMMANDS)
 
@@ -95,7 +95,7 @@ def test_mistakes_get_one_line_and_exit_code_2(
     assert output.out == ""
     (line,) = output.err.splitlines()
     assert line.startswith("kvformer: error: ") and all(word in line for word in words), line
-    assert list(tmp_path.iterdir()) == [], "and nothing is left behind"
+    assert list(tmp_path.iterdir()) == [], "and no file is left"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_mistake_in_a_process_of_its_own() -> None:
+def test_a_mistake_in_a_separate_process() -> None:
     result = call("train", "reverse", "kv", "--set", "model.dmi=3", "--out", "unused")
     assert result.returncode == 2
     assert result.stdout == ""
@@ -149,7 +149,7 @@ def test_interrupted_and_broken_runs_have_their_own_exit_codes(
 
         parser = argparse.ArgumentParser()
         parser.set_defaults(handler=fail)
-        monkeypatch.setattr(cli, "build_parser", lambda parser=parser: parser)
+        monkeypatch.setattr(cli, "build_parser", lambda names, parser=parser: parser)
         assert main([]) == code
         assert "Traceback" not in capsys.readouterr().err
     assert INTERRUPTED == 75
@@ -253,11 +253,11 @@ def heavy_imports(code: str) -> set[str]:
     ],
     ids=["configuration", "help", "mistake", "variants", "training"],
 )
-def test_nothing_heavy_is_imported_for_nothing(code: str, allowed: set[str]) -> None:
+def test_nothing_heavy_is_imported_without_need(code: str, allowed: set[str]) -> None:
     assert heavy_imports(code) <= allowed
 
 
-def test_a_training_imports_neither_torchvision_nor_mlflow_nor_pandas(tmp_path: Path, prepared: Path) -> None:
+def test_training_imports_neither_torchvision_nor_mlflow_nor_pandas(tmp_path: Path, prepared: Path) -> None:
     run = tiny_run("translation_en_de")
     arguments = ["train", "--run", run.to_json(), "--out", str(tmp_path), "--data", str(prepared), "--device", "cpu"]
     assert heavy_imports(f"from kvformer.cli import main; assert main({arguments!r}) == 0") == {"torch"}

@@ -16,7 +16,7 @@ from runs import tiny_run
 from kvformer.config.documentation import generated_files
 from kvformer.config.execution import Execution, Resources
 from kvformer.config.loading import load_study, single_run
-from kvformer.config.run import RunConfig
+from kvformer.config.run import RunConfig, runs_of
 from kvformer.config.study import StudyConfig
 from kvformer.errors import ConfigError
 from kvformer.files import canonical_json
@@ -36,7 +36,7 @@ def reverse(**section: Any) -> StudyConfig:
 
 
 def complaint(raw: dict[str, Any], *overrides: str) -> str:
-    """The message for a configuration that must be refused; always one line."""
+    """The message for a configuration that must be rejected; always one line."""
     with pytest.raises(ConfigError) as caught:
         load_study(raw, overrides)
     message = str(caught.value)
@@ -142,7 +142,7 @@ WRONG = [None, True, 5, -3, 2.5, "word", [], [1, "a", None], {}, {"a": 1}, float
 
 @settings(derandomize=True, max_examples=400, deadline=None)
 @given(st.sampled_from(PLACES), st.sampled_from(WRONG))
-def test_any_value_is_accepted_or_refused_in_one_line(where: tuple[str, tuple[str, ...]], value: Any) -> None:
+def test_any_value_is_accepted_or_rejected_in_one_line(where: tuple[str, tuple[str, ...]], value: Any) -> None:
     """Never a traceback; what is accepted has runs that can be written down and read back."""
     task, place = where
     raw = replaced(WHOLE[task], place, value)
@@ -151,7 +151,9 @@ def test_any_value_is_accepted_or_refused_in_one_line(where: tuple[str, tuple[st
     except ConfigError as error:
         message = str(error)
         assert "\n" not in message and len(message) < 2000
-        assert place[-1] in message or place[-1].partition(".")[2] in message or "names no task" in message, message
+        assert place[-1] in message or place[-1].partition(".")[2] in message or "list at least one task" in message, (
+            message
+        )
         return
     for run in accepted.runs():
         assert RunConfig.from_json(run.to_json()) == run
@@ -210,8 +212,8 @@ def test_impossible_sections(section: dict[str, Any], words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        ({}, ["names no task", "reverse"]),
-        ({"tasks": {"reverse": None}}, ["names no task"]),
+        ({}, ["list at least one task", "reverse"]),
+        ({"tasks": {"reverse": None}}, ["list at least one task"]),
         ({"tasks": ["reverse"]}, ["tasks", "mapping"]),
         ({"tasks": {"revers": {}}}, ["tasks.revers", "did you mean 'reverse'?"]),
         ({"tasks": {1: {}}}, ["tasks.1"]),
@@ -220,7 +222,8 @@ def test_impossible_sections(section: dict[str, Any], words: list[str]) -> None:
         ({"tasks": {"reverse": {}}, "seeds": True}, ["seeds", "True"]),
         ({"tasks": {"reverse": {}}, "name": "a/b"}, ["name", "'a/b'"]),
         ({"tasks": {"reverse": {}}, "name": "../up"}, ["name"]),
-        ({"tasks": {"reverse": {}}, "name": "data"}, ["name", "results/data is not for a study", "mlflow"]),
+        ({"tasks": {"reverse": {}}, "name": "data"}, ["name", "results/data is reserved", "mlflow"]),
+        ({"tasks": {"reverse": {}}, "profile": True}, ["profile: unknown key; it is called 'cost' now"]),
         ({"tasks": {"reverse": {}}, "name": 5}, ["name", "string"]),
         ({"tasks": {"reverse": {}}, "execution": {"device": "gpu"}}, ["execution.device", "'gpu'", "'cuda'"]),
         ({"tasks": {"reverse": {}}, "equivalence_margin": {"accuracy": 0}}, ["equivalence_margin.accuracy"]),
@@ -263,7 +266,7 @@ def test_protocols_change_what_they_say() -> None:
     (run,) = load_study(
         {"protocol": "corrected", "tasks": {"mnist": {"data": {"validation": "test"}, "variants": ["kv"], "seeds": 1}}}
     ).runs()
-    assert run.data.validation == "test", "what is written in the file counts most"
+    assert run.data.validation == "test", "what is written in the file takes precedence"
 
 
 sections = st.fixed_dictionaries(
@@ -466,7 +469,7 @@ def test_overrides_with_mistakes(override: str, message: str) -> None:
     st.lists(st.sampled_from(["model", "dim", "training", "steps", "tasks", "reverse", "grid", "x", ""]), max_size=4),
     st.text(max_size=8),
 )
-def test_any_override_is_accepted_or_refused_in_one_line(parts: list[str], value: str) -> None:
+def test_any_override_is_accepted_or_rejected_in_one_line(parts: list[str], value: str) -> None:
     try:
         single_run("reverse", "kv", 0, overrides=[f"{'.'.join(parts)}={value}", "model.heads=2"])
     except ConfigError as error:
@@ -536,7 +539,7 @@ def test_a_run_in_json_is_checked_too(change: dict[str, Any], message: str) -> N
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", "{}", "\x00", '{"task": {}}'])
-def test_what_is_no_run(text: str) -> None:
+def test_what_is_not_a_run(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^--run: ") as caught:
         RunConfig.from_json(text)
     assert "\n" not in str(caught.value)
@@ -556,10 +559,19 @@ def test_every_key_is_described() -> None:
             assert field.description and field.description.endswith((".", ")")), name
 
 
-def test_a_baseline_that_takes_part_in_no_task_is_refused() -> None:
+def test_a_baseline_that_is_not_run_in_any_task_is_rejected() -> None:
     study = load_study({"variants": ["kv", "kv_pos"], "tasks": {"copy": {}}})
-    with pytest.raises(ConfigError, match="baseline: is qkv, which takes part in no task; allowed: kv, kv_pos"):
-        study.content()
+    with pytest.raises(ConfigError, match="baseline: is qkv, which is not run in any task; allowed: kv, kv_pos"):
+        study.manifest()
+
+
+def test_a_manifest_that_is_not_complete_is_one_clear_line() -> None:
+    manifest = load_study({"name": "s", "seeds": 1, "tasks": {"copy": {}}}).manifest()
+    with pytest.raises(ConfigError, match=r"^study 's': the setting of .*copy.* is missing$"):
+        runs_of(manifest.model_copy(update={"settings": []}))
+    entry = manifest.settings[0].model_copy(update={"protocol": "printed"})
+    with pytest.raises(ConfigError, match=r"^study 's': protocol: must be 'published' or 'corrected', not 'printed'$"):
+        runs_of(manifest.model_copy(update={"settings": [entry]}))
 
 
 def test_margins_not_given_keep_their_defaults() -> None:
@@ -568,17 +580,21 @@ def test_margins_not_given_keep_their_defaults() -> None:
 
 
 def test_the_content_of_study_json() -> None:
-    content = load_study(
-        {
-            "name": "s",
-            "baseline": "kv",
-            "variants": ["kv_pos", "kv"],
-            "tasks": {
-                "copy": {"grid": {"training.learning_rate": [0.1, 0.01]}, "nuisance": ["training.learning_rate"]}
-            },
-            "seeds": 2,
-        }
-    ).content()
+    content = (
+        load_study(
+            {
+                "name": "s",
+                "baseline": "kv",
+                "variants": ["kv_pos", "kv"],
+                "tasks": {
+                    "copy": {"grid": {"training.learning_rate": [0.1, 0.01]}, "nuisance": ["training.learning_rate"]}
+                },
+                "seeds": 2,
+            }
+        )
+        .manifest()
+        .model_dump(mode="json")
+    )
     assert [variant["name"] for variant in content["variants"]] == ["kv", "kv_pos"], "in the order of the table"
     assert content["tasks"][0]["nuisance"] == ["training.learning_rate"]
     assert content["tasks"][0]["chance"] == 0.1
@@ -593,8 +609,9 @@ def test_the_content_of_study_json() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
-def test_the_studies_that_come_along_are_valid(path: Path) -> None:
+def test_the_studies_in_config_are_valid(path: Path) -> None:
     loaded = load_study(path)
+    assert runs_of(loaded.manifest()) == loaded.runs(), "study.json holds all that its runs are"
     hashes = [run.hash for run in loaded.runs()]
     assert len(set(hashes)) == len(hashes) > 0
     assert loaded.name == {"config": "default", "reference": "core"}.get(path.stem, path.stem)

@@ -1,4 +1,4 @@
-"""Translating with a cache and without, by greedy and beam search, held against exhaustive search."""
+"""Translating with a cache and without, by greedy and beam search, compared with exhaustive search."""
 
 import itertools
 import math
@@ -127,7 +127,7 @@ def test_cross_attention_with_a_query_map_of_its_own(name: str) -> None:
     model = small_model(cross_query="own")
     attention = make_attention(VARIANTS[name].attention, model, 9, cross=True)
     assert "query" in attention.widths
-    assert "query" not in make_attention(VARIANTS[name].attention, model, 9).widths, "self-attention is as ever"
+    assert "query" not in make_attention(VARIANTS[name].attention, model, 9).widths, "self-attention does not change"
     random = torch.Generator().manual_seed(0)
     x, memory = (torch.randn(2, n, 16, dtype=torch.float64, generator=random) for n in (4, 9))
     torch.testing.assert_close(attention(x, memory)[0], plain_attention(attention, x, memory), rtol=1e-11, atol=1e-12)

@@ -1,4 +1,4 @@
-"""GPUs and the compiler: a training there is the CPU's, up to rounding."""
+"""Training on GPUs and with the compiler gives the CPU's results, up to rounding."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def both(run: Any, data: Path, tmp_path: Path, device: str, **options: Any) -> tuple[list[float], list[float]]:
-    """Losses of the plain training on the CPU, and of the other one."""
+    """Losses of a plain run on the CPU, and of the same run with this device and these options."""
     train_run(run, tmp_path / "plain", data, device="cpu")
     train_run(run, tmp_path / "other", data, device=device, **options)
     return losses(tmp_path / "plain"), losses(tmp_path / "other")
@@ -32,7 +32,7 @@ def both(run: Any, data: Path, tmp_path: Path, device: str, **options: Any) -> t
 @pytest.mark.parametrize("task", TASKS)
 def test_a_gpu_trains_as_the_cpu_does(task: str, variant: str, prepared: Path, tmp_path: Path) -> None:
     plain, other = both(tiny_run(task, variant), prepared, tmp_path, "cuda")
-    assert other[0] == pytest.approx(plain[0], rel=0.2)  # dropout and augmentation are drawn by the device
+    assert other[0] == pytest.approx(plain[0], rel=0.2)  # dropout and augmentation use the random numbers of the device
     assert all(torch.isfinite(torch.tensor(other)))
     assert read_json(tmp_path / "other" / "provenance.json")["gpu"]
 
@@ -53,7 +53,7 @@ def test_bf16_on_a_gpu(prepared: Path, tmp_path: Path) -> None:
         pytest.param("cuda", "reduce-overhead", marks=gpu),
     ],
 )
-def test_a_compiled_training_is_the_plain_one(device: str, mode: str, prepared: Path, tmp_path: Path) -> None:
+def test_a_compiled_run_equals_the_plain_one(device: str, mode: str, prepared: Path, tmp_path: Path) -> None:
     quiet = dict.fromkeys(
         ("embedding_dropout", "attention_dropout", "attention_output_dropout", "mlp_dropout", "mlp_output_dropout",
          "head_dropout"), 0.0

@@ -1,4 +1,4 @@
-"""Adding a variant is an entry, adding a task is a file: the README's examples, in a copy of the package."""
+"""A new variant is one entry, a new task is one file: the README's examples, in a copy of the package."""
 
 import json
 import re
@@ -13,8 +13,8 @@ from models import SHAPES, make_inputs, model_config
 from references import make_attention, plain_attention, small_model
 from runs import environment
 
-from kvformer.models.blocks import initialise
 from kvformer.models.build import MODELS
+from kvformer.models.initial_weights import initialise
 from kvformer.spec.formulas import parameters
 from kvformer.spec.variants import AttentionSpec, Variant
 
@@ -26,7 +26,7 @@ VARIANT, TASK = re.findall(r"```python\n(.*?)```", README.read_text(encoding="ut
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package with one file more in tasks/ and one entry more in the table of variants."""
+    """A copy of the package with one more file in tasks/ and one more entry in the table of variants."""
     root = tmp_path_factory.mktemp("extended")
     shutil.copytree(SOURCE, root / "kvformer", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "kvformer" / "tasks" / "rotate.py").write_text(TASK)
@@ -73,13 +73,24 @@ def test_they_are_listed_planned_and_validated(extended: Path, tmp_path: Path) -
 
 
 def test_a_change_of_the_new_task_is_noticed(extended: Path) -> None:
+    """A change of the helper in synthetic.py that it imports as well."""
     code = (
-        "from kvformer.dependencies import training_sources; from kvformer.tasks import MODULES\n"
-        "print(*(path.name for path in training_sources(MODULES['rotate'])))"
+        "from kvformer.dependencies import code_digest; from kvformer.tasks import MODULES\n"
+        "print(code_digest(MODULES['rotate']))"
     )
-    environ = {**environment(), "PYTHONPATH": str(extended)}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=True)
-    assert {"rotate.py", "synthetic.py"} <= set(result.stdout.split())
+
+    def digest() -> str:
+        environ = {**environment(), "PYTHONPATH": str(extended)}
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=True
+        ).stdout
+
+    digests = [digest()]
+    for name in ("rotate.py", "synthetic.py"):
+        path = extended / "kvformer" / "tasks" / name
+        path.write_text(path.read_text(encoding="utf-8") + "\nUNUSED = 1\n", encoding="utf-8")
+        digests.append(digest())
+    assert len(set(digests)) == 3
 
 
 POINTS = {
@@ -98,7 +109,7 @@ POINTS = {
 def test_every_point_of_the_space_of_specs_works(point: str) -> None:
     """The fields of AttentionSpec are orthogonal: combinations that no variant has compute their formula too.
 
-    Explicit and fused, with one position map a layer and one a head.
+    Explicit and fused, with one position map per layer and one per head.
     """
     for maps, length, causal in (("layer", 9, True), ("head", 9, False), ("layer", 99, False), ("head", 99, True)):
         attention = make_attention(POINTS[point], small_model(position_maps=maps), length)
@@ -110,7 +121,7 @@ def test_every_point_of_the_space_of_specs_works(point: str) -> None:
 
 @pytest.mark.parametrize("point", POINTS)
 def test_every_point_has_its_parameters_and_cache(point: str) -> None:
-    from kvformer.models.blocks import DecoderCache
+    from kvformer.models.attention import DecoderCache
     from kvformer.spec.formulas import cache_elements
 
     variant = Variant("new", "", "", POINTS[point])

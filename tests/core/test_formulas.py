@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kvformer.config.loading import single_run
 from kvformer.config.run import RunConfig
-from kvformer.models.attention.module import FUSED_FROM, Attention
+from kvformer.models.attention import FUSED_FROM, Attention
 from kvformer.models.build import MODELS, build_model
 from kvformer.spec.formulas import (
     attention_macs,

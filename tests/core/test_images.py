@@ -1,4 +1,4 @@
-"""Normalisation and augmentation of images, and the dropout whose draws are shared."""
+"""Normalisation and augmentation of images, and the dropout in which four elements share a random draw."""
 
 import math
 
@@ -26,10 +26,10 @@ def test_normalise_grey_and_colour() -> None:
     output = normalise(colour, mean, std)
     torch.testing.assert_close(output, expected.float())
     assert output.is_contiguous() and output.dtype == torch.float32
-    assert colour.dtype == torch.uint8, "the data set itself is left as it is"
+    assert colour.dtype == torch.uint8, "the data set itself is not changed"
 
 
-def test_whole_pictures_are_left_as_they_are_or_mirrored() -> None:
+def test_crops_of_whole_pictures_are_unchanged_or_mirrored() -> None:
     images = photos(64)
     torch.manual_seed(0)
     output = random_flip_crop(images, scale=(1.0, 1.0), ratio=(1.0, 1.0))
@@ -50,7 +50,7 @@ def test_every_picture_has_its_own_parameters() -> None:
 
 
 def test_a_crop_is_the_promised_area_of_the_picture() -> None:
-    """Pictures that hold their own coordinates show where each crop lies: inside, with the promised area and ratio."""
+    """Pictures of their own coordinates show where each crop lies: inside, with the promised area and ratio."""
     side, batch = 32, 500
     centres = (torch.arange(side) + 0.5) / side
     x, y = centres.expand(side, side), centres[:, None].expand(side, side)
@@ -63,7 +63,7 @@ def test_a_crop_is_the_promised_area_of_the_picture() -> None:
     area, aspect = width.abs() * height, width.abs() / height
     assert 0.5 - 1e-3 <= float(area.min()) < 0.52 and 0.78 < float(area.max()) <= 0.8 + 1e-3
     assert 0.9 - 1e-3 <= float(aspect.min()) < 0.91 and 1.09 < float(aspect.max()) <= 1.1 + 1e-3
-    assert 0.4 < float((width < 0).float().mean()) < 0.6, "half of them mirrored"
+    assert 0.4 < float((width < 0).float().mean()) < 0.6, "half of them are mirrored"
     assert float(output.min()) >= 0.0 and float(output.max()) <= 1.0
     left = output[:, 0, middle, middle] - width.abs() / 2
     assert float(left.min()) > -0.03 and float((left + width.abs()).max()) < 1.03
@@ -82,7 +82,7 @@ def test_dropout_keeps_the_right_share_at_the_right_scale(probability: float) ->
 
 
 def test_dropout_draws_are_independent_of_their_neighbours() -> None:
-    """Four elements share one 64-bit draw: neither neighbours nor places may agree more than by chance."""
+    """Four elements share a 64-bit draw; neighbours and places must agree no more than by chance."""
     torch.manual_seed(0)
     kept = (dropout(torch.ones(400_000), 0.5) != 0).double().view(-1, 4)
     flat = kept.flatten()
@@ -114,7 +114,7 @@ def test_dropout_almost_everything() -> None:
         assert float((dropout(torch.ones(10_000), probability) != 0).float().mean()) < 1e-2
 
 
-def test_dropout_rests_in_evaluation() -> None:
+def test_dropout_does_nothing_in_evaluation() -> None:
     layer, x = Dropout(0.5), torch.randn(100)
     assert not torch.equal(layer(x), x)
     assert torch.equal(layer.eval()(x), x)

@@ -8,7 +8,7 @@ from models import make_model
 from references import full_code, make_attention, naive_pos2d, small_model
 from torch import Tensor, nn
 
-from kvformer.models.attention.module import FUSED_FROM, Attention
+from kvformer.models.attention import FUSED_FROM, Attention
 from kvformer.spec.position_codes import code_2d, column_code, row_channels
 from kvformer.spec.variants import VARIANTS
 

@@ -1,4 +1,4 @@
-"""Linear maps by oneDNN, held against PyTorch's own."""
+"""Linear maps by oneDNN, compared with PyTorch's own."""
 
 import platform
 import subprocess
@@ -78,7 +78,7 @@ def test_the_layer_is_a_linear_layer() -> None:
 
 MEMORY = """
 import resource, torch
-from kvformer.training.run import keep_memory
+from kvformer.models.fast.memory import keep_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -9,7 +9,7 @@ from models import HEADS, PAIRS, SHAPES, make_inputs, make_model, model_config, 
 from references import role_parameters
 from torch import nn
 
-from kvformer.models.attention.module import Attention
+from kvformer.models.attention import Attention
 from kvformer.models.blocks import Block
 from kvformer.models.decoding import generate
 from kvformer.spec.position_codes import sinusoids
@@ -90,7 +90,7 @@ def test_every_parameter_gets_a_gradient(kind: str, name: str) -> None:
     model = make_model(kind, name, tied_output=kind == "gpt")
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, Attention) and module.position is not None and module.position.kind == "relative":
+            if isinstance(module, Attention) and module.spec.position == "relative" and module.position is not None:
                 module.position.offsets.normal_(generator=torch.Generator().manual_seed(1))
     output = model(*make_inputs(kind, batch=8))
     (output * torch.randn(output.shape, dtype=torch.float64)).sum().backward()

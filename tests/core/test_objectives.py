@@ -1,4 +1,4 @@
-"""What is minimised and measured, against PyTorch's own losses and hand-made cases."""
+"""What is minimised and measured, compared with PyTorch's own losses and with simple cases."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_translation_loss_is_the_divergence_from_the_smoothed_target(
         assert objective.loss(model, batch).item() == pytest.approx((entropy / count).item(), rel=1e-5)
 
 
-def test_translation_loss_does_not_see_padding(prepared: Path) -> None:
+def test_translation_loss_ignores_padding(prepared: Path) -> None:
     """The same sentences in a batch with a longer one have the same summed divergence."""
     run = tiny_run("translation_en_de", data={"loss_rows": "tokens"})
     data = run.definition.load(run, {"multi30k": load_manifest(prepared / "multi30k")})

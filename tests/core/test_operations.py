@@ -13,6 +13,7 @@ import torch
 from runs import tiny_run
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from kvformer.records.run import RunFolder
 from kvformer.training.cost import flop_counter
 from kvformer.training.loop import Trainer
 
@@ -56,10 +57,10 @@ class OperationCounter(TorchDispatchMode):
 
 def count(task: str, variant: str, data: Path, folder: Path) -> tuple[int, Counter[str]]:
     run = tiny_run(task, variant, model={"layers": 2})
-    trainer = Trainer(run, folder, data, torch.device("cpu"), lambda step, steps, values: None)
-    trainer._step()
+    trainer = Trainer(run, RunFolder(folder), data, torch.device("cpu"))
+    trainer.train_step()
     with flop_counter() as flops, OperationCounter() as operations:
-        trainer._step()
+        trainer.train_step()
     return int(flops.get_total_flops()), operations.counts
 
 

@@ -1,4 +1,4 @@
-"""The optimiser is PyTorch's, to the bit, and spares a training the import of torch._dynamo."""
+"""The optimiser is bit-equal to PyTorch's, and does not import torch._dynamo."""
 
 import subprocess
 import sys

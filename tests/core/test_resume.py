@@ -1,4 +1,4 @@
-"""Exact resume: a run that was stopped anywhere, by anything, ends as one that was never interrupted."""
+"""Exact resume: wherever and however a run is stopped, it ends as one that was never interrupted."""
 
 import hashlib
 import io
@@ -18,39 +18,41 @@ from runs import command, environment, results, tiny_run
 from kvformer.config.run import RunConfig
 from kvformer.errors import Interrupted, KvformerError
 from kvformer.files import read_json
+from kvformer.records import base as records_module
+from kvformer.records.run import Summary
 from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
 from kvformer.training import loop as loop_module
 from kvformer.training import run as run_module
-from kvformer.training.checkpoint import MAGIC, save_checkpoint
+from kvformer.training.checkpoint import MAGIC, write_checkpoint
 from kvformer.training.loop import Trainer
 from kvformer.training.run import train_run
 
 
 class Killed(BaseException):
-    """Stands for a process that ends at once: no handler may run for it."""
+    """Stands for a process that is killed: no handler may catch it."""
 
 
-def train(run: RunConfig, out: Path, data: Path, checkpoint_seconds: float = 0.0, **options: Any) -> dict[str, Any]:
+def train(run: RunConfig, out: Path, data: Path, checkpoint_seconds: float = 0.0, **options: Any) -> Summary:
     return train_run(run, out, data, device="cpu", keep_weights=True, checkpoint_seconds=checkpoint_seconds, **options)
 
 
 def killed_at(monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
-    """Make training die right after each of these steps, once each."""
-    original = Trainer._step
+    """Kill training right after each of these steps, once per step."""
+    original = Trainer.train_step
     left = list(steps)
 
     def step(self: Trainer) -> None:
         original(self)
-        if left and self.step == left[0]:
+        if left and self.state.step == left[0]:
             left.pop(0)
             raise Killed
 
-    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "train_step", step)
 
 
 def train_until_done(run: RunConfig, out: Path, data: Path, checkpoint_seconds: float = 0.0) -> int:
-    """Train again and again until it is not killed; returns how often it was."""
+    """Train until the run is not killed; returns how often it was killed."""
     for attempt in range(20):
         try:
             train(run, out, data, checkpoint_seconds)
@@ -81,7 +83,7 @@ def test_every_task_resumes_exactly(
 def test_resume_from_an_older_checkpoint(
     task: str, protocol: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed before any checkpoint but the first: all steps are made again, with augmentation and redrawn sets."""
+    """Killed when only the first checkpoint exists: all steps are repeated, with augmentation and redrawn sets."""
     run = tiny_run(task, "kv", protocol=protocol, training={"steps": 12, "select": "best"})
     train(run, tmp_path / "whole", prepared)
     killed_at(monkeypatch, [11, 3])
@@ -93,7 +95,7 @@ def test_resume_from_an_older_checkpoint(
 def test_a_checkpoint_of_another_variant_or_code_is_not_resumed(
     changed: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The weights of both would fit; a run that began with one and ended with the other would be neither."""
+    """The weights of both would fit, but a run that begins with one and ends with the other is a run of neither."""
     run = tiny_run("sort", "kv")
     killed_at(monkeypatch, [3])
     with pytest.raises(Killed):
@@ -105,11 +107,17 @@ def test_a_checkpoint_of_another_variant_or_code_is_not_resumed(
         monkeypatch.setattr(loop_module, "code_digest", lambda module: "another")
     train(run, tmp_path / "run", prepared)
     assert f"the checkpoint belongs to {changed} " in (printed := capsys.readouterr().out)
-    assert "starting afresh" in printed and "resuming" not in printed
+    assert "starting from step 0" in printed and "resuming" not in printed
 
 
 @pytest.mark.parametrize(
-    "changes", [{"precision": "bf16"}, {"schedule": "one_cycle"}, {"optimizer": "adamw", "clip_norm": 0.1}]
+    "changes",
+    [
+        {"precision": "bf16"},
+        {"schedule": "one_cycle"},
+        {"optimizer": "adam", "weight_decay": 0.5},
+        {"optimizer": "adamw", "weight_decay": 0.5, "clip_norm": 0.1},
+    ],
 )
 def test_resume_keeps_precision_schedule_and_optimizer(
     changes: dict[str, Any], prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -128,15 +136,15 @@ def test_killed_while_results_are_written(
     run = tiny_run("characters")
     train(run, tmp_path / "whole", prepared)
     with monkeypatch.context() as patch:
-        for name in ("write_json", "write_bytes"):
-            original = getattr(run_module, name)
+        for module, name in ((records_module, "write_json"), (run_module, "write_bytes")):
+            original = getattr(module, name)
 
             def write(path: Path, content: Any, original: Any = original) -> None:
                 if path.name == moment:
                     raise Killed
                 original(path, content)
 
-            patch.setattr(run_module, name, write)
+            patch.setattr(module, name, write)
         if moment == "rmtree":
 
             def rmtree(path: Path) -> None:
@@ -156,15 +164,15 @@ def test_a_stop_signal_finishes_the_step_and_saves(
 ) -> None:
     run = tiny_run("reverse")
     train(run, tmp_path / "whole", prepared)
-    original = Trainer._step
+    original = Trainer.train_step
     with monkeypatch.context() as patch:
 
         def step(self: Trainer) -> None:
-            if self.step == 3:
+            if self.state.step == 3:
                 signal.raise_signal(signal.Signals[name])
             original(self)
 
-        patch.setattr(Trainer, "_step", step)
+        patch.setattr(Trainer, "train_step", step)
         before = signal.getsignal(signal.SIGTERM)
         with pytest.raises(Interrupted, match=f"stopped by {name} after step 4; state saved"):
             train(run, tmp_path / "pieces", prepared, checkpoint_seconds=1e9)
@@ -179,9 +187,9 @@ def test_a_signal_during_start_up_stops_after_one_step(
 ) -> None:
     original = Trainer._resume
 
-    def resume(self: Trainer) -> int:
+    def resume(self: Trainer) -> None:
         signal.raise_signal(signal.SIGTERM)
-        return original(self)
+        original(self)
 
     monkeypatch.setattr(Trainer, "_resume", resume)
     with pytest.raises(Interrupted, match="after step 1"):
@@ -198,7 +206,7 @@ def test_a_signal_during_the_final_test_lets_it_end(
         return original(self, log)
 
     monkeypatch.setattr(Trainer, "_finish", finish)
-    assert train(tiny_run("reverse"), tmp_path, prepared)["status"] == "finished"
+    assert train(tiny_run("reverse"), tmp_path, prepared).status == "finished"
 
 
 def test_control_c_twice_ends_at_once(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,14 +214,14 @@ def test_control_c_twice_ends_at_once(prepared: Path, tmp_path: Path, monkeypatc
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "train_step", step)
     with pytest.raises(KeyboardInterrupt):
         train(tiny_run("reverse"), tmp_path, prepared)
     assert not (tmp_path / "failure.json").exists()
 
 
 def interrupted(run: RunConfig, out: Path, data: Path, step: int = 4) -> Path:
-    """Leave a run after some steps; returns its checkpoint."""
+    """Kill a run after some steps; returns its checkpoint."""
     with pytest.MonkeyPatch.context() as patch:
         killed_at(patch, [step])
         with pytest.raises(Killed):
@@ -227,7 +235,7 @@ class Malicious:
 
 
 def sealed(content: bytes) -> bytes:
-    """Bytes with the header that a true checkpoint has."""
+    """Bytes with a valid header of a checkpoint."""
     return MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 
 
@@ -252,7 +260,7 @@ DAMAGE = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_checkpoint_is_refused_and_the_run_starts_afresh(
+def test_a_damaged_checkpoint_is_refused_and_the_run_starts_again(
     damage: str, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -264,7 +272,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_run_starts_afresh(
     capsys.readouterr()
     train(run, tmp_path / "pieces", prepared)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "checkpoint" in line]
-    assert line.startswith(f"{checkpoint}: ") and message in line and line.endswith("; starting afresh")
+    assert line.startswith(f"{checkpoint}: ") and message in line and line.endswith("; starting from step 0")
     assert not (tmp_path / "executed").exists()
     assert results(tmp_path / "pieces") == results(tmp_path / "whole")
     assert read_json(tmp_path / "pieces" / "provenance.json")["attempts"] == 1
@@ -289,24 +297,24 @@ def test_a_checkpoint_of_another_run_is_refused(
         payload = checkpoint.read_bytes().removeprefix(MAGIC).partition(b"\n")[2]
         state = torch.load(io.BytesIO(payload), weights_only=True)
         state["identity"]["data"] = ["0" * 64]
-        save_checkpoint(checkpoint, state)
+        write_checkpoint(checkpoint, state)
     train(run, tmp_path, prepared)
     printed = capsys.readouterr().out
-    assert f"the checkpoint belongs to {what}" in printed and "starting afresh" in printed
+    assert f"the checkpoint belongs to {what}" in printed and "starting from step 0" in printed
     assert results(tmp_path)["points"][0]["step"] == 2
 
 
 def test_a_checkpoint_of_another_model_leaves_no_trace_in_the_weights(
     prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Half of it fits, the optimizer does not: the run starts from initial weights, not from half-loaded ones."""
+    """The weights fit, the optimiser's state does not: the run starts from initial weights, not from loaded ones."""
     run = tiny_run("copy")
     train(run, tmp_path / "whole", prepared)
     checkpoint = interrupted(run, tmp_path / "pieces", prepared)
     payload = checkpoint.read_bytes().removeprefix(MAGIC).partition(b"\n")[2]
     state = torch.load(io.BytesIO(payload), weights_only=True)
     state["optimizer"]["param_groups"][0]["params"] = [0]
-    save_checkpoint(checkpoint, state)
+    write_checkpoint(checkpoint, state)
     train(run, tmp_path / "pieces", prepared)
     assert "does not fit the model" in capsys.readouterr().out
     assert results(tmp_path / "pieces") == results(tmp_path / "whole")
@@ -325,7 +333,7 @@ def test_metrics_that_are_shorter_than_the_checkpoint_says(
     else:
         metrics.write_bytes(metrics.read_bytes()[:50])
     train(run, tmp_path / "pieces", prepared)
-    assert "starting afresh" in capsys.readouterr().out
+    assert "starting from step 0" in capsys.readouterr().out
     assert results(tmp_path / "pieces") == results(tmp_path / "whole")
 
 
@@ -344,7 +352,7 @@ def test_a_diverged_run_stays_diverged_when_it_is_killed_after_that(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tiny_run("copy", training={"learning_rate": 1e38, "steps": 40, "clip_norm": None})
-    assert train(run, tmp_path / "whole", prepared)["status"] == "diverged"
+    assert train(run, tmp_path / "whole", prepared).status == "diverged"
     with monkeypatch.context() as patch:
 
         def finish(self: Trainer, log: Any) -> Any:

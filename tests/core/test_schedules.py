@@ -53,7 +53,7 @@ def test_inverse_sqrt_of_the_transformer_paper() -> None:
 
 
 def test_one_cycle_of_fastai() -> None:
-    """From peak/25 to the peak over a quarter of the steps, then down to peak/1e5; the momentum the other way round."""
+    """From peak/25 to the peak over a quarter of the steps, then down to peak/1e5; the momentum moves the other way."""
     training = TrainingConfig.model_validate({"steps": 400, "schedule": "one_cycle", "learning_rate": 1e-3})
     values = [learning_rate(step, 400, training, MODEL) for step in range(401)]
     assert values[0] == pytest.approx(1e-3 / 25)

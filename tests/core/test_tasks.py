@@ -1,4 +1,4 @@
-"""The tasks' examples: what is asked and what is right."""
+"""The examples of every task: inputs and correct answers."""
 
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,14 @@ def test_synthetic_targets_follow_their_rule(task: str) -> None:
     assert everything.shape == (300, 6)
 
 
-def test_the_suite_is_involutive_but_for_sort_and_shift() -> None:
-    """Reverse, swap, copy, sub undo themselves: a symmetric attention pattern can express them. Shift does not."""
+def test_all_but_sort_and_shift_are_their_own_inverse() -> None:
+    """A symmetric attention pattern can express reverse, swap, copy and sub, which undo themselves, but not shift."""
     row = [3, 1, 4, 1, 5, 9]
     for task, rule in RULES.items():
         assert (list(rule(list(rule(row)))) == row) == (task not in ("sort", "shift")), task
 
 
-def test_recall_asks_for_values_that_were_given() -> None:
+def test_recall_asks_for_values_in_the_list() -> None:
     data = load("recall", data={"length": 16, "symbols": 6, "train_examples": 200})
     for inputs, targets in zip(*(data.splits["train"][name].tolist() for name in ("inputs", "targets")), strict=True):
         keys, values, asked = inputs[0:8:2], inputs[1:8:2], inputs[8:]
@@ -124,7 +124,7 @@ def test_translation_rows(prepared: Path) -> None:
 @pytest.mark.parametrize("set_size", [4, 9, 21])
 @pytest.mark.parametrize("position", ["last", "shuffled"])
 def test_anomaly_sets(position: str, set_size: int) -> None:
-    """Distinct images of one class and one of another, whose place is the target; sets as large as a class too."""
+    """Distinct images of one class and one of another, whose place is the target; also in sets as large as a class."""
     data = AnomalyData(set_size=set_size, position=position)
     labels = np.repeat(np.arange(5), 20)
     sets = draw_sets(np.random.default_rng(0), np.arange(100) + 7, labels, data, None)
@@ -145,7 +145,7 @@ def test_anomaly_sets(position: str, set_size: int) -> None:
 
 
 def test_normal_images_of_a_set_are_drawn_evenly() -> None:
-    """Classes of different sizes: every image of a class is as likely as the others, also after repeated draws."""
+    """With classes of different sizes, every image of a class is equally likely, also after repeated draws."""
     labels = np.array([0] * 6 + [1] * 4)
     counts = np.zeros(10)
     for seed in range(2000):
@@ -159,7 +159,7 @@ def test_normal_images_of_a_set_are_drawn_evenly() -> None:
 
 
 def test_sets_larger_than_a_class_are_refused(prepared: Path) -> None:
-    with pytest.raises(DataError, match=r"data.set_size 30 needs two classes or more of 29 images or more"):
+    with pytest.raises(DataError, match=r"data.set_size 30 needs at least two classes of at least 29 images"):
         load("anomaly", prepared, data={"set_size": 30})
 
 

@@ -1,4 +1,4 @@
-"""A training: deterministic, paired over variants, tested once, selected by validation, and honest when it fails."""
+"""Training: deterministic, paired over variants, tested once, selected by validation; failures leave their reason."""
 
 import json
 import math
@@ -14,11 +14,13 @@ from kvformer.config.run import RunConfig
 from kvformer.errors import ConfigError, DataError
 from kvformer.files import read_json
 from kvformer.records.manifest import load_manifest
+from kvformer.records.run import Failure, Provenance, RunFolder, Summary
 from kvformer.spec.variants import VARIANTS, unsupported
 from kvformer.tasks import TASKS
 from kvformer.tasks.base import TaskData
 from kvformer.training.batches import Batches
 from kvformer.training.diagnostics import diagnose
+from kvformer.training.evaluation import Evaluator
 from kvformer.training.loop import Trainer
 from kvformer.training.run import train_run
 from kvformer.training.signals import StopSignals
@@ -26,12 +28,17 @@ from kvformer.training.signals import StopSignals
 CPU = torch.device("cpu")
 
 
-def train(run: RunConfig, out: Path, data: Path, **options: Any) -> dict[str, Any]:
+def train(run: RunConfig, out: Path, data: Path, **options: Any) -> Summary:
     return train_run(run, out, data, device="cpu", keep_weights=True, **options)
 
 
 def trainer(run: RunConfig, folder: Path, data: Path) -> Trainer:
-    return Trainer(run, folder, data, CPU, lambda step, steps, values: None)
+    return Trainer(run, RunFolder(folder), data, CPU)
+
+
+def points_so_far(folder: Path) -> list[dict[str, Any]]:
+    """The points of a run in progress, as they are written."""
+    return [json.loads(line) for line in RunFolder(folder).progress_metrics_file.read_text().splitlines()]
 
 
 def load(run: RunConfig, data: Path) -> TaskData:
@@ -171,7 +178,7 @@ def test_the_test_split_is_read_once_after_the_last_step(
     original = Batches.evaluation
 
     def evaluation(self: Batches, split: str, limit: int | None = None) -> Any:
-        reads.append((split, subject.step, limit is None))
+        reads.append((split, subject.state.step, limit is None))
         return original(self, split, limit)
 
     monkeypatch.setattr(Batches, "evaluation", evaluation)
@@ -189,44 +196,46 @@ def test_the_best_weights_by_validation_are_the_ones_tested(
     good, bad = (0.9, 0.2) if metric == "accuracy" else (0.2, 0.9)
     dictated = iter([math.nan, bad, good, bad, good, math.nan])
     snapshots: dict[int, dict[str, torch.Tensor]] = {}
-    original = Trainer._measure
+    original = Evaluator.measure
 
-    def measure(self: Trainer, split: str) -> dict[str, float]:
-        snapshots[self.step] = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        values = original(self, split)
+    def measure(self: Evaluator, model: torch.nn.Module, split: str) -> dict[str, float]:
+        snapshots[subject.state.step] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        values = original(self, model, split)
         if split == "validation":
             return {**values, f"validation/{metric}": next(dictated)}
         return values
 
-    monkeypatch.setattr(Trainer, "_measure", measure)
+    monkeypatch.setattr(Evaluator, "measure", measure)
     run = tiny_run(task, training={"steps": 12, "evaluations": 6, "select": "best", "learning_rate": 0.01})
     subject = trainer(run, tmp_path, prepared)
     with StopSignals() as stop:
         outcome = subject.train(stop)
-    assert outcome.selected_step == 6 and outcome.steps == 12
+    assert outcome.selected_step == 6 and subject.state.step == 12
     assert outcome.metrics[f"validation/{metric}"] == good
-    weights = outcome.model.state_dict()
+    weights = subject.model.state_dict()
     assert all(torch.equal(weights[name], tensor) for name, tensor in snapshots[12].items()), "tested with these"
     # The last snapshot is taken before the test, after the best weights were put back.
-    points = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    points = points_so_far(tmp_path)
     (test,) = [p["value"] for p in points if p["key"] == f"test/{metric}"]
-    assert test == outcome.metrics[f"test/{metric}"] == original(subject, "test")[f"test/{metric}"]
+    assert test == outcome.metrics[f"test/{metric}"]
+    assert test == original(subject.evaluator, subject.model, "test")[f"test/{metric}"]
     assert next(p["value"] for p in points if p["key"] == f"validation/{metric}") == "nan"
 
 
 def test_last_weights_are_tested_where_asked(prepared: Path, tmp_path: Path) -> None:
     summary = train(tiny_run("mnist", training={"select": "last"}), tmp_path, prepared)
-    assert summary["selected_step"] == summary["steps"] == 7
+    assert summary.selected_step == summary.steps == 7
 
 
 @pytest.mark.parametrize("task", ["copy", "characters"])
 def test_a_diverged_run_is_a_result(task: str, prepared: Path, tmp_path: Path) -> None:
     run = tiny_run(task, training={"learning_rate": 1e38, "steps": 60, "clip_norm": None, "evaluations": 2})
     summary = train(run, tmp_path, prepared)
-    assert summary["status"] == "diverged" and summary["steps"] < 60
-    assert summary["metrics"]["train/loss"] in ("nan", "inf")
-    assert not any(key.startswith("test/") for key in summary["metrics"])
-    assert read_json(tmp_path / "summary.json") == summary
+    assert summary.status == "diverged" and summary.steps is not None and summary.steps < 60
+    written = read_json(tmp_path / "summary.json")
+    assert written["metrics"]["train/loss"] in ("nan", "inf")
+    assert not any(key.startswith("test/") for key in written["metrics"])
+    assert written == summary.model_dump(mode="json")
     names = {path.name for path in tmp_path.iterdir()}
     assert {"config.json", "metrics.jsonl", "provenance.json", "attention.npz"} <= names
     assert "failure.json" not in names and "progress" not in names
@@ -248,10 +257,11 @@ def test_a_failure_leaves_its_reason_and_no_old_result(
         for attempt in (1, 2):
             with pytest.raises(ZeroDivisionError):
                 train(run, tmp_path, prepared)
-            failure = read_json(tmp_path / "failure.json")
-            assert failure["type"] == "ZeroDivisionError" and failure["error"] == "it went wrong"
-            assert failure["attempt"] == attempt and "in fails" in failure["trace"]
-            assert failure["time"].endswith("Z")
+            failure = Failure.load(tmp_path / "failure.json")
+            assert failure.type == "ZeroDivisionError" and failure.error == "it went wrong"
+            assert failure.attempt == attempt and "in fails" in failure.trace
+            assert failure.time is not None and failure.time.endswith("Z")
+            assert set(read_json(tmp_path / "failure.json")) == set(Failure.model_fields)
             assert not (tmp_path / "summary.json").exists(), "an old result must not pass for this one"
     train(run, tmp_path, prepared)
     assert not (tmp_path / "failure.json").exists() and (tmp_path / "summary.json").exists()
@@ -270,10 +280,19 @@ def test_a_gpu_that_is_not_there(prepared: Path, tmp_path: Path) -> None:
 
 
 def test_the_record_of_a_run(prepared: Path, tmp_path: Path) -> None:
-    """The files say what docs/architecture.md promises."""
+    """The files hold what docs/architecture.md promises, no key more, as JSON with sorted keys."""
     run = tiny_run("mnist", "kv_pos")
-    summary = train(run, tmp_path, prepared)
+    assert train(run, tmp_path, prepared) == Summary.load(tmp_path / "summary.json")
+    for name in ("config.json", "summary.json", "provenance.json"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert text == json.dumps(json.loads(text), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    summary, provenance = read_json(tmp_path / "summary.json"), read_json(tmp_path / "provenance.json")
     assert read_json(tmp_path / "config.json") == {**run.model_dump(mode="json"), "hash": run.hash}
+    assert set(summary) == {
+        "status", "task", "family", "setting", "variant", "seed", "protocol", "config_hash", "primary", "metrics",
+        "parameters", "steps", "selected_step", "seconds", "samples_per_second", "data",
+    }  # fmt: skip
+    assert set(summary["parameters"]) == {"total", "attention", "formula"}
     assert set(summary["seconds"]) == {"total", "startup", "stepping", "evaluation", "recording"}
     seconds = summary["seconds"]
     assert all(value >= 0 for value in seconds.values())
@@ -285,11 +304,12 @@ def test_the_record_of_a_run(prepared: Path, tmp_path: Path) -> None:
         "train/loss", "train/learning_rate", "validation/loss", "validation/accuracy", "test/loss", "test/accuracy",
     }  # fmt: skip
     assert summary["data"] == [load_manifest(prepared / "mnist").record()]
-    provenance = read_json(tmp_path / "provenance.json")
-    assert {
-        "git", "packages", "python", "platform", "cpu", "gpu", "threads", "device", "precision", "data", "start", "end",
-        "attempts", "command",
-    } <= set(provenance)  # fmt: skip
+    assert set(provenance) == {
+        "git", "packages", "python", "platform", "cpu", "gpu", "cuda", "threads", "device", "compile", "precision",
+        "data", "start", "end", "attempts", "command",
+    }  # fmt: skip
+    assert set(provenance["git"]) == {"commit", "dirty", "diff_sha256"} and provenance["data"] == summary["data"]
+    assert Provenance.load(tmp_path / "provenance.json").threads == 1
     assert (
         provenance["start"] <= provenance["end"] and provenance["packages"]["torch"] == torch.__version__.split("+")[0]
     )
@@ -325,8 +345,7 @@ def test_recorded_training_loss_is_the_mean_since_the_last_point(
     monkeypatch.setattr(subject.objective, "loss", loss)
     with StopSignals() as stop:
         subject.train(stop)
-    points = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    recorded = [(p["step"], p["value"]) for p in points if p["key"] == "train/loss"]
+    recorded = [(p["step"], p["value"]) for p in points_so_far(tmp_path) if p["key"] == "train/loss"]
     start = 0
     for step, value in recorded:
         assert value == pytest.approx(sum(losses[start:step]) / (step - start), rel=1e-5)
@@ -349,7 +368,7 @@ def test_accuracy_and_loss_are_means_over_scored_positions(prepared: Path, tmp_p
     for size in (3, 20):
         run = tiny_run("recall", data={"length": 8}, training={"evaluation_batch_size": size})
         subject = trainer(run, tmp_path / str(size), prepared)
-        values.append(subject._measure("validation"))
+        values.append(subject.evaluator.measure(subject.model, "validation"))
         arrays = subject.data.splits["validation"]
         with torch.no_grad():
             logits = subject.model.eval()(torch.from_numpy(arrays["inputs"].astype(np.int64)))
@@ -372,8 +391,8 @@ def test_every_variant_trains_and_learns_to_copy(name: str, prepared: Path, tmp_
     data = {"train_examples": 400, "symbols": 3} if kind == "encoder" else {}
     run = tiny_run(task, name, data=data, training=training, model={"heads": 8, "dim": 32, "layers": layers})
     summary = train(run, tmp_path, prepared)
-    assert summary["status"] == "finished"
-    assert summary["metrics"]["train/loss"] < math.log(3 if kind == "encoder" else 20) - 0.01
+    assert summary.status == "finished"
+    assert summary.metrics["train/loss"] < math.log(3 if kind == "encoder" else 20) - 0.01
 
 
 def test_bf16_learns_as_fp32_does(prepared: Path, tmp_path: Path) -> None:
@@ -385,7 +404,7 @@ def test_bf16_learns_as_fp32_does(prepared: Path, tmp_path: Path) -> None:
             model={"dim": 32},
             training={"steps": 60, "learning_rate": 0.01, "batch_size": 32, "precision": precision, "evaluations": 1},
         )
-        losses[precision] = train(run, tmp_path / precision, prepared)["metrics"]["train/loss"]
+        losses[precision] = train(run, tmp_path / precision, prepared).metrics["train/loss"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.15)
     assert losses["bf16"] != losses["fp32"]
 

@@ -45,11 +45,11 @@ def test_features_as_arrays(raw: Raw, build: Build, arrays: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "array", "message"),
     [
-        ("train_images", np.zeros((6, 5, 4)), r"float64 \(6, 5, 4\), where uint8 \(N, H, W\)"),
-        ("train_images", np.zeros((6, 5, 4, 2), dtype=np.uint8), r"uint8 \(6, 5, 4, 2\), where uint8"),
+        ("train_images", np.zeros((6, 5, 4)), r"float64 \(6, 5, 4\), must be uint8 \(N, H, W\)"),
+        ("train_images", np.zeros((6, 5, 4, 2), dtype=np.uint8), r"uint8 \(6, 5, 4, 2\), must be uint8"),
         ("test_images", np.zeros((4, 5, 5), dtype=np.uint8), r"items of shape \(5, 5\), train has \(5, 4\)"),
-        ("train_labels", np.zeros(5, dtype=int), r"int64 \(5,\), where integers \(6,\) are needed"),
-        ("train_labels", np.zeros(6), r"float64 \(6,\), where integers"),
+        ("train_labels", np.zeros(5, dtype=int), r"int64 \(5,\), must be integers \(6,\)"),
+        ("train_labels", np.zeros(6), r"float64 \(6,\), must be integers"),
         ("train_labels", np.full(6, -1), r"label -1 is negative"),
         ("test_labels", np.full(4, 3), r"label 3 does not occur in train"),
         ("test_labels", np.zeros(0, dtype=int), r"an empty array"),

@@ -1,4 +1,4 @@
-"""Sets in the files of their authors: MNIST's IDX files and CIFAR's pickled batches."""
+"""Sets in their original formats: MNIST's IDX files and CIFAR's pickled batches."""
 
 import hashlib
 import io
@@ -113,7 +113,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("protocol", range(5))
-def test_a_pickle_is_never_more_than_arrays(
+def test_a_pickle_can_only_contain_arrays(
     raw: Raw, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int
 ) -> None:
     """Even where its digest is the expected one."""

@@ -1,4 +1,4 @@
-"""The table of data sets: complete, cheap to import, and honest about what can be had."""
+"""The table of data sets: complete, cheap to import, and honest about what is available."""
 
 import re
 import subprocess
@@ -94,7 +94,7 @@ def test_an_unknown_name_gets_one_line(name: str) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-def test_a_missing_set_is_told_at_planning_time(tmp_path: Path) -> None:
+def test_a_missing_set_is_reported_while_planning(tmp_path: Path) -> None:
     out, data = tmp_path / "results" / "cifar10", tmp_path / "data"
     message = available("cifar10", out, data)
     assert message is not None

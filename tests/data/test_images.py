@@ -1,4 +1,4 @@
-"""Trees of image files, in folders and zip files, and every way in which they can be wrong."""
+"""Trees of image files, in folders and zip files, and the errors of malformed ones."""
 
 import shutil
 import zipfile
@@ -93,9 +93,9 @@ def test_resizing_keeps_the_centre(raw: Raw, build: Build, image_tree: Path) -> 
     assert (build(build_imagefolder, raw(image_tree), size=8).array("train_images") == 200).all()
 
 
-def test_sizes_must_agree_when_none_is_asked_for(raw: Raw, build: Build, image_tree: Path, image_bytes: Image) -> None:
+def test_sizes_must_agree_without_a_given_size(raw: Raw, build: Build, image_tree: Path, image_bytes: Image) -> None:
     (image_tree / "train" / "cat" / "0.png").write_bytes(image_bytes(0, (9, 8)))
-    with pytest.raises(DataError, match=r"pets/train/cat/\d.png: .* pixels where .* is needed; name a size, as in @64"):
+    with pytest.raises(DataError, match=r"pets/train/cat/\d.png: .* pixels, must be .*; or name a size, as in @64"):
         build(build_imagefolder, raw(image_tree))
 
 
@@ -136,13 +136,13 @@ def test_a_missing_class_of_a_known_set_is_named(raw: Raw, build: Build, image_t
         build(build_imagefolder, raw(image_tree), expected=expected)
 
 
-def test_a_missing_split_is_told(raw: Raw, build: Build, image_tree: Path) -> None:
+def test_a_missing_split_is_reported(raw: Raw, build: Build, image_tree: Path) -> None:
     shutil.rmtree(image_tree / "test")
     with pytest.raises(DataError, match=r"pets: no images in train/<class>/ and in val/<class>/ or test/<class>/"):
         build(build_imagefolder, raw(image_tree))
 
 
-def test_images_beside_the_class_folders_are_named(raw: Raw, build: Build, image_tree: Path) -> None:
+def test_images_next_to_the_class_folders_are_named(raw: Raw, build: Build, image_tree: Path) -> None:
     (image_tree / "train" / "cat" / "0.png").rename(image_tree / "train" / "stray.png")
     with pytest.raises(DataError, match=r"pets/train/stray.png: an image without a class"):
         build(build_imagefolder, raw(image_tree))
@@ -165,13 +165,13 @@ def test_an_unreadable_image_in_a_zip_file_is_named(raw: Raw, build: Build, imag
         build(build_imagefolder, raw(Path(archive)))
 
 
-def test_a_zip_file_that_is_none(raw: Raw, build: Build, tmp_path: Path) -> None:
+def test_a_zip_file_that_is_not_one(raw: Raw, build: Build, tmp_path: Path) -> None:
     (tmp_path / "pets.zip").write_bytes(b"hello")
     with pytest.raises(DataError, match=r"pets.zip: cannot be opened as a zip file"):
         build(build_imagefolder, raw(tmp_path / "pets.zip"))
 
 
-def test_hidden_files_are_passed_over(raw: Raw, build: Build, image_tree: Path, tmp_path: Path) -> None:
+def test_hidden_files_are_ignored(raw: Raw, build: Build, image_tree: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
         for path in sorted(image_tree.rglob("*.png")):
             archive.write(path, path.relative_to(image_tree))

@@ -1,4 +1,4 @@
-"""Prepared sets: what is written is read back, and damage is told in one line that names the file."""
+"""Prepared sets: what is written is read back, and damage is reported in one line that names the file."""
 
 import json
 from pathlib import Path
@@ -32,8 +32,8 @@ def test_what_is_written_is_read_back(prepared: Path) -> None:
     assert manifest.lines("words") == ["eins", "zwei drei", "vïer"]
     assert manifest.facts == {"classes": 3}
     assert (manifest.dataset, manifest.license) == ("sample", "MIT")
-    assert manifest.files["tokens"]["shape"] == [1000]
-    assert manifest.files["tokens"]["dtype"] == "uint8"
+    assert manifest.files["tokens"].shape == [1000]
+    assert manifest.files["tokens"].dtype == "uint8"
     assert manifest.record() == {
         "dataset": "sample", "label": "A sample", "source": "npm sample 1.0", "sha256": manifest.sha256,
     }  # fmt: skip
@@ -101,8 +101,19 @@ def test_altered_facts_are_seen(prepared: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"dataset": "x"}', json.dumps({"files": 3, "facts": {}})])
-def test_a_file_that_is_no_manifest(prepared: Path, content: str) -> None:
+def test_a_file_that_is_not_a_manifest(prepared: Path, content: str) -> None:
     (prepared / MANIFEST).write_text(content)
-    with pytest.raises(DataError, match=r"manifest.json: not .*prepare the data set again") as caught:
+    with pytest.raises(DataError, match=r"manifest.json: .*; prepare the data set again$") as caught:
         load_manifest(prepared)
     assert "\n" not in str(caught.value)
+
+
+def test_unknown_and_missing_keys_are_named(prepared: Path) -> None:
+    content = json.loads((prepared / MANIFEST).read_text())
+    for changed, key in (
+        ({**content, "extra": 1}, "extra"),
+        ({**content, "files": {"tokens": {}}}, "files.tokens.file"),
+    ):
+        (prepared / MANIFEST).write_text(json.dumps(changed))
+        with pytest.raises(DataError, match=rf"manifest.json: {key}: .*; prepare the data set again$"):
+            load_manifest(prepared)

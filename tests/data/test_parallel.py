@@ -76,19 +76,19 @@ def test_gzipped_files_and_other_languages(raw: Raw, build: Build, corpus: Path)
     assert build(build_parallel, raw(corpus), names=NAMES).facts["languages"] == ["en", "fr"]
 
 
-def test_unequal_numbers_of_lines_are_told(raw: Raw, build: Build, corpus: Path) -> None:
+def test_unequal_numbers_of_lines_are_reported(raw: Raw, build: Build, corpus: Path) -> None:
     (corpus / "val.de").write_text("Ein Hund.\nEin Hund.\n")
     with pytest.raises(DataError, match=r"corpus: unequal numbers of lines: val.de 2 and val.en 1"):
         build(build_parallel, raw(corpus), names=NAMES)
 
 
-def test_an_empty_file_is_told(raw: Raw, build: Build, corpus: Path) -> None:
+def test_an_empty_file_is_reported(raw: Raw, build: Build, corpus: Path) -> None:
     (corpus / "test.en").write_text("")
     with pytest.raises(DataError, match=r"corpus/test.en: empty file"):
         build(build_parallel, raw(corpus), names=NAMES)
 
 
-def test_an_empty_line_is_told(raw: Raw, build: Build, corpus: Path) -> None:
+def test_an_empty_line_is_reported(raw: Raw, build: Build, corpus: Path) -> None:
     (corpus / "train.en").write_text("A dog runs.\n \nTwo dogs.\n")
     with pytest.raises(DataError, match=r"corpus/train.en: line 2 is empty"):
         build(build_parallel, raw(corpus), names=NAMES)
@@ -102,11 +102,11 @@ def test_a_missing_file_is_named(raw: Raw, build: Build, corpus: Path) -> None:
 
 def test_one_language_is_not_enough(raw: Raw, build: Build, corpus: Path) -> None:
     (corpus / "train.de").unlink()
-    with pytest.raises(DataError, match=r"needs train.<language> in two languages; there is train.en"):
+    with pytest.raises(DataError, match=r"needs train.<language> in two languages, found train.en"):
         build(build_parallel, raw(corpus), names=NAMES)
 
 
-def test_text_that_is_not_utf8_is_told(raw: Raw, build: Build, corpus: Path) -> None:
+def test_text_that_is_not_utf8_is_reported(raw: Raw, build: Build, corpus: Path) -> None:
     (corpus / "train.de").write_bytes("Männer\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"corpus/train.de: not UTF-8"):
         build(build_parallel, raw(corpus), names=NAMES)

@@ -92,8 +92,8 @@ def test_when_every_source_fails_one_line_says_why_and_what_to_do(
         prepare("sample", out, tmp_path / "data")
     folder = tmp_path / "data" / "sample"
     assert str(caught.value) == (
-        f"sample (Sample) could not be had: user files: nothing in {folder}; broken source: the server is on fire. "
-        f"To go on, put the numbers into {folder}"
+        f"sample (Sample) is not available: user files: nothing in {folder}; broken source: the server is on fire. "
+        f"To continue, put the numbers into {folder}"
     )
     assert not out.exists()
 
@@ -188,7 +188,7 @@ def test_user_files_end_to_end(image_tree: Path, tmp_path: Path) -> None:
     assert manifest.array("train_images").shape == (6, 4, 4, 3)
     (image_tree / "train" / "cat" / "0.png").write_bytes(b"")
     (out / MANIFEST).unlink()
-    with pytest.raises(DataError, match=r"could not be had: user files: .*train/cat/0.png: cannot be read as an image"):
+    with pytest.raises(DataError, match=r"is not available: user files: .*train/cat/0.png: cannot be read as an image"):
         prepare("imagefolder:pets@4", out, image_tree.parent)
 
 

@@ -46,6 +46,14 @@ def test_a_file_is_found_in_an_archive(folder: Path, raw: Raw) -> None:
     assert [path.name for path in folder.iterdir()] == ["set.tar.gz"]
 
 
+def test_an_archive_is_unpacked_once(folder: Path, raw: Raw) -> None:
+    tar_with(folder / "set.tar.gz", {"inner/labels": b"content", "inner/images": b"pixels"})
+    files = raw(folder)
+    assert files.read("labels") == b"content"
+    (folder / "set.tar.gz").write_bytes(b"no longer needed")
+    assert files.read("images") == b"pixels"
+
+
 def test_the_location_may_be_the_archive_itself(folder: Path, raw: Raw) -> None:
     with zipfile.ZipFile(folder / "set.zip", "w") as archive:
         archive.writestr("inner/labels", b"content")
@@ -57,7 +65,7 @@ def test_a_missing_file_is_named(folder: Path, raw: Raw) -> None:
         raw(folder).find("labels", "label.txt")
 
 
-def test_a_wrong_digest_is_told(folder: Path, raw: Raw) -> None:
+def test_a_wrong_digest_is_reported(folder: Path, raw: Raw) -> None:
     (folder / "labels").write_bytes(b"content.")
     with pytest.raises(
         DataError, match=r"labels: md5 [0-9a-f]{32} instead of [0-9a-f]{32}: damaged, or another version"
@@ -65,7 +73,7 @@ def test_a_wrong_digest_is_told(folder: Path, raw: Raw) -> None:
         raw(folder).read("labels", digest=hashlib.md5(b"content").hexdigest())
 
 
-def test_a_damaged_gzip_file_is_told(folder: Path, raw: Raw) -> None:
+def test_a_damaged_gzip_file_is_reported(folder: Path, raw: Raw) -> None:
     (folder / "labels.gz").write_bytes(gzip.compress(b"content" * 100)[:-9])
     with pytest.raises(DataError, match=r"labels.gz: cannot be read"):
         raw(folder).read("labels")
@@ -89,12 +97,12 @@ def test_archives_do_not_write_outside_their_folder(folder: Path, tmp_path: Path
 
 def test_a_link_out_of_an_archive_is_refused(folder: Path, tmp_path: Path) -> None:
     tar_with(folder / "bad.tar.gz", {"passwords": b""}, kind=tarfile.SYMTYPE, link="/etc/passwd")
-    with pytest.raises(DataError, match=r"bad.tar.gz: not unpacked"):
+    with pytest.raises(DataError, match=r"bad.tar.gz: cannot be unpacked"):
         unpack(folder / "bad.tar.gz", tmp_path / "target")
 
 
 @pytest.mark.parametrize("name", ["bad.zip", "bad.tar.gz"])
-def test_a_file_that_is_no_archive_is_told(folder: Path, tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_not_an_archive_is_reported(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / name).write_bytes(b"not an archive")
     with pytest.raises(DataError, match=rf"{name}: cannot be unpacked"):
         unpack(folder / name, tmp_path / "target")

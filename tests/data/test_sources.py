@@ -1,12 +1,15 @@
 """Sources: HTTPS only, quick to give up, and one clear line from every registry client that fails."""
 
+import email
+import http.client
 import importlib.util
+import io
 import os
 import stat
 import sys
 import time
-import urllib.error
 import urllib.request
+import urllib.response
 from pathlib import Path
 
 import pytest
@@ -47,16 +50,48 @@ def test_user_files_are_a_folder_or_a_zip_file(tmp_path: Path) -> None:
 
 
 def test_only_https_is_fetched(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"http://example.org/a: not an HTTPS address"):
-        Download(("http://example.org/a",)).obtain(tmp_path, tmp_path)
+    source = Download(("http://example.org/a",))
+    with pytest.raises(DataError, match=r"http://example.org/a is not an HTTPS address"):
+        source.obtain(tmp_path, tmp_path)
+    assert "http://example.org/a is not an HTTPS address" in (source.missing(tmp_path) or "")
 
 
-def test_a_redirect_away_from_https_is_refused() -> None:
-    request = urllib.request.Request("https://example.org/a")
-    handler = sources._HttpsOnly()
-    with pytest.raises(urllib.error.URLError, match="not HTTPS"):
-        handler.redirect_request(request, None, 302, "Found", {}, "http://example.org/a")
-    assert handler.redirect_request(request, None, 302, "Found", {}, "https://example.org/b") is not None
+@pytest.mark.parametrize("target", ["https://example.org/b", "http://example.org/b", "ftp://example.org/b"])
+def test_redirects_lead_to_https_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    """The server at /a redirects to `target`; every other address of it answers "abc"."""
+
+    def answer(handler: object, request: urllib.request.Request) -> urllib.response.addinfourl:
+        redirected = request.selector == "/a"
+        headers = email.message_from_string(f"Location: {target}\n" if redirected else "")
+        found = urllib.response.addinfourl(io.BytesIO(b"abc"), headers, request.full_url, 302 if redirected else 200)
+        found.msg = "found"
+        return found
+
+    monkeypatch.setattr(urllib.request.HTTPSHandler, "https_open", answer)
+    for name in ("http_open", "ftp_open"):
+        for handler in (urllib.request.HTTPHandler, urllib.request.FTPHandler):
+            monkeypatch.setattr(handler, name, lambda *_: pytest.fail("connected"), raising=False)
+    source = Download(("https://example.org/a",))
+    if target.startswith("https:"):
+        assert source.obtain(tmp_path, tmp_path / "scratch").read("a") == b"abc"
+    else:
+        with pytest.raises(DataError, match=f"^https://example.org/a: {target} is not an HTTPS address$"):
+            source.obtain(tmp_path, tmp_path / "scratch")
+
+
+def test_a_connection_that_breaks_off_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Torn(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise http.client.IncompleteRead(b"abc")
+
+    def answer(handler: object, request: urllib.request.Request) -> urllib.response.addinfourl:
+        found = urllib.response.addinfourl(Torn(), email.message_from_string(""), request.full_url, 200)
+        found.msg = "found"
+        return found
+
+    monkeypatch.setattr(urllib.request.HTTPSHandler, "https_open", answer)
+    with pytest.raises(DataError, match=r"^https://example.org/a: IncompleteRead"):
+        Download(("https://example.org/a",)).obtain(tmp_path, tmp_path)
 
 
 def test_an_unreachable_address_is_given_up_quickly(tmp_path: Path) -> None:
@@ -88,7 +123,7 @@ def test_npm_package(tmp_path: Path, clients: Path) -> None:
     assert raw.source == "npm sample 1.2"
 
 
-def test_a_failing_client_is_told_in_its_own_last_words(tmp_path: Path, clients: Path) -> None:
+def test_a_failing_client_is_reported_with_its_last_line_of_output(tmp_path: Path, clients: Path) -> None:
     command(clients, "npm", "echo 'npm error code E404' >&2; echo >&2; echo 'npm error not found' >&2; exit 1")
     with pytest.raises(DataError, match=r"^npm failed: npm error not found$"):
         Npm("sample", "1.2").obtain(tmp_path, tmp_path / "scratch")

@@ -65,7 +65,7 @@ def test_human_numbers_has_the_published_size(raw: Raw, build: Build, tmp_path: 
     lines = " ".join(words).split(" . ")
     assert len(lines) == 9998
     assert lines[7998:8000] == ["seven thousand nine hundred ninety nine", "eight thousand one"]
-    # "thousand" is the share that experiments.md gives as the baseline on the last fifth
+    # always answering "thousand" is the baseline on the last fifth
     assert np.mean(tokens[int(0.8 * len(tokens)) :] == vocabulary.index("thousand")) == pytest.approx(0.152, abs=0.002)
 
 

@@ -1,4 +1,4 @@
-"""For tests of faults: small data, one thread, a disk that can be full, and the helpers of other folders."""
+"""Tests of faults use small data, one thread, a disk that can be full, and the helpers of other folders."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-# Makes `trainings`, `fixtures`, `runs` and `checkout` importable.
+# Makes `processes`, `fixtures`, `runs` and `checkout` importable.
 sys.path[:0] = [str(HERE), str(HERE.parent / "core"), str(HERE.parent / "workflow")]
 
 from checkout import Project, copy_project  # noqa: E402
@@ -30,26 +30,26 @@ class Disk:
         self._filler = folder / "filler"
 
     def leave(self, free: int) -> None:
-        """Fill the disk until so many bytes are free."""
+        """Fill the disk until this many bytes are free."""
         space = os.statvfs(self.folder)
         self._filler.write_bytes(b"\0" * (space.f_bavail * space.f_frsize - free))
 
     def clear(self) -> None:
-        """Make space again."""
+        """Free the space again."""
         self._filler.unlink()
 
     def read_only(self) -> None:
-        """Refuse every writer, root included."""
+        """Refuse all writers, including root."""
         subprocess.run(["mount", "-o", "remount,ro", self.folder], check=True)
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    """A small disk. Only root may mount one."""
+    """A small disk. Only root can mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
     if os.getuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("a file system of its own cannot be mounted here (it takes root)")
+        pytest.skip("a file system cannot be mounted here (only root can)")
     yield Disk(folder)
     subprocess.run(["umount", folder], check=True)

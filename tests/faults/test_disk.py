@@ -1,4 +1,4 @@
-"""A disk that is full or cannot be written to, and a clock that jumps: told in one line, nothing torn, nothing lost."""
+"""A disk that is full or read-only, and a clock that jumps: one line says so, no file is torn, nothing is lost."""
 
 import itertools
 from pathlib import Path
@@ -10,7 +10,7 @@ from runs import results, tiny_run
 from kvformer.cli import main
 from kvformer.config.loading import load_study
 from kvformer.config.run import RunConfig
-from kvformer.files import write_json
+from kvformer.records.run import Summary
 from kvformer.training.loop import Trainer
 from kvformer.training.run import train_run
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from conftest import Disk
 
 
-def train(run: RunConfig, out: Path, data: Path, **options: Any) -> dict[str, Any]:
+def train(run: RunConfig, out: Path, data: Path, **options: Any) -> Summary:
     return train_run(run, out, data, device="cpu", keep_weights=True, checkpoint_seconds=0.0, **options)
 
 
@@ -34,15 +34,15 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(
     run = tiny_run("copy")
     train(run, tmp_path / "whole", prepared)
     out = disk.folder / "run"
-    original = Trainer._step
+    original = Trainer.train_step
 
     def step(self: Trainer) -> None:
-        if self.step == 4:
-            disk.leave(8192)  # for less than a checkpoint
+        if self.state.step == 4:
+            disk.leave(8192)  # not enough for a checkpoint
         original(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", step)
+        patch.setattr(Trainer, "train_step", step)
         assert call(run, out, prepared) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"kvformer: error: {out}/progress/checkpoint.pt: No space left on device"
@@ -59,7 +59,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(
 def test_a_disk_that_is_full_from_the_start(
     free: int, disk: "Disk", prepared: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    """Wherever the space ends: in the lock, the metrics, the checkpoint, or the results."""
+    """Wherever the space runs out: in the lock, the metrics, the checkpoint, or the results."""
     run = tiny_run("copy")
     train(run, tmp_path / "whole", prepared)
     out = disk.folder / "run"
@@ -78,7 +78,7 @@ def test_a_disk_that_is_full_from_the_start(
 def test_a_folder_that_cannot_be_written_is_one_line(
     command: str, disk: "Disk", prepared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_json(disk.folder / "study.json", load_study({"tasks": {"copy": {}}}).content())
+    load_study({"tasks": {"copy": {}}}).manifest().write(disk.folder / "study.json")
     disk.read_only()
     if command == "train":
         code = call(tiny_run("copy"), disk.folder / "run", prepared)
@@ -92,15 +92,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_a_clock_that_jumps_disturbs_nothing(
+def test_a_clock_that_jumps_changes_nothing(
     hours: int, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every look at the wall clock finds it an hour before or after the last one: durations do not follow."""
+    """The wall clock jumps by an hour each time it is read; durations do not depend on it."""
     run = tiny_run("copy")
     train(run, tmp_path / "whole", prepared)
     seconds = itertools.count(1_700_000_000, hours * 3600)
     monkeypatch.setattr("time.time", lambda: float(next(seconds)))
     monkeypatch.setattr("time.time_ns", lambda: next(seconds) * 1_000_000_000)
     summary = train(run, tmp_path / "jumping", prepared)
-    assert summary["seconds"]["startup"] >= 0 and summary["seconds"]["total"] < 60
+    assert summary.seconds["startup"] >= 0 and summary.seconds["total"] < 60
     assert results(tmp_path / "jumping") == results(tmp_path / "whole")

@@ -1,4 +1,4 @@
-"""Hostile input: configurations at their limits and damaged files get a result or one line, never a traceback."""
+"""Hostile input: configurations at their limits and damaged files give a result or one line, never a traceback."""
 
 import io
 import typing
@@ -30,11 +30,11 @@ FUZZ = settings(
     derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 NUMBERS = {int: [0, 1, 2, 3, 5, 7, 20], float: [-1.0, 0.0, 1e-12, 0.001, 0.5, 0.999, 1.0, 3.0, 1e3, 1e30]}
-LONG = {"steps", "epochs", "threads"}  # how long a test takes is not what is tested
+LONG = {"steps", "epochs", "threads"}  # these only change how long a test takes
 
 
 def boundaries(section: type[Section]) -> dict[str, list[Any]]:
-    """Values at and beyond the limits of each key: all that is named, both booleans, small, odd and large numbers."""
+    """Values at and beyond the limits of each key: all names, both booleans, small, odd and large numbers."""
     found = {}
     for name, field in section.model_fields.items():
         parts = [field.annotation, *typing.get_args(field.annotation)]
@@ -76,7 +76,7 @@ def configurations(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 def test_what_is_accepted_can_be_trained(
     prepared: Path, tmp_path_factory: pytest.TempPathFactory, configuration: tuple[str, dict[str, Any]]
 ) -> None:
-    """Refused while planning, or before the first step for what only the data tell, or trained to its end."""
+    """A configuration is refused while planning, refused before the first step because of the data, or trained."""
     task, section = configuration
     try:
         (run,) = load_study({"tasks": {task: section}}).runs()
@@ -101,7 +101,7 @@ def test_what_is_accepted_can_be_trained(
         ("model", "mlp_ratio", 1e30),
     ],
 )
-def test_numbers_beyond_every_machine_are_told_while_planning(part: str, key: str, value: float) -> None:
+def test_numbers_beyond_every_machine_are_refused_while_planning(part: str, key: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"tasks.copy.{part}.{key}: must be less than or equal to"):
         load_study({"tasks": {"copy": {part: {key: value}}}})
     with pytest.raises(ConfigError, match="seeds"):

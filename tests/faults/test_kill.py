@@ -1,18 +1,18 @@
-"""SIGKILL at any moment: the same training, started again, ends with the same bytes as an undisturbed one."""
+"""SIGKILL at any moment: a run that is started again ends with the same bytes as an undisturbed one."""
 
 import itertools
 import time
 from pathlib import Path
 
 import numpy as np
+from processes import start
 from runs import results, tiny_run
-from trainings import start
 
 KILLS = 20
 
 
 def test_killed_at_twenty_random_moments(prepared: Path, tmp_path: Path) -> None:
-    """Start-up, steps, checkpoints, the final test and the writing of results are hit alike, some runs many times."""
+    """Kills hit start-up, steps, checkpoints, the final test and the writing of results, some runs many times."""
     run = tiny_run("characters", training={"steps": 60, "evaluations": 4})
     start(run, tmp_path / "warm-up", prepared, 1e9).join()
     begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""Snakemake, its trainer, or both killed at any moment: the same command, started again, ends with the same bytes."""
+"""Snakemake, its trainer, or both are killed at any moment: the same command ends with the same bytes when repeated."""
 
 import json
 import os
@@ -38,13 +38,13 @@ COMMAND = (f"{RUN}/summary.json", "--cores", "1")
 
 
 def last_step(metrics: Path) -> int:
-    """The last step recorded; the line that is being written does not count."""
+    """The last step recorded, without the line that is being written."""
     whole = metrics.read_text(encoding="utf-8").rpartition("\n")[0] if metrics.exists() else ""
     return int(json.loads(whole.splitlines()[-1])["step"]) if whole else 0
 
 
 def trainer(snakemake: "subprocess.Popen[bytes]", step: int) -> psutil.Process:
-    """Wait until a training that Snakemake started has recorded this step, and return its process."""
+    """Wait until a run that Snakemake started has recorded this step, and return its process."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         assert snakemake.poll() is None
@@ -54,11 +54,11 @@ def trainer(snakemake: "subprocess.Popen[bytes]", step: int) -> psutil.Process:
                     if file.path.endswith("metrics.jsonl") and last_step(Path(file.path)) >= step:
                         return process
         time.sleep(0.01)
-    raise AssertionError(f"no training reached step {step}")
+    raise AssertionError(f"no run reached step {step}")
 
 
 def test_snakemake_trainer_and_both_are_killed(project: Project, tmp_path: Path) -> None:
-    """Killed at steps, not times, and all of them in the first half: on no machine has the training ended by then."""
+    """Killed at steps, not times, all of them in the first half, so that training has not ended on any machine."""
     (run,) = load_study(STUDY).runs()
     train_run(run, tmp_path / "whole", tmp_path, device="cpu")
     config = project.study(STUDY)
@@ -72,7 +72,7 @@ def test_snakemake_trainer_and_both_are_killed(project: Project, tmp_path: Path)
     assert "cannot be locked" in second.stdout and "--unlock" in second.stdout
     alive.kill()
     alive.wait()
-    orphan.resume()  # the training goes on without it
+    orphan.resume()  # it goes on without Snakemake
     while last_step(project.folder / RUN / "metrics.jsonl") < later:
         assert orphan.is_running()
         time.sleep(0.01)
@@ -97,7 +97,7 @@ def test_snakemake_trainer_and_both_are_killed(project: Project, tmp_path: Path)
 
 @pytest.mark.ci
 def test_killed_at_twenty_random_moments(project: Project, tmp_path: Path) -> None:
-    """While Snakemake plans or the trainer starts, trains or writes; a study that got through begins anew."""
+    """While Snakemake plans, or the trainer starts, trains or writes. A finished run is removed and started again."""
     (run,) = load_study(STUDY).runs()
     train_run(run, tmp_path / "whole", tmp_path, device="cpu")
     whole = results(tmp_path / "whole")
@@ -110,7 +110,7 @@ def test_killed_at_twenty_random_moments(project: Project, tmp_path: Path) -> No
         if number % 3 == 0:
             os.killpg(process.pid, signal.SIGKILL)  # both
         elif number % 3 == 1:
-            process.kill()  # the training goes on without Snakemake
+            process.kill()  # the trainer goes on without Snakemake
         else:
             for child in psutil.Process(process.pid).children(recursive=True):
                 with suppress(psutil.NoSuchProcess):

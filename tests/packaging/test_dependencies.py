@@ -1,9 +1,11 @@
-"""The list of files that a training depends on is complete, and no longer than it must be."""
+"""The files that a training run depends on are all found, and no others; their digest changes with their statements."""
 
 import subprocess
 import sys
 
-from kvformer.dependencies import CONFIGURATION, PACKAGE, source_files
+import pytest
+
+from kvformer.dependencies import CONFIGURATION, PACKAGE, _read, digest, source_files
 
 
 def _names(*modules, without=()):
@@ -18,7 +20,7 @@ def test_nothing_that_training_loads_is_left_out():
     for module in result.stdout.split():
         path = PACKAGE.joinpath(*module.split(".")[1:])
         loaded.add((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).relative_to(PACKAGE).as_posix())
-    # The package `tasks` finds its modules by listing its folder; a training uses its own task's module only.
+    # The package `tasks` finds its modules by listing its folder; a run uses its own task's module only.
     others = {name for name in loaded if name.startswith("tasks/")} - _names("tasks.synthetic")
     assert loaded - others <= _names("training.run", "tasks.synthetic")
 
@@ -42,15 +44,70 @@ def test_training_depends_on_no_module_that_prepares_data():
     assert {name for name in names if name.startswith("data/")} == {"data/__init__.py", "data/tokens.py"}
 
 
-def test_imports_inside_functions_count(tmp_path, monkeypatch):
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A folder that takes the place of the package."""
     monkeypatch.setattr("kvformer.dependencies.PACKAGE", tmp_path / "package")
-    (tmp_path / "package" / "inner").mkdir(parents=True)
+    (tmp_path / "package").mkdir()
+    return tmp_path / "package"
+
+
+def test_imports_inside_functions_count(package):
+    (package / "inner").mkdir()
     for name, content in {
         "start.py": "def later():\n    from package.inner import leaf\n",
         "inner/__init__.py": "",
         "inner/leaf.py": "import package.start, json\n",
         "unused.py": "",
     }.items():
-        (tmp_path / "package" / name).write_text(content)
-    found = [path.relative_to(tmp_path / "package").as_posix() for path in source_files("start")]
+        (package / name).write_text(content)
+    found = [path.relative_to(package).as_posix() for path in source_files("start")]
     assert found == ["inner/__init__.py", "inner/leaf.py", "start.py"]
+
+
+CODE = '''"""Words."""
+
+def f(x, y=None):
+    """More words."""
+    return x[1:] + y
+
+LIMIT = 1
+"""Its meaning."""
+'''
+
+
+def _digest(package, text):
+    (package / "module.py").write_text(text)
+    _read.cache_clear()
+    digest.cache_clear()
+    return digest("module")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Words.", "Other words."),
+        ("More words.", "Fewer."),
+        ("    return", "    # a remark\n\n    return"),
+        ("x[1:] + y", "(x[1:]\n        + y)"),
+        ('"""Its meaning."""\n', ""),
+        ('    """More words."""\n', ""),
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_change_a_digest(package, old, new):
+    assert old in CODE
+    assert _digest(package, CODE.replace(old, new)) == _digest(package, CODE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("+ y", "- y"), ("x[1:]", "x[:1]"), ("LIMIT = 1", "LIMIT = True"), ("y=None", "y=0"), ("x, ", "")]
+)
+def test_statements_change_a_digest(package, old, new):
+    assert old in CODE
+    assert _digest(package, CODE.replace(old, new)) != _digest(package, CODE)
+
+
+def test_the_name_of_a_file_changes_a_digest(package):
+    first = _digest(package, CODE)
+    (package / "other.py").write_text(CODE)
+    assert digest("other") != first

@@ -1,4 +1,4 @@
-"""One truth: pyproject.toml -> requirements.lock -> the conda files."""
+"""pyproject.toml is the only source: requirements.lock and the conda files are written from it."""
 
 import importlib.util
 import re

@@ -38,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A collected study of one trained run (qkv) and one that is missing, with the places of a report's parts."""
     study = load_study(STUDY)
     results = tmp_path_factory.mktemp("trained") / "tiny"
-    write_json(results / "study.json", study.content())
+    study.manifest().write(results / "study.json")
     run = study.runs()[0]
     assert verification.retrain(run, results / run.path, results, "cpu") == ""
     collect(results)

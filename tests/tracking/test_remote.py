@@ -1,6 +1,7 @@
 """A tracking server, as a cluster has one: sixteen sweeps at once, and a server that goes away and comes back."""
 
 import http.client
+import math
 import os
 import shutil
 import signal
@@ -18,10 +19,11 @@ from fake_runs import EPOCH, FINAL_POINTS, FakeRun, curve_points, free_port, wri
 
 from kvformer import tracking
 from kvformer.errors import KvformerError
+from kvformer.records.metrics import MetricPoint
 
 Export = Callable[..., dict[str, dict[str, Any]]]
-POINTS = [*curve_points(60), {"step": 900, "key": "train/loss", "value": "nan", "time": EPOCH}]
-POINTS += [{"step": 901, "key": "train/loss", "value": "-inf", "time": EPOCH}]
+POINTS = [*curve_points(60), MetricPoint("train/loss", 900, math.nan, time=EPOCH)]
+POINTS += [MetricPoint("train/loss", 901, -math.inf, time=EPOCH)]
 
 
 class TrackingServer:
@@ -122,6 +124,7 @@ def test_sixteen_sweeps_and_a_server_that_goes_away(
     studies = [tmp_path / f"sweep{number}" / f"study{number}" for number in range(16)]
     runs = {study: FakeRun(study, "reverse/default/kv/seed0").finish(POINTS) for study in studies}
     for study in studies:
+        write_study(study, [runs[study]])
         write_report(study)
 
     def track(study: Path) -> bool:

@@ -105,7 +105,7 @@ def test_runs_appear_while_the_pages_are_up(cold_study: Path) -> None:
     assert {path.name for path in study.parent.iterdir()} == {"demo", "mlflow"}
 
 
-def test_a_server_that_ends_by_itself_is_told(study: Path) -> None:
+def test_a_server_that_ends_by_itself_is_reported(study: Path) -> None:
     server = Server(study.parent)
     (child,) = psutil.Process(server.process.pid).children()
     child.terminate()
@@ -139,25 +139,25 @@ def test_an_interrupt_while_the_server_starts(study: Path) -> None:
     assert not child.is_running()
 
 
-def test_an_interrupt_in_the_moment_that_the_server_is_born(
+def test_an_interrupt_at_the_moment_the_server_starts(
     study: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The process exists, and nobody holds it yet: it must end all the same."""
-    born: list[subprocess.Popen[bytes]] = []
+    """The process exists, but `serve` has no handle on it yet: it must end nevertheless."""
+    started: list[subprocess.Popen[bytes]] = []
     start = subprocess.Popen
 
     def start_and_interrupt(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
-        born.append(start(*arguments, **options))
+        started.append(start(*arguments, **options))
         signal.raise_signal(signal.SIGINT)
-        return born[0]
+        return started[0]
 
     monkeypatch.setattr(subprocess, "Popen", start_and_interrupt)
     try:
         tracking.serve(study.parent, free_port())
         assert capfd.readouterr().out == "MLflow stopped\n"
-        assert born[0].poll() is not None
+        assert started[0].poll() is not None
     finally:
-        born[0].kill()
+        started[0].kill()
 
 
 def test_a_port_in_use_is_one_line(study: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_port_in_use_is_one_line(study: Path) -> None:
 
 
 @pytest.mark.parametrize("port", [-1, 70000])
-def test_no_port_at_all_is_one_line(study: Path, port: int) -> None:
+def test_an_impossible_port_is_one_line(study: Path, port: int) -> None:
     with pytest.raises(KvformerError, match="choose another with --port"):
         tracking.serve(study.parent, port)
 
@@ -186,7 +186,7 @@ def test_the_plain_command_survives_a_space() -> None:
     assert tracking.ui_command(Path("my results")).endswith(" 'sqlite:///my results/mlflow/mlflow.db'")
 
 
-def test_an_export_is_no_study_to_show(tmp_path: Path) -> None:
+def test_an_export_is_not_shown(tmp_path: Path) -> None:
     study = tmp_path / "demo"
     write_study(study, [FakeRun(study, "reverse/default/kv/seed0").begin()])
     export = tmp_path / "reference"

@@ -4,16 +4,17 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_runs import FakeRun, curve_points
+from fake_runs import FakeRun, curve_points, write_study
 
 from kvformer import tracking
 from kvformer.errors import ConfigError, KvformerError
 from kvformer.files import write_text
-from kvformer.tracking.store import without_secrets
+from kvformer.tracking.store import Store, without_secrets
 
 Export = Callable[..., dict[str, dict[str, Any]]]
 NAME = "reverse/default/kv/seed0"
@@ -26,8 +27,7 @@ TRACK = (
 @pytest.fixture
 def finished(study: Path) -> Path:
     """A study of one finished run."""
-    FakeRun(study, NAME).finish(curve_points(5))
-    return study
+    return write_study(study, [FakeRun(study, NAME).finish(curve_points(5))])
 
 
 def test_mlflow_and_torch_are_not_imported_with_the_package() -> None:
@@ -60,8 +60,10 @@ def test_an_address_that_mlflow_does_not_support_is_refused(finished: Path, uri:
         (f"http://host:abc?token={SECRET}", "http://***"),
     ],
 )
-def test_what_is_no_address_is_refused_without_secrets(finished: Path, uri: str, shown: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(f"URI '{shown}' is no address, must be like http://")) as refused:
+def test_text_that_is_not_an_address_is_refused_without_secrets(finished: Path, uri: str, shown: str) -> None:
+    with pytest.raises(
+        ConfigError, match=re.escape(f"URI '{shown}' is not an address, must be like http://")
+    ) as refused:
         tracking.track([finished], uri)
     assert SECRET not in str(refused.value)
 
@@ -112,7 +114,7 @@ def test_secrets_are_cut_out(text: str, shown: str) -> None:
 
 def test_a_damaged_database_is_one_line(finished: Path) -> None:
     write_text(finished.parent / "mlflow" / "mlflow.db", "this is not a database" * 100)
-    with pytest.raises(KvformerError, match=r"mlflow\.db: is not a database; delete it"):
+    with pytest.raises(KvformerError, match=r"mlflow\.db: cannot be used \(file is not a database\); .* delete it"):
         tracking.track([finished])
 
 
@@ -120,19 +122,19 @@ def test_a_folder_that_cannot_be_written_is_one_line(finished: Path) -> None:
     database = finished.parent / "mlflow"
     database.rename(finished.parent / "elsewhere")
     write_text(database, "a file where the folder should be")
-    with pytest.raises(KvformerError, match=r"mlflow\.db\.lock: cannot be written"):
+    with pytest.raises(KvformerError, match=r"mlflow\.db: .*File exists.*mlflow.; nothing is lost"):
         tracking.track([finished])
 
 
-def test_a_moved_results_folder_is_told(finished: Path) -> None:
+def test_a_moved_results_folder_is_reported(finished: Path) -> None:
     tracking.track([finished])
     moved = finished.parent.rename(finished.parent.with_name("moved"))
-    with pytest.raises(KvformerError, match="was filled when its folder was elsewhere") as told:
+    with pytest.raises(KvformerError, match="was created at a different location") as error:
         tracking.track([moved / "demo"])
-    assert "delete it" in str(told.value)
+    assert "delete it" in str(error.value)
 
 
-def test_an_experiment_that_was_deleted_in_mlflow_is_told(finished: Path) -> None:
+def test_an_experiment_that_was_deleted_in_mlflow_is_reported(finished: Path) -> None:
     from mlflow import MlflowClient
 
     tracking.track([finished])
@@ -142,6 +144,15 @@ def test_an_experiment_that_was_deleted_in_mlflow_is_told(finished: Path) -> Non
     client.delete_experiment(experiment.experiment_id)
     with pytest.raises(KvformerError, match=f"mlflow experiments restore --experiment-id {experiment.experiment_id}"):
         tracking.track([finished])
+
+
+def test_there_is_one_writer_at_a_time(finished: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with Store(finished.parent, None).writer():
+            waiting = pool.submit(tracking.track, [finished])
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=2)
+        assert waiting.result(timeout=60).added == 1
 
 
 def test_no_stray_folders(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """track: after it, MLflow shows what the run folders hold, once, whatever it showed before."""
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from fake_runs import EPOCH, FINAL_POINTS, FakeRun, curve_points, write_report, 
 from kvformer import tracking
 from kvformer.errors import ConfigError, KvformerError
 from kvformer.files import write_text
+from kvformer.records.metrics import MetricPoint
 
 Export = Callable[..., dict[str, dict[str, Any]]]
 NAME = "reverse/default/kv/seed0"
@@ -22,7 +24,7 @@ def small_study(study: Path) -> list[FakeRun]:
     runs = [FakeRun(study, name) for name in names]
     runs[0].finish(curve_points(50))
     runs[1].finish(curve_points(50))
-    runs[2].finish([*curve_points(20), {"step": 99, "key": "train/loss", "value": "inf", "time": EPOCH}], "diverged")
+    runs[2].finish([*curve_points(20), MetricPoint("train/loss", 99, math.inf, time=EPOCH)], "diverged")
     runs[3].begin().log(curve_points(20)).fail()
     runs[4].begin().log(curve_points(20))
     write_study(study, runs)
@@ -94,7 +96,6 @@ def test_the_database_may_be_deleted(cold_study: Path, export: Export) -> None:
 def test_a_run_in_progress_is_followed_and_each_point_is_there_once(study: Path, export: Export) -> None:
     points = curve_points(50)
     run = FakeRun(study, NAME).begin().log(points[:10])
-    assert tracking.track([study], live=True).added == 0  # nothing says which configuration it is of
     write_study(study, [run])
     assert tracking.track([study]).added == 0
     assert tracking.track([study], live=True).points == 10
@@ -109,7 +110,7 @@ def test_a_run_in_progress_is_followed_and_each_point_is_there_once(study: Path,
     done = export(study)[run.key]
     assert (done["status"], done["end"], done["tags"]["status"]) == ("FINISHED", 1795565400000, "finished")
     curves = [point[:2] for point in done["points"] if point[1] > 0]  # final values have step 0
-    assert sorted(curves) == sorted((point["key"], point["step"]) for point in points)
+    assert sorted(curves) == sorted(point[:2] for point in points)
 
 
 def test_a_killed_and_resumed_run_has_each_point_once(study: Path, export: Export) -> None:
@@ -127,23 +128,24 @@ def test_a_killed_and_resumed_run_has_each_point_once(study: Path, export: Expor
     assert len(keys) == len(set(keys)) == 50 + FINAL_POINTS
 
 
-@pytest.mark.parametrize("anew", ["other values", "same values at other times", "fewer points"])
-def test_a_run_that_was_trained_anew_replaces_the_old_one(study: Path, export: Export, anew: str) -> None:
+@pytest.mark.parametrize("retrained", ["other values", "same values at other times", "fewer points"])
+def test_a_retrained_run_replaces_the_old_one(study: Path, export: Export, retrained: str) -> None:
     run = FakeRun(study, NAME).finish(curve_points(50))
+    write_study(study, [run])
     tracking.track([study])
     points = {
         "other values": curve_points(50, shift=0.25),
         "same values at other times": curve_points(50, start=EPOCH + 3_600_000),
         "fewer points": curve_points(45),
-    }[anew]
+    }[retrained]
     run.finish(points, end="2026-11-25T01:10:00Z")
     assert tracking.track([study]).updated == 1
     stored = export(study)[run.key]["points"]
     assert len(stored) == len(points) + FINAL_POINTS
-    assert {(point["key"], point["step"], point["value"], point["time"]) for point in points} <= set(stored)
+    assert {(point.key, point.step, point.value, point.time) for point in points} <= set(stored)
 
 
-def test_a_retry_mends_the_status(study: Path, export: Export) -> None:
+def test_a_retry_corrects_the_status(study: Path, export: Export) -> None:
     points = curve_points(50)
     run = FakeRun(study, NAME).begin().log(points[:20]).fail()
     write_study(study, [run])
@@ -159,14 +161,14 @@ def test_a_retry_mends_the_status(study: Path, export: Export) -> None:
     assert "failure" not in retried["tags"]
     run.finish(points)
     tracking.track([study])
-    mended = export(study)[run.key]
-    assert (mended["status"], mended["tags"]["status"], len(mended["points"])) == (
+    finished = export(study)[run.key]
+    assert (finished["status"], finished["tags"]["status"], len(finished["points"])) == (
         "FINISHED",
         "finished",
         50 + FINAL_POINTS,
     )
-    assert "failure" not in mended["tags"]
-    assert "failure.json" not in mended["artifacts"]
+    assert "failure" not in finished["tags"]
+    assert "failure.json" not in finished["artifacts"]
 
 
 def test_a_changed_configuration_is_another_run_and_the_old_one_is_marked(study: Path, export: Export) -> None:
@@ -186,29 +188,36 @@ def test_a_changed_configuration_is_another_run_and_the_old_one_is_marked(study:
 
 
 def test_the_report_is_updated_in_place(study: Path, export: Export) -> None:
-    FakeRun(study, NAME).finish(curve_points(5))
+    write_study(study, [FakeRun(study, NAME).finish(curve_points(5))])
     write_report(study)
     tracking.track([study])
     write_report(study, "second")
     (study / "tables" / "synthetic.csv").rename(study / "tables" / "vision.csv")
     tracking.track([study])
-    assert export(study)["study@demo"]["artifacts"] == ["figures/loss.svg", "report.html", "tables/vision.csv"]
+    assert export(study)["study@demo"]["artifacts"] == [
+        "figures/loss.svg",
+        "report.html",
+        "study.json",
+        "tables/vision.csv",
+    ]
     (published,) = (study.parent / "mlflow").rglob("report.html")
     assert "second" in published.read_text()
 
 
 def test_artifacts_take_no_space_of_their_own(study: Path) -> None:
     run = FakeRun(study, NAME).finish(curve_points(5))
+    write_study(study, [run])
     tracking.track([study])
     (published,) = (study.parent / "mlflow").rglob("attention.npz")
     assert published.samefile(run.path / "attention.npz")
 
 
-def test_a_damaged_run_is_told_and_the_others_are_ingested(study: Path, export: Export) -> None:
+def test_a_damaged_run_is_reported_and_the_others_are_ingested(study: Path, export: Export) -> None:
     bad = FakeRun(study, NAME).finish(curve_points(5))
     good = FakeRun(study, "reverse/default/kv/seed1").finish(curve_points(5))
+    write_study(study, [bad, good])
     write_text(bad.path / "metrics.jsonl", "half a li\n")
-    for _ in range(2):  # told each time, until it is mended
+    for _ in range(2):  # reported each time, until it is repaired
         (problem,) = tracking.track([study]).problems
         assert "metrics.jsonl: line 1 is not a point" in problem
     assert set(export(study)) == {good.key, "study@demo"}
@@ -223,6 +232,7 @@ def test_an_ingestion_that_was_cut_off_is_completed(
     from mlflow import MlflowClient
 
     run = FakeRun(study, NAME).finish(curve_points(50))
+    write_study(study, [run])
     for broken in ("log_batch", "set_terminated"):
         with monkeypatch.context() as patch:
             patch.setattr(MlflowClient, broken, lambda *_args, **_kwargs: (_ for _ in ()).throw(OSError("disk full")))
@@ -230,15 +240,33 @@ def test_an_ingestion_that_was_cut_off_is_completed(
                 tracking.track([study])
         assert export(study)[run.key]["status"] == "RUNNING"
     tracking.track([study])
-    (completed,) = (value for key, value in export(study).items() if key == run.key)
+    completed = export(study)[run.key]
+    assert (completed["status"], len(completed["points"])) == ("FINISHED", 50 + FINAL_POINTS)
+
+
+def test_an_update_that_was_cut_off_is_completed(study: Path, export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stored run counts as incomplete while its changes are written."""
+    from mlflow import MlflowClient
+
+    run = FakeRun(study, NAME).finish(curve_points(50))
+    write_study(study, [run])
+    tracking.track([study])
+    run.folder.summary_file.touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", lambda *_args, **_kwargs: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(KvformerError, match="disk full"):
+            tracking.track([study])
+    assert export(study)[run.key]["status"] == "RUNNING"
+    tracking.track([study])
+    completed = export(study)[run.key]
     assert (completed["status"], len(completed["points"])) == ("FINISHED", 50 + FINAL_POINTS)
 
 
 def test_many_points_and_parameters_exceed_no_limit(study: Path, export: Export) -> None:
     run = FakeRun(study, NAME)
-    run.config["data"]["vocabulary"] = "x" * 9000
-    run.config["training"] |= {f"extra{number}": number for number in range(250)}
-    run.finish(curve_points(5000))
+    run.sections["data"]["vocabulary"] = "x" * 9000
+    run.sections["training"] |= {f"extra{number}": number for number in range(250)}
+    write_study(study, [run.finish(curve_points(5000))])
     tracking.track([study])
     stored = export(study)[run.key]
     assert len(stored["points"]) == 5000 + FINAL_POINTS
@@ -248,10 +276,10 @@ def test_many_points_and_parameters_exceed_no_limit(study: Path, export: Export)
 def test_several_studies_and_what_is_no_study(study: Path, tmp_path: Path, export: Export) -> None:
     other = study.with_name("other")
     for folder in (study, other):
-        FakeRun(folder, NAME).finish(curve_points(5))
+        write_study(folder, [FakeRun(folder, NAME).finish(curve_points(5))])
     assert tracking.track([study, other]).added == 2
     assert len(export(study)) == len(export(other)) == 2
-    with pytest.raises(ConfigError, match=r"holds neither study\.json nor runs/"):
+    with pytest.raises(KvformerError, match=r"study\.json: no such file; .* is not the results folder of a study"):
         tracking.track([study.parent])
     with pytest.raises(ConfigError, match="one results folder"):
         tracking.track([study, tmp_path / "elsewhere" / "demo"])

@@ -23,7 +23,7 @@ class Project:
     folder: Path
 
     def start(self, *arguments: str, output: str = "output.txt") -> "subprocess.Popen[bytes]":
-        """Begin to run Snakemake in the folder, in a process group of its own; `output` gets what it prints."""
+        """Start Snakemake in the folder, in its own process group; its output goes to the file `output`."""
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         with (self.folder / output).open("wb") as stream:
             return subprocess.Popen(
@@ -53,7 +53,7 @@ class Project:
         return subprocess.CompletedProcess(process.args, process.returncode, self.output(output))
 
     def plan(self, *arguments: str) -> dict[str, int]:
-        """How many jobs of each rule a dry run plans."""
+        """The number of jobs per rule that a dry run plans."""
         result = self.snakemake("--dry-run", *arguments)
         assert result.returncode == 0, result.stdout
         if "Nothing to be done" in result.stdout:
@@ -68,7 +68,7 @@ class Project:
 
 
 def copy_project(folder: Path) -> Project:
-    """Copy what the workflow needs of the project."""
+    """Copy the parts of the project that the workflow needs."""
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():

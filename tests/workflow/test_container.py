@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from checkout import ROOT, copy_project
 
-STUDY = {"name": "boxed", "seeds": 1, "variants": ["kv"], "baseline": "kv", "tasks": {"reverse": {}}}
+TASK = {"data": {"train_examples": 100, "test_examples": 100}, "training": {"steps": 1}}
+STUDY = {"name": "boxed", "seeds": 1, "variants": ["kv"], "baseline": "kv", "tasks": {"reverse": TASK}}
 APPTAINER = """#!/bin/sh
-# Runs a command in no container at all and notes how it was called.
+# Runs a command without a container and notes how it was called.
 test "$1" = --version && { echo "apptainer version 1.4.0"; exit; }
 echo "$@" >> calls.txt
 while test "$1" != -c; do shift; done
@@ -17,7 +18,7 @@ exec bash -c "$2"
 """
 
 
-def test_the_image_is_made_of_the_lock_alone() -> None:
+def test_the_image_is_built_from_the_lock_only() -> None:
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     copied = re.findall(r"^COPY (\S+) (\S+)$", text, re.MULTILINE)
     assert [source for source, _ in copied] == ["requirements.lock"]
@@ -29,7 +30,7 @@ def test_the_image_is_made_of_the_lock_alone() -> None:
 
 
 def test_jobs_run_in_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for Apptainer: the image, the mounted folder and the command that it is given."""
+    """With a stand-in for Apptainer: the image, the mounted folder and the command that it gets."""
     project = copy_project(tmp_path / "boxed")
     (project.folder / "kvformer.sif").touch()
     stand_in = tmp_path / "bin" / "apptainer"
@@ -37,7 +38,7 @@ def test_jobs_run_in_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     stand_in.write_text(APPTAINER)
     stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", f"{stand_in.parent}:{Path(sys.executable).parent}:/usr/bin:/bin")
-    target = "results/code/synthetic.cksum"
+    target = "results/boxed/runs/reverse/default/kv/seed0/summary.json"
     result = project.snakemake(target, "--cores", "1", "--sdm", "apptainer", *project.study(STUDY))
     assert result.returncode == 0, result.stdout
     assert (project.folder / target).stat().st_size > 0

@@ -1,4 +1,4 @@
-"""What Snakemake plans from nothing, and what it says when it cannot."""
+"""What Snakemake plans in a fresh folder, and what it says when it cannot."""
 
 import re
 
@@ -30,8 +30,9 @@ def test_a_given_file_replaces_the_default_one(project):
 
 
 def test_tables_and_report_depend_on_all_files_that_they_read(project):
-    def files():
-        graph = project.snakemake("--filegraph", *project.study(STUDY))
+    def files(*where):
+        option, study = project.study(STUDY)
+        graph = project.snakemake("--filegraph", option, str(project.folder / study), *where)
         assert graph.returncode == 0, graph.stdout
         rules = (block.partition("<") for block in graph.stdout.split('<font point-size="18">')[1:])
         return {rule: set(re.findall(r'"monospace">(.+?)</font>', table)) for rule, _, table in rules}
@@ -41,17 +42,24 @@ def test_tables_and_report_depend_on_all_files_that_they_read(project):
     found = files()
     assert "config/published.csv" in found["analyse"]
     assert {"src/kvformer/reporting/templates/report.html.j2", "requirements.lock"} <= found["report"]
+    elsewhere = project.folder.parent / "elsewhere"
+    found = files("--directory", str(elsewhere), "--profile", str(project.folder / "profiles" / "default"))
+    assert "../a folder/config/published.csv" in found["tables"], "the one next to the Snakefile"
+    (elsewhere / "config").mkdir()
+    (elsewhere / "config" / "published.csv").touch()
+    found = files("--directory", str(elsewhere), "--profile", str(project.folder / "profiles" / "default"))
+    assert "config/published.csv" in found["tables"], "that of the working directory comes first"
     lock.unlink()
     (project.folder / "config" / "published.csv").unlink()
     found = files()
     assert not {"config/published.csv", "requirements.lock"} & (found["analyse"] | found["report"])
 
 
-def test_the_profile_is_found_by_itself(project):
+def test_the_profile_is_used_automatically(project):
     assert "Using workflow specific profile profiles/default" in project.snakemake("--dry-run").stdout
 
 
-def test_trainings_with_longer_time_limits_start_first(project):
+def test_runs_with_longer_time_limits_start_first(project):
     tasks = {
         name: {**STUDY["tasks"]["reverse"], "resources": {"runtime": runtime}}
         for name, runtime in (("reverse", 10), ("copy", 60), ("sort", 5), ("swap", 600))
@@ -63,7 +71,7 @@ def test_trainings_with_longer_time_limits_start_first(project):
     assert re.findall(r"Train qkv on (\w+)", result.stdout) == ["swap", "copy", "reverse", "sort"]
 
 
-def test_results_may_be_made_in_a_folder_without_the_project(project, tmp_path):
+def test_results_can_be_made_in_a_folder_without_the_project(project, tmp_path):
     study = project.study(STUDY)
     elsewhere = tmp_path / "elsewhere"
     where = ("--directory", str(elsewhere), "--profile", str(project.folder / "profiles" / "default"))

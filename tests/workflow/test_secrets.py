@@ -1,4 +1,4 @@
-"""Passwords and tokens of a tracking server are used and nowhere written down."""
+"""Passwords and tokens of a tracking server are used but never written to a file."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ SECRET = "sesame-4711"
 def test_a_password_is_in_no_log_record_or_report(
     finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server is out of reach, so that ingestion, Snakemake and the report after a failure all have a say."""
+    """The server cannot be reached, so that tracking, Snakemake and the report after a failure all print something."""
     project = Project(tmp_path / "copy")
     shutil.copytree(finished.folder, project.folder)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
@@ -24,7 +24,7 @@ def test_a_password_is_in_no_log_record_or_report(
 
     assert result.returncode != 0
     assert "MLflow at http://127.0.0.1:1" in result.stdout, "the address without its secrets"
-    assert "report.html shows what there is" in result.stdout
+    assert "report.html shows what is finished" in result.stdout
     study.unlink()
     files = [path for path in project.folder.rglob("*") if path.is_file()]
     assert project.folder / "results" / "smoke" / "report.html" in files

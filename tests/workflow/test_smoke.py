@@ -1,4 +1,4 @@
-"""The whole workflow, small, in a folder with a space in its name."""
+"""The whole workflow on a small study, in a folder with a space in its name."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ def test_every_result_is_there(finished):
         assert {row["status"] for row in csv.DictReader(stream)} == {"finished"}
     for folder, endings in (("tables", {".csv", ".md", ".tex"}), ("figures", {".png", ".svg", ".pdf"})):
         assert {path.suffix for path in (study / folder).iterdir()} >= endings
-    with (study / "profile.csv").open() as stream:
+    with (study / "cost.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == 9
     assert (study / "report.html").stat().st_size > 10_000
 
@@ -44,7 +44,7 @@ def test_every_job_logged_what_it_printed(finished):
     assert len(list((study / "benchmarks").rglob("*.jsonl"))) == 18
 
 
-def test_the_user_is_told_what_to_do_next(finished):
+def test_the_user_is_told_the_next_steps(finished):
     output = finished.output("first.txt")
     assert "results/smoke/report.html" in output
     assert "kvformer ui" in output
@@ -75,12 +75,14 @@ def test_how_jobs_run_plans_nothing(finished, study):
         "tracking_uri": "http://127.0.0.1:1",
         "data_folder": "elsewhere",
         "checkpoint_seconds": 5.0,
+        "compile": "reduce-overhead",
+        "keep_weights": True,
     }
     study["tasks"]["reverse"]["resources"] = {"mem_mb": 3000, "runtime": 5}
     assert finished.plan(*finished.study(study)) == {}
 
 
-def test_a_learning_rate_plans_its_task_alone(finished, study):
+def test_a_learning_rate_plans_its_task_only(finished, study):
     study["tasks"]["reverse"]["training"]["learning_rate"] = 0.002
     result = finished.snakemake("--dry-run", *finished.study(study))
     trained = [line for line in result.stdout.splitlines() if ": Train " in line]
@@ -94,34 +96,62 @@ def test_touched_code_plans_nothing(finished):
     assert finished.plan(*SMOKE) == {}
 
 
-def _plan_after_edit(project, name, addition="\n# a remark\n"):
-    path = project.folder / "src" / "kvformer" / name
-    original = path.read_text(encoding="utf-8")
-    path.write_text(original + addition, encoding="utf-8")
+def _plan_after(project, edit, *names):
+    """What is planned after an edit of the text of some files of the package (default: all)."""
+    package = project.folder / "src" / "kvformer"
+    texts = {path: path.read_text(encoding="utf-8") for path in map(package.joinpath, names or package.rglob("*.py"))}
     try:
+        for path, text in texts.items():
+            assert edit(text) != text
+            path.write_text(edit(text), encoding="utf-8")
         return project.plan(*SMOKE)
     finally:
-        path.write_text(original, encoding="utf-8")
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8")
 
 
-def test_an_edited_training_module_plans_training(finished):
-    assert _plan_after_edit(finished, "training/loop.py")["train"] == 18
+def _replace(old, new):
+    return lambda text: text.replace(old, new, 1)
 
 
-def test_an_edited_task_plans_the_tasks_of_its_file(finished):
-    assert _plan_after_edit(finished, "tasks/synthetic.py")["train"] == 6
+def test_comments_docstrings_and_layout_plan_nothing(finished):
+    def edit(text):
+        return "# a remark\n\n" + text.replace('"""', '"""Other words. ', 1).replace("\ndef ", "\n\n\ndef ")
+
+    assert _plan_after(finished, edit) == {}
 
 
-def test_edited_reporting_plans_no_training(finished):
-    plan = _plan_after_edit(finished, "reporting/tables.py")
+def test_an_operator_in_training_plans_training_and_what_follows(finished):
+    plan = _plan_after(finished, _replace("return peak * rise\n", "return peak + rise\n"), "training/schedules.py")
+    assert plan["train"] == 18
+    assert {"collect", "tables", "report", "track"} <= set(plan)
+
+
+def test_an_operator_in_a_task_plans_the_tasks_of_its_file(finished):
+    plan = _plan_after(finished, _replace("lists.shape[1] // 2", "lists.shape[1] % 2"), "tasks/synthetic.py")
+    assert plan["train"] == 6
+
+
+def test_code_of_the_tables_plans_reporting_only(finished):
+    plan = _plan_after(finished, lambda text: f"{text}\nUNUSED = 1 + 1\n", "reporting/tables.py")
     assert plan["tables"] == 1
-    assert "train" not in plan
+    assert not {"train", "cost", "collect"} & set(plan)
 
 
-def test_an_edited_table_of_variants_plans_the_changed_variant(finished):
-    assert _plan_after_edit(finished, "spec/variants.py") == {}
-    changed = "\nfrom dataclasses import replace\nVARIANTS['kv'] = replace(VARIANTS['kv'], widen_mlp=True)\n"
-    assert _plan_after_edit(finished, "spec/variants.py", changed)["train"] == 6
+def test_a_changed_variant_plans_its_runs_and_the_costs(finished):
+    def edit(text):
+        return f"{text}\nfrom dataclasses import replace\nVARIANTS['kv'] = replace(VARIANTS['kv'], widen_mlp=True)\n"
+
+    plan = _plan_after(finished, edit, "spec/variants.py")
+    assert plan["train"] == 6
+    assert plan["cost"] == 1
+
+
+def test_a_changed_margin_trains_and_measures_nothing(finished, study):
+    study["equivalence_margin"] = {"accuracy": 0.02}
+    plan = finished.plan(*finished.study(study))
+    assert plan["study"] == plan["tables"] == 1
+    assert not {"train", "cost"} & set(plan)
 
 
 def test_snakemake_can_write_its_own_report(finished):

@@ -1,7 +1,5 @@
-# On the submitting machine: planning has looked for the data there, and a job elsewhere would not know what was left out.
+# On the machine that plans: it has looked for the data, and a job elsewhere would not know what was left out.
 rule study:
-    input:
-        script=os.path.relpath(f"{workflow.basedir}/workflow/scripts/study.py"),
     output:
         study=f"{STUDY_FOLDER}/study.json",
     log:
@@ -14,18 +12,17 @@ rule study:
         mem_mb=2000,
         runtime=10,
     params:
-        digest=sha256_bytes(canonical_json(CONTENT).encode()),
+        study=manifest_json,
     message:
         "Write down the study"
-    shell:
-        "python {input.script:q} {output.study:q} > {log:q} 2>&1"
+    script:
+        "../scripts/study.py"
 
 
 rule collect:
     input:
         study=f"{STUDY_FOLDER}/study.json",
         summaries=[f"{STUDY_FOLDER}/{path}/summary.json" for path in RUNS],
-        code=package_code("analysis.collect"),
     output:
         runs=f"{STUDY_FOLDER}/runs.csv",
         curves=f"{STUDY_FOLDER}/curves.csv.gz",
@@ -37,6 +34,8 @@ rule collect:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        code=digest("analysis.collect"),
     message:
         "Collect the runs into one table"
     shell:

@@ -3,6 +3,7 @@
 import gc
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,93 +11,98 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-# Jobs use this checkout's package and this interpreter, whether or not anything is installed or activated.
-# A rule's conda environment or container, where one is used, comes before both.
 SOURCE = Path(workflow.basedir) / "src"
 sys.path.insert(0, str(SOURCE))
-os.environ.update(
-    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-    PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])),
-)
 
-from kvformer.dependencies import CONFIGURATION, source_files, training_sources
+from kvformer.analysis.provenance import find_lock
+from kvformer.config.availability import leave_out_missing, without_skipped
+from kvformer.config.loading import load_study, read_yaml
+from kvformer.dependencies import CONFIGURATION, code_digest, digest
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
-from kvformer.config.loading import load_study, read_yaml
-from kvformer.config.availability import leave_out_missing, without_skipped
-from kvformer.analysis.provenance import find_lock
-from kvformer.tasks import MODULES
 from kvformer.spec.variants import VARIANTS
+from kvformer.tasks import MODULES
 
-# A scheduler's warning is for the trainer, but SLURM sends it to all processes of a job. Were the Snakemake around the trainer to
-# die of it, SLURM would kill the trainer before its state is saved.
+# SLURM sends the warning before a time limit to all processes of a job, but only the trainer can act on it. If it ended the
+# Snakemake around the trainer, SLURM would kill the trainer before its state is saved.
 if not workflow.is_main_process:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def plan():
-    """The configuration, its study, and the tasks left out for want of data. Only the process that plans looks for data."""
+    """The study and the tasks left out because their data are missing. Only the process that plans looks for data."""
     for path in map(Path, workflow.configfiles):
         if path.suffix != ".json":
-            read_yaml(path)  # Snakemake's own reader lets a key be given twice
+            read_yaml(path)  # rejects a key that is given twice, which Snakemake's own reader accepts
+    if workflow.is_main_process:
+        return leave_out_missing(config)
     study = load_study(config)
-    if not workflow.is_main_process:
-        return without_skipped(config, Path(study.execution.results_folder, study.name, "study.json"))
-    return leave_out_missing(config, Path(study.execution.results_folder, "data"), Path(study.execution.data_folder))
+    return without_skipped(config, Path(study.execution.results_folder, study.name, "study.json"))
 
 
 try:
-    RAW, STUDY, SKIPPED = plan()
+    STUDY, SKIPPED = plan()
     RUNS = {run.path: run for run in STUDY.runs()}
-    CONTENT = STUDY.content() | {"skipped": SKIPPED}
+    MANIFEST = STUDY.manifest(SKIPPED)
 except KvformerError as error:
     raise WorkflowError(str(error)) from None
 
 for entry in SKIPPED:
-    print(f"left out: {entry['task']}, for {entry['reason']}", file=sys.stderr)
+    print(f"left out: {entry.task}, for {entry.reason}", file=sys.stderr)
 
-RESULTS = STUDY.execution.results_folder
+EXECUTION = STUDY.execution
+RESULTS = EXECUTION.results_folder
 STUDY_FOLDER = f"{RESULTS}/{STUDY.name}"
 PREPARED = f"{RESULTS}/data"
 TRACKED = f"{RESULTS}/mlflow/{STUDY.name}.tracked"
 RUN_PATH = "runs/{task}/{setting}/{variant}/seed{seed}"
 ENVIRONMENT = "../envs/kvformer.yaml"
-PROFILED = {variant["name"]: VARIANTS[variant["name"]].definition for variant in CONTENT["variants"]}
-PROFILE = [f"{STUDY_FOLDER}/profile.csv"] if STUDY.profile else []
-PUBLISHED = [path for path in ["config/published.csv"] if Path(path).is_file()]
+COST = [f"{STUDY_FOLDER}/cost.csv"] if STUDY.cost else []
 TEMPLATE = os.path.relpath(SOURCE / "kvformer" / "reporting" / "templates" / "report.html.j2")
 LOCK = [os.path.relpath(path) for path in [find_lock(Path(STUDY_FOLDER))] if path]
 
-# The plan of thousands of jobs is millions of objects that stay: looking through them for garbage took a fifth of planning.
-gc.set_threshold(200_000)
+# Published numbers to compare with: those of the working directory, or else those that come with the workflow.
+published = [Path(folder, "config", "published.csv") for folder in (".", workflow.basedir)]
+PUBLISHED = [os.path.relpath(path) for path in published if path.is_file()][:1]
 
-# What never changes a result travels to the jobs by the environment, so that a change of it reruns nothing.
-os.environ.update(
-    KVFORMER_DEVICE=STUDY.execution.device,
-    KVFORMER_COMPILE=STUDY.execution.compile or "",
-    KVFORMER_DATA_FOLDER=STUDY.execution.data_folder,
-    KVFORMER_PREPARED=PREPARED,
-    KVFORMER_KEEP_WEIGHTS="yes" if STUDY.execution.keep_weights else "",
-    KVFORMER_CHECKPOINT_SECONDS=str(STUDY.execution.checkpoint_seconds),
-    KVFORMER_STUDY=canonical_json(RAW),
-    KVFORMER_SKIPPED=canonical_json(SKIPPED),
-    KVFORMER_TRACKING_URI=STUDY.execution.tracking_uri or "",
+
+class Untracked:
+    """A part of a command that may change without a rerun: as parameters, Snakemake compares only plain values."""
+
+    def __init__(self, *words):
+        self.words = words
+
+    def __str__(self):
+        return shlex.join(self.words)
+
+
+MEASURING = Untracked("--data", PREPARED, "--device", EXECUTION.device)
+TRAINING = Untracked(
+    *MEASURING.words,
+    *("--checkpoint-seconds", str(EXECUTION.checkpoint_seconds)),
+    *(["--keep-weights"] if EXECUTION.keep_weights else []),
+    *([f"--compile={EXECUTION.compile}"] if EXECUTION.compile else []),
 )
+
+# Jobs get files and arguments, and these variables of the environment:
+# - PATH and PYTHONPATH, so that they use this interpreter and this checkout's package, whether or not anything is installed or
+#   activated. A rule's conda environment or container, where one is used, comes before both.
+# - MLFLOW_TRACKING_URI, because a server's address may hold a password, which must not appear in a command.
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])),
+)
+if EXECUTION.tracking_uri:
+    os.environ.update(MLFLOW_TRACKING_URI=EXECUTION.tracking_uri)
+    del config["execution"]["tracking_uri"]  # Snakemake writes `config` into the file of a script that it starts
+
+# The plan of thousands of jobs is millions of objects that live to the end: searching them for garbage took a fifth of planning.
+gc.set_threshold(200_000)
 
 
 def alternatives(values):
     """A regular expression for exactly these names."""
     return "|".join(sorted(map(re.escape, set(values)))) or "(?!)"
-
-
-def package_code(*modules, without=()):
-    """Source files of modules of the package and of all that they import, relative to the working directory."""
-    return [os.path.relpath(path) for path in source_files(*modules, without=without)]
-
-
-def code_of_module(wildcards):
-    """Source files that influence the training of the tasks of a module."""
-    return [os.path.relpath(path) for path in training_sources(wildcards.module)]
 
 
 def run_of(wildcards):
@@ -105,18 +111,31 @@ def run_of(wildcards):
 
 
 def run_json(wildcards):
-    """The run as one line of JSON: all that its result depends on, but for its variant's definition."""
+    """The run as one line of JSON: all that its result depends on, except its variant's definition."""
     return run_of(wildcards).to_json()
 
 
 def variant_definition(wildcards):
-    """The variant's definition, so that a change of it reruns its trainings and no others."""
+    """The variant's definition, so that a change of it reruns its runs and no others."""
     return canonical_json(VARIANTS[wildcards.variant].definition)
 
 
 def run_code(wildcards):
-    """Checksums of the source files that the run's result depends on."""
-    return f"{RESULTS}/code/{MODULES[wildcards.task]}.cksum"
+    """The digest of the code that the run's result depends on."""
+    return code_digest(MODULES[wildcards.task])
+
+
+def manifest_json(wildcards):
+    """The study as one line of JSON: the content of its study.json."""
+    return canonical_json(MANIFEST.model_dump(mode="json"))
+
+
+def cost_digest(wildcards):
+    """A digest of what the costs depend on: settings, variants, baseline and code."""
+    definitions = {variant.name: VARIANTS[variant.name].definition for variant in MANIFEST.variants}
+    settings = [setting.model_dump(mode="json") for setting in MANIFEST.settings]
+    code = digest("training.cost", without=CONFIGURATION)
+    return sha256_bytes(canonical_json([settings, definitions, MANIFEST.baseline, code]).encode())
 
 
 def run_data(wildcards):
@@ -130,10 +149,7 @@ def run_threads(wildcards):
 
 
 def all_cores(wildcards):
-    """The cores that this machine was given; on a cluster, where nobody says how many a node has, one.
-
-    Snakemake starts a cluster's job with `--cores all`, which is more than the job was planned with.
-    """
+    """All cores that Snakemake may use. On a cluster one: `--cores all` of a job there means the node's, not the job's."""
     return 1 if workflow.remote_exec else workflow.resource_settings.cores or 1
 
 
@@ -143,17 +159,17 @@ def task_resources(wildcards):
 
 
 def run_mem_mb(wildcards, attempt):
-    """Memory of the run; a retry asks for more, for it may have run out."""
+    """Memory of the run; a retry asks for more, because memory may have been the problem."""
     return task_resources(wildcards).mem_mb * attempt
 
 
 def run_runtime(wildcards):
-    """Time limit of the run in minutes; a retry goes on where the run was stopped."""
+    """Time limit of the run in minutes; a retry continues where the run was stopped."""
     return task_resources(wildcards).runtime
 
 
 def run_priority(wildcards):
-    """Long trainings start first, so that at the end no core waits for one; all of them after what prepares them (0)."""
+    """Long runs start first, so that no core waits for one at the end; all of them after what prepares them (0)."""
     return -1 / (1 + task_resources(wildcards).runtime)
 
 
@@ -163,13 +179,11 @@ def run_gpu(wildcards):
 
 
 def next_steps():
-    """What has been made and what to do with it; nothing where only a part was asked for."""
+    """Where the results are and how to look at them; nothing if only a part was asked for."""
     if not Path(TRACKED).exists():
         return ""
-    store = (
-        STUDY.execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RESULTS}/mlflow/mlflow.db"
-    )
-    store = re.sub("//[^/@]*@", "//", store)  # a server's password is not for the screen
+    store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RESULTS}/mlflow/mlflow.db"
+    store = re.sub("//[^/@]*@", "//", store)  # without a server's password
     look = f"open {store}" if store.startswith("http") else f"run `mlflow ui --backend-store-uri {store}`"
     return f"""
 Study '{STUDY.name}' is complete: {len(RUNS)} runs.
@@ -182,7 +196,7 @@ To look at the runs in MLflow, run `kvformer ui`, or {look}"""
 
 
 def partial_report():
-    """After a failure: report the runs that there are, with the failed and missing ones shown, and say so."""
+    """After a failure: make the report of the runs that are finished, which lists the others, and say so."""
     if not Path(STUDY_FOLDER, "study.json").exists():
         return "The study stopped before its first run."
     log = Path(STUDY_FOLDER, "logs", "partial.log")
@@ -191,8 +205,8 @@ def partial_report():
         for step in ("collect", "analyse", "tables", "figures", "report"):
             command = [sys.executable, "-m", "kvformer", step, STUDY_FOLDER]
             if subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT).returncode:
-                return f"The study is incomplete, and no report could be made of what there is: see {log}."
+                return f"The study is incomplete, and its report could not be made: see {log}."
     return (
-        f"The study is incomplete. {STUDY_FOLDER}/report.html shows what there is, and which runs failed or are missing.\n"
-        "Start the same command again to go on: finished runs are kept and interrupted ones resume."
+        f"The study is incomplete. {STUDY_FOLDER}/report.html shows what is finished, and which runs failed or are missing.\n"
+        "Start the same command again to continue: finished runs are kept and interrupted ones resume."
     )

@@ -11,8 +11,9 @@ rule prepare:
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        folders=Untracked("--out", PREPARED, "--user-folder", EXECUTION.data_folder),
     message:
         "Prepare the data set {wildcards.dataset}"
     shell:
-        'python -m kvformer prepare {wildcards.dataset:q} --out "$KVFORMER_PREPARED"'
-        ' --user-folder "$KVFORMER_DATA_FOLDER" > {log:q} 2>&1'
+        "python -m kvformer prepare {wildcards.dataset:q} {params.folders} > {log:q} 2>&1"

@@ -6,8 +6,7 @@ rule analyse:
         study=f"{STUDY_FOLDER}/study.json",
         runs=f"{STUDY_FOLDER}/runs.csv",
         curves=f"{STUDY_FOLDER}/curves.csv.gz",
-        code=package_code("analysis.analyse"),
-        profile=PROFILE,
+        cost=COST,
         published=PUBLISHED,
     output:
         results=f"{STUDY_FOLDER}/results.json",
@@ -20,6 +19,8 @@ rule analyse:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        code=digest("analysis.analyse"),
     message:
         "Compute the numbers of the report"
     shell:
@@ -30,7 +31,6 @@ rule tables:
     input:
         study=f"{STUDY_FOLDER}/study.json",
         results=f"{STUDY_FOLDER}/results.json",
-        code=package_code("reporting.tables"),
     output:
         tables=report(
             directory(f"{STUDY_FOLDER}/tables"),
@@ -48,6 +48,7 @@ rule tables:
         mem_mb=4000,
         runtime=30,
     params:
+        code=digest("reporting.tables"),
         captions=table_captions(STUDY.name, STUDY.baseline),
     message:
         "Make the tables"
@@ -60,7 +61,6 @@ rule figures:
         study=f"{STUDY_FOLDER}/study.json",
         results=f"{STUDY_FOLDER}/results.json",
         curves=f"{STUDY_FOLDER}/curve_means.csv.gz",
-        code=package_code("reporting.figures"),
     output:
         figures=report(
             directory(f"{STUDY_FOLDER}/figures"),
@@ -78,6 +78,7 @@ rule figures:
         mem_mb=4000,
         runtime=30,
     params:
+        code=digest("reporting.figures"),
         captions=FIGURES,
     message:
         "Draw the figures"
@@ -91,7 +92,6 @@ rule report:
         results=f"{STUDY_FOLDER}/results.json",
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
-        code=package_code("reporting.page"),
         template=TEMPLATE,
         lock=LOCK,
     output:
@@ -108,6 +108,8 @@ rule report:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        code=digest("reporting.page"),
     message:
         "Write the report"
     shell:
@@ -122,7 +124,6 @@ rule crate:
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
         report=f"{STUDY_FOLDER}/report.html",
-        code=package_code("reporting.crate"),
         snakefile=os.path.relpath(workflow.main_snakefile),
     output:
         crate=f"{STUDY_FOLDER}/ro-crate-metadata.json",
@@ -134,6 +135,8 @@ rule crate:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        code=digest("reporting.crate"),
     message:
         "Describe the results as an RO-Crate"
     shell:

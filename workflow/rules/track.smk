@@ -7,7 +7,6 @@ rule track:
         tables=f"{STUDY_FOLDER}/tables",
         report=f"{STUDY_FOLDER}/report.html",
         crate=f"{STUDY_FOLDER}/ro-crate-metadata.json",
-        code=package_code("tracking"),
     output:
         tracked=touch(TRACKED),
     log:
@@ -18,8 +17,9 @@ rule track:
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        code=digest("tracking"),
     message:
         "Copy the runs to MLflow"
     shell:
-        'python -m kvformer track "$(dirname {input.study:q})"'
-        ' ${{KVFORMER_TRACKING_URI:+--uri "$KVFORMER_TRACKING_URI"}} > {log:q} 2>&1'
+        'python -m kvformer track "$(dirname {input.study:q})" > {log:q} 2>&1'

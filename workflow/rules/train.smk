@@ -1,29 +1,6 @@
-# One small file stands for some thirty source files, for each of thousands of trainings. A touched file changes no checksum.
-rule code:
-    input:
-        code_of_module,
-    output:
-        checksums=f"{RESULTS}/code/{{module}}.cksum",
-    log:
-        f"{RESULTS}/logs/code/{{module}}.log",
-    wildcard_constraints:
-        module=alternatives(MODULES[run.task] for run in RUNS.values()),
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=100,
-        runtime=5,
-    message:
-        "Take the checksums of the code that trains {wildcards.module} tasks"
-    shell:
-        "cksum {input:q} > {output.checksums:q} 2> {log:q}"
-
-
 rule train:
     input:
-        data=run_data,
-        code=run_code,
+        run_data,
     output:
         config=f"{STUDY_FOLDER}/{RUN_PATH}/config.json",
         metrics=f"{STUDY_FOLDER}/{RUN_PATH}/metrics.jsonl",
@@ -50,12 +27,11 @@ rule train:
     params:
         run=run_json,
         variant=variant_definition,
+        code=run_code,
+        how=TRAINING,
     message:
         "Train {wildcards.variant} on {wildcards.task} ({wildcards.setting}), seed {wildcards.seed}"
     # exec: a signal of the scheduler reaches the trainer itself, which then saves its state.
     shell:
-        'exec python -m kvformer train --run {params.run:q} --out "$(dirname {output.summary:q})"'
-        ' --data "$KVFORMER_PREPARED" --device "$KVFORMER_DEVICE"'
-        ' --checkpoint-seconds "$KVFORMER_CHECKPOINT_SECONDS" ${{KVFORMER_KEEP_WEIGHTS:+--keep-weights}}'
-        " ${{KVFORMER_COMPILE:+--compile=$KVFORMER_COMPILE}}"
+        'exec python -m kvformer train --run {params.run:q} --out "$(dirname {output.summary:q})" {params.how}'
         " > {log:q} 2>&1"

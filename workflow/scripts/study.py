@@ -1,16 +1,9 @@
-"""Write a study as data, for reporting: `python study.py FILE`, with its configuration as JSON in KVFORMER_STUDY.
+"""Snakemake's script of the rule `study`: write the study as data, for reporting."""
 
-KVFORMER_SKIPPED lists the tasks that planning left out.
-"""
-
-import json
-import os
-import sys
 from pathlib import Path
 
-from kvformer.config.loading import load_study
-from kvformer.files import write_json
+from kvformer.records.study import StudyManifest
 
-study = load_study(json.loads(os.environ["KVFORMER_STUDY"]))
-write_json(Path(sys.argv[1]), study.content() | {"skipped": json.loads(os.environ["KVFORMER_SKIPPED"])})
-print(f"{sys.argv[1]}: {len(study.runs())} runs")
+study = StudyManifest.model_validate_json(snakemake.params.study)
+study.write(Path(snakemake.output.study))
+Path(snakemake.log[0]).write_text(f"{snakemake.output.study}: {len(study.runs)} runs\n", encoding="utf-8")

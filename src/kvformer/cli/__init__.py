@@ -1,4 +1,10 @@
-"""The command line. Handlers import what they need when they are called, so that every command starts fast."""
+"""The command line: one module per command, named after it.
+
+A command's module has `run(options)`, which returns the exit code or None for 0, and where it takes arguments
+`add_arguments(parser)`. Its docstring is its help: the first sentence is shown by `kvformer --help`, all of it by
+`kvformer COMMAND --help`, with `EXAMPLE` below the options. `run` imports what it needs when it is called, so that
+every command starts fast.
+"""
 
 import time
 
@@ -14,32 +20,44 @@ from collections.abc import Sequence  # noqa: E402
 from kvformer.errors import Interrupted, KvformerError  # noqa: E402
 
 INTERRUPTED = 75
-"""Exit code of a training that saved its state and can be started again (EX_TEMPFAIL of sysexits.h)."""
-COMMANDS = ("training", "inspection", "datasets", "efficiency", "results", "analyse", "verification", "schema")
+"""Exit code of a training run that saved its state and can be started again (EX_TEMPFAIL of sysexits.h)."""
+COMMANDS = (
+    "train", "describe", "tasks", "variants", "explain", "plan", "prepare", "cost", "collect", "analyse", "tables",
+    "figures", "report", "crate", "track", "ui", "export", "compare", "verify", "schema",
+)  # fmt: skip
 
-# Imports make half a million objects that live to the end. Looking through them for garbage, again and again while they
-# are made and once more when the process ends, took a third of the time that a process needs to start and end.
+# Imports create half a million objects that live until the process ends. Searching them for garbage, repeatedly during
+# start-up and once more at the end, took a third of a short process's time.
 gc.set_threshold(100_000)
 atexit.register(gc.freeze)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; every module in `COMMANDS` adds its own."""
+def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser of the commands `names`."""
     parser = argparse.ArgumentParser(
         prog="kvformer",
         description="Compare attention variants: train runs, collect them, and look at the results. "
-        "A whole study is run by Snakemake (`make run`, or `snakemake --cores all`); these are its parts.",
+        "Snakemake runs a whole study (`make run`, or `snakemake --cores all`); these are its parts.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in COMMANDS:
-        importlib.import_module(f"kvformer.cli.{module}").add_commands(commands)
+    for name in names:
+        module = importlib.import_module(f"{__name__}.{name}")
+        text = " ".join(str(module.__doc__).split())
+        first = text.partition(". ")[0].rstrip(".")
+        example = f"example: {module.EXAMPLE}" if hasattr(module, "EXAMPLE") else None
+        command = commands.add_parser(name, help=first[0].lower() + first[1:], description=text, epilog=example)
+        if hasattr(module, "add_arguments"):
+            module.add_arguments(command)
+        command.set_defaults(handler=module.run)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 2 a mistake that the user can mend, 75 interrupted and
-    resumable."""
-    options = build_parser().parse_args(arguments)
+    """Run a command and return its exit code: 0 done, 1 a check failed, 2 a problem that the user can fix, 75
+    interrupted and resumable."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    asked_for = [name for name in COMMANDS if name in arguments[:1]]
+    options = build_parser(asked_for or COMMANDS).parse_args(arguments)
     try:
         return options.handler(options) or 0
     except Interrupted as stop:

@@ -1,30 +1,19 @@
-"""`kvformer schema` and `kvformer plan`: the configuration's generated files, and the runs of a study."""
+"""Write or check the schema and the configuration tables. Both are generated from the configuration's classes."""
 
-import argparse
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from kvformer.cli.options import Commands
 
-
-def add_commands(commands: Commands) -> None:
-    """Add `schema` and `plan`."""
-    parser = commands.add_parser(
-        "schema",
-        help="write or check the generated schema and configuration table",
-        description="Write the files that are generated from the configuration, or check that they are up to date.",
-    )
+def add_arguments(parser: ArgumentParser) -> None:
+    """Whether to write, and where."""
     parser.add_argument(
         "--write", action="store_true", help="write the files (default: check that they are up to date)"
     )
     parser.add_argument("--root", type=Path, default=Path(), help="the project's folder")
-    parser.set_defaults(handler=schema)
-    parser = commands.add_parser("plan", help="validate a study and list its runs")
-    parser.add_argument("config", type=Path, help="study file, e.g. config/config.yaml")
-    parser.set_defaults(handler=plan)
 
 
-def schema(options: argparse.Namespace) -> int:
-    """Write, or compare and name, the generated files."""
+def run(options: Namespace) -> int:
+    """Write the files, or name those that are not up to date; returns 1 where there is one."""
     from kvformer.config.documentation import generated_files
     from kvformer.files import write_text
 
@@ -37,14 +26,3 @@ def schema(options: argparse.Namespace) -> int:
     for path in stale:
         print(f"{path}: is not up to date; run: kvformer schema --write")
     return 1 if stale else 0
-
-
-def plan(options: argparse.Namespace) -> None:
-    """Print the runs of a study, a line each."""
-    from kvformer.config.loading import load_study
-
-    study = load_study(options.config)
-    runs = study.runs()
-    for run in runs:
-        print(run.path, run.hash)
-    print(f"{len(runs)} runs; data sets: {', '.join(study.datasets()) or 'none'}")

@@ -1,1 +1,1 @@
-"""The configuration: studies, runs, grids, loading, messages."""
+"""The configuration: studies, their tasks and settings, single runs, and how they are executed. No torch."""

@@ -1,4 +1,4 @@
-"""Before any job starts: which data sets cannot be had, and what that means for the study."""
+"""Which tasks of a study are left out, because their data are not available."""
 
 from pathlib import Path
 from typing import Any
@@ -7,48 +7,42 @@ from kvformer.config.loading import load_study
 from kvformer.config.study import StudyConfig
 from kvformer.data.datasets import available
 from kvformer.errors import DataError
-from kvformer.files import read_json
+from kvformer.records.study import SkippedTask, StudyManifest
 from kvformer.tasks import TASKS
 
 
-def leave_out_missing(
-    raw: dict[str, Any], prepared: Path, user_folder: Path
-) -> tuple[dict[str, Any], StudyConfig, list[dict[str, str]]]:
-    """The study without the tasks whose data cannot be had, as `on_missing` says.
+def leave_out_missing(raw: dict[str, Any]) -> tuple[StudyConfig, list[SkippedTask]]:
+    """The study without the tasks whose data are not available, as `on_missing` says, and what was left out.
 
-    raw: the configuration as read. prepared: folder of prepared data sets. Returns the reduced raw configuration, the
-    study, and what was left out, `{"task", "reason"}` each. Raises DataError, naming the sets and where to put them,
-    where the study is to fail; ConfigError for a faulty configuration.
+    Raises DataError, naming the sets and where to put them, where the study is to fail; ConfigError for a faulty
+    configuration.
     """
     study = load_study(raw)
+    prepared, user_folder = study.execution.prepared, Path(study.execution.data_folder)
     reasons = {name: available(name, prepared / name, user_folder) for name in study.datasets()}
     missing = {name: reason for name, reason in reasons.items() if reason is not None}
-    if not missing:
-        return raw, study, []
     skipped = [
-        {"task": task, "reason": missing[name]}
+        SkippedTask(task=task, reason=missing[name])
         for task, settings in study.settings.items()
         for name in dict.fromkeys(name for setting in settings for name in TASKS[task].datasets(setting.data))
         if name in missing
     ]
-    if study.on_missing == "fail":
-        tasks = ", ".join(dict.fromkeys(entry["task"] for entry in skipped))
+    if skipped and study.on_missing == "fail":
+        tasks = ", ".join(dict.fromkeys(entry.task for entry in skipped))
         raise DataError(f"data are missing: {'; '.join(missing.values())}. `on_missing: skip` would leave out {tasks}")
-    return _without(raw, skipped)
+    return _without(raw, study, skipped)
 
 
-def without_skipped(raw: dict[str, Any], manifest: Path) -> tuple[dict[str, Any], StudyConfig, list[dict[str, str]]]:
-    """The same for a job of a study: what planning left out is written in its `study.json`, once that is there."""
-    try:
-        skipped = read_json(manifest).get("skipped", [])
-    except (OSError, ValueError):
-        skipped = []
-    return _without(raw, [entry for entry in skipped if entry["task"] in raw.get("tasks", {})])
+def without_skipped(raw: dict[str, Any], manifest: Path) -> tuple[StudyConfig, list[SkippedTask]]:
+    """The same for a job of the study, which does not look for data: what planning left out is written in `manifest`,
+    the study's `study.json`, once that file exists."""
+    study, record = load_study(raw), StudyManifest.read(manifest)
+    return _without(raw, study, [entry for entry in (record.skipped if record else []) if entry.task in study.settings])
 
 
 def _without(
-    raw: dict[str, Any], skipped: list[dict[str, str]]
-) -> tuple[dict[str, Any], StudyConfig, list[dict[str, str]]]:
+    raw: dict[str, Any], study: StudyConfig, skipped: list[SkippedTask]
+) -> tuple[StudyConfig, list[SkippedTask]]:
     if skipped:
-        raw = {**raw, "tasks": {**raw["tasks"], **{entry["task"]: None for entry in skipped}}}
-    return raw, load_study(raw), skipped
+        study = load_study({**raw, "tasks": {**raw["tasks"], **{entry.task: None for entry in skipped}}})
+    return study, skipped

@@ -1,4 +1,4 @@
-"""Files generated from the configuration's models: the JSON schema, and the tables of keys in config/README.md."""
+"""Files generated from the configuration's classes: the JSON schema, and the tables of keys in config/README.md."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import yaml
 
 from kvformer.config.execution import Execution, Resources
-from kvformer.config.study import StudyConfig, TaskSection
-from kvformer.spec.sections import ModelConfig, TrainingConfig
+from kvformer.config.grid import TaskSection
+from kvformer.config.study import StudyConfig
+from kvformer.spec.sections import ModelConfig, Section, TrainingConfig
 from kvformer.tasks import TASKS
 
 BEGIN, END = "<!-- begin generated tables -->\n", "<!-- end generated tables -->\n"
@@ -31,8 +32,7 @@ def _schema() -> str:
 
 
 def _relaxed(schema: dict[str, Any]) -> dict[str, Any]:
-    """Sections of tasks are filled with published settings before validation, so that none of their keys must be
-    given."""
+    """The schema without required keys: sections of tasks are filled with published settings before validation."""
     for definition in schema["$defs"].values():
         definition.pop("required", None)
     return schema
@@ -41,7 +41,7 @@ def _relaxed(schema: dict[str, Any]) -> dict[str, Any]:
 def _tables() -> str:
     parts = [
         _table("Study", StudyConfig, ""),
-        _table("Every task", TaskSection, "tasks.<task>.", skip=("model", "training", "resources")),
+        _table("Every task", TaskSection, "tasks.<task>.", skip=("data", "model", "training", "resources")),
         _table("Model", ModelConfig, "tasks.<task>.model."),
         _table("Training", TrainingConfig, "tasks.<task>.training."),
         _table("Resources", Resources, "tasks.<task>.resources."),
@@ -53,7 +53,7 @@ def _tables() -> str:
     return "\n".join(parts)
 
 
-def _table(title: str, section: Any, prefix: str, skip: tuple[str, ...] = ()) -> str:
+def _table(title: str, section: type[Section], prefix: str, skip: tuple[str, ...] = ()) -> str:
     lines = [f"### {title}\n", "| key | default | what |", "|---|---|---|"]
     for name, field in section.model_fields.items():
         if name in skip:

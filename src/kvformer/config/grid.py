@@ -1,24 +1,57 @@
-"""From a task's section to its settings: published values below it, its grid and named settings expanded."""
+"""One task of a study: its section of the configuration, and the settings that the section expands to."""
 
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from kvformer.config.execution import Resources
 from kvformer.config.messages import describe_errors
 from kvformer.errors import ConfigError
-from kvformer.spec.sections import ModelConfig, Section, TrainingConfig
+from kvformer.records.study import SettingEntry
+from kvformer.spec.sections import Count, ModelConfig, Section, TrainingConfig
 from kvformer.tasks import TASKS
 
 Scalar = bool | int | float | str
+ProtocolName = Literal["published", "corrected"]
+Seeds = Annotated[int, Field(ge=1, le=10_000)] | Annotated[list[Count], Field(min_length=1)]
+Variants = Annotated[list[str], Field(min_length=1)]
 SECTIONS = ("data", "model", "training")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+DURATIONS = {"steps": "epochs", "epochs": "steps"}
+"""The two keys of `training` that exclude each other."""
+
+
+class TaskSection(Section):
+    """One task of a study: published settings, changed by what is given here, crossed with a grid.
+
+    Each task has a subclass, whose `data` is of the task's own class.
+    """
+
+    protocol: ProtocolName | None = Field(None, description="Protocol of this task; default is the study's.")
+    variants: Variants | None = Field(None, description="Variants of this task; default is the study's.")
+    seeds: Seeds | None = Field(None, description="Seeds of this task (a number, or a list); default is the study's.")
+    data: Section
+    model: ModelConfig
+    training: TrainingConfig
+    grid: dict[str, Annotated[list[Scalar], Field(min_length=1)]] = Field(
+        {}, description="Values to combine, by key: {model.dim: [64, 256], data.length: [16, 64]}."
+    )
+    settings: dict[str, dict[str, Scalar]] = Field(
+        {},
+        description="Named settings, for combinations that do not form a full grid: {small: {model.dim: 64}}; "
+        "crossed with the grid.",
+    )
+    nuisance: list[str] = Field(
+        [], description="Keys of the grid whose best value is chosen for each variant by validation."
+    )
+    resources: Resources = Field(Resources(), description="What a scheduler must know about one training job.")
 
 
 class Setting(NamedTuple):
-    """A task at one setting: its resolved sections and the grid values that name the setting."""
+    """One grid point of a task: its resolved sections and the values that name it, by dotted key."""
 
     name: str
     overrides: dict[str, Scalar]
@@ -26,12 +59,23 @@ class Setting(NamedTuple):
     model: ModelConfig
     training: TrainingConfig
 
+    def entry(self, task: str, protocol: ProtocolName) -> SettingEntry:
+        """The setting as a record, with the published value of each key in which it departs from them."""
+        sections = {part: getattr(self, part).model_dump(mode="json") for part in SECTIONS}
+        published = with_defaults(task, {}, "published")
+        departures: dict[str, Any] = {}
+        for part in SECTIONS:
+            values = type(getattr(self, part)).model_validate(published[part]).model_dump(mode="json")
+            departures |= {f"{part}.{key}": value for key, value in values.items() if value != sections[part][key]}
+        return SettingEntry(task=task, setting=self.name, protocol=protocol, **sections, departures=departures)
 
-def with_defaults(name: str, section: Any, protocol: Any) -> Any:
-    """A raw task section on top of the task's published settings and its protocol."""
-    if name not in TASKS or not isinstance(section, dict):
+
+def with_defaults(task: str, section: Any, protocol: Any) -> Any:
+    """A section as read, on top of the task's published settings and its protocol. What is not valid is left as it is,
+    for validation to reject."""
+    if task not in TASKS or not isinstance(section, dict):
         return section
-    definition = TASKS[name]
+    definition = TASKS[task]
     chosen = section.get("protocol") or protocol
     overlay = definition.protocols.get(chosen, {}) if isinstance(chosen, str) else {}
     filled = dict(section)
@@ -40,59 +84,69 @@ def with_defaults(name: str, section: Any, protocol: Any) -> Any:
         if not isinstance(given, dict):
             continue
         base = {**definition.defaults.get(part, {}), **overlay.get(part, {})}
-        if part == "training" and given.keys() & {"steps", "epochs"}:
-            base = {key: value for key, value in base.items() if key not in ("steps", "epochs")}
+        if part == "training" and given.keys() & DURATIONS:
+            base = {key: value for key, value in base.items() if key not in DURATIONS}
         filled[part] = {**base, **given}
     return filled
 
 
-def record_of(task: str, setting: Setting) -> dict[str, Any]:
-    """A setting's name and sections, and the published values of the keys in which it departs from them."""
-    sections = {part: getattr(setting, part).model_dump(mode="json") for part in SECTIONS}
-    published = with_defaults(task, {}, "published")
-    departures: dict[str, Any] = {}
-    for part in SECTIONS:
-        values = type(getattr(setting, part)).model_validate(published[part]).model_dump(mode="json")
-        departures |= {f"{part}.{key}": value for key, value in values.items() if value != sections[part][key]}
-    return {"setting": setting.name, **sections, "departures": departures}
-
-
-def settings_of(name: str, section: Any) -> Iterator[Setting]:
-    """The settings of a task's section. Raises ConfigError where a grid value is not allowed."""
+def settings_of(task: str, section: TaskSection) -> Iterator[Setting]:
+    """The settings of a task's section. Raises ConfigError where a name or a value is not allowed."""
+    where = f"tasks.{task}"
     for key in section.nuisance:
         if key not in section.grid:
             raise ConfigError(
-                f"tasks.{name}.nuisance: '{key}' is not in the grid; allowed: {', '.join(section.grid) or 'none'}"
+                f"{where}.nuisance: '{key}' is not in the grid; allowed: {', '.join(section.grid) or 'none'}"
             )
     keys, names = sorted(section.grid), set()
-    for label, fixed in (section.settings or {None: {}}).items():
+    named: list[tuple[str | None, dict[str, Scalar]]] = [*section.settings.items()] or [(None, {})]
+    for label, fixed in named:
         if label is not None and not NAME.fullmatch(label):
-            raise ConfigError(f"tasks.{name}.settings: a name is letters, digits, '.', '_' and '-', not '{label}'")
+            raise ConfigError(f"{where}.settings: a name is letters, digits, '.', '_' and '-', not '{label}'")
         if both := fixed.keys() & section.grid.keys():
-            raise ConfigError(f"tasks.{name}.settings.{label}: '{min(both)}' is in the grid too; give it in one place")
+            raise ConfigError(f"{where}.settings.{label}: '{min(both)}' is in the grid too; give it in one place")
         for values in itertools.product(*(section.grid[key] for key in keys)):
             given = {**fixed, **dict(zip(keys, values, strict=True))}
-            sections = _resolve(name, section, given)
+            sections = _resolve(where, section, given)
             overrides = {key: _value(sections, key) for key in given}
             parts = [] if label is None else [label]
             parts += [f"{key.split('.')[-1]}{_short(overrides[key])}" for key in keys]
-            setting = Setting("-".join(parts) or "default", overrides, *sections)
-            if setting.name in names:
-                raise ConfigError(
-                    f"tasks.{name}.grid: two settings are called '{setting.name}'; is a value listed twice?"
-                )
-            names.add(setting.name)
+            name = "-".join(parts) or "default"
+            if name in names:
+                raise ConfigError(f"{where}.grid: two settings are called '{name}'; is a value listed twice?")
+            names.add(name)
             try:
-                TASKS[name].shape(setting.data, None)
+                TASKS[task].shape(sections["data"], None)
             except ValueError as error:
-                raise ConfigError(f"tasks.{name} (setting {setting.name}): {error}") from None
-            yield setting
+                raise ConfigError(f"{where} (setting {name}): {error}") from None
+            yield Setting(name, overrides, **sections)
 
 
-def _value(sections: tuple[Section, ...], key: str) -> Scalar:
+def _resolve(where: str, section: TaskSection, overrides: Mapping[str, Scalar]) -> dict[str, Any]:
+    """The typed sections of a task with dotted keys replaced."""
+    changed: dict[str, dict[str, Any]] = {part: {} for part in SECTIONS}
+    for key, value in overrides.items():
+        part, _, field = key.partition(".")
+        if part not in SECTIONS or field not in type(getattr(section, part)).model_fields:
+            known = [f"{s}.{f}" for s in SECTIONS for f in type(getattr(section, s)).model_fields]
+            raise ConfigError(f"{where}.grid: there is no key '{key}'; allowed: {', '.join(known)}")
+        changed[part][field] = value
+        if part == "training" and field in DURATIONS:
+            changed[part][DURATIONS[field]] = None
+    resolved = {}
+    for part in SECTIONS:
+        original: Section = getattr(section, part)
+        try:
+            resolved[part] = type(original).model_validate({**dict(original), **changed[part]})
+        except ValidationError as error:
+            raise ConfigError(f"{where}.grid: {describe_errors(error, type(original), part)}") from None
+    return resolved
+
+
+def _value(sections: Mapping[str, Section], key: str) -> Scalar:
     """The typed value of a dotted key: 0.001 where a file says 1e-3."""
     part, _, field = key.partition(".")
-    value: Scalar = getattr(sections[SECTIONS.index(part)], field)
+    value: Scalar = getattr(sections[part], field)
     return value
 
 
@@ -101,26 +155,3 @@ def _short(value: Scalar) -> str:
     if isinstance(value, float) and float(f"{value:g}") == value:
         value = f"{value:g}"
     return re.sub(r"[^A-Za-z0-9._]", "_", str(value))
-
-
-def _resolve(name: str, section: Any, overrides: Mapping[str, Scalar]) -> tuple[Section, ModelConfig, TrainingConfig]:
-    """The typed sections of a task with dotted keys replaced."""
-    changed: dict[str, dict[str, Any]] = {}
-    for key, value in overrides.items():
-        part, _, field = key.partition(".")
-        if part not in SECTIONS or field not in type(getattr(section, part)).model_fields:
-            known = [f"{s}.{f}" for s in SECTIONS for f in type(getattr(section, s)).model_fields]
-            raise ConfigError(f"tasks.{name}.grid: there is no key '{key}'; allowed: {', '.join(known)}")
-        changed.setdefault(part, {})[field] = value
-        if part == "training" and field in ("steps", "epochs"):
-            changed[part][{"steps": "epochs", "epochs": "steps"}[field]] = None
-    resolved: list[Any] = []
-    for part in SECTIONS:
-        original = getattr(section, part)
-        try:
-            fields = {field: getattr(original, field) for field in type(original).model_fields} | changed.get(part, {})
-            resolved.append(type(original).model_validate(fields))
-        except ValidationError as error:
-            raise ConfigError(f"tasks.{name}.grid: {describe_errors(error, type(original), part)}") from None
-    data, model, training = resolved
-    return data, model, training

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from kvformer.config.grid import SECTIONS
-from kvformer.config.messages import describe_errors
+from kvformer.config.grid import DURATIONS, SECTIONS
+from kvformer.config.messages import describe_errors, unknown
 from kvformer.config.run import RunConfig
 from kvformer.config.study import StudyConfig
 from kvformer.data.datasets import find_dataset
@@ -19,28 +19,28 @@ from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
 
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
-"""Numbers that YAML 1.1 takes for text, such as 1e-3."""
+"""Numbers that YAML 1.1 reads as text, such as 1e-3."""
 
 
-def load_study(source: Path | dict[str, Any], overrides: Iterable[str] = (), task: str | None = None) -> StudyConfig:
+def load_study(source: Path | dict[str, Any], overrides: Iterable[str] = ()) -> StudyConfig:
     """Validate a study from a YAML file or a mapping, changed by `key=value` overrides.
 
-    With `task`, keys that begin with data, model or training belong to that task.
     Raises ConfigError with one line that names the file, the key, what it holds and what is allowed.
     """
     if isinstance(source, Path):
-        return _validate(read_yaml(source), overrides, task, str(source))
-    return _validate(source, overrides, task, "configuration")
+        return _validate(read_yaml(source), str(source), overrides)
+    return _validate(source, "configuration", overrides)
 
 
-def _validate(raw: dict[str, Any], overrides: Iterable[str], task: str | None, where: str) -> StudyConfig:
+def _validate(raw: dict[str, Any], where: str, overrides: Iterable[str], task: str | None = None) -> StudyConfig:
+    """The study in `raw`, read from `where`. With `task`, overrides of data, model and training belong to that task."""
     raw = _numbers(raw)
     for override in overrides:
         _apply(raw, override, task)
     try:
         study = StudyConfig.model_validate(raw)
         if not study.sections():
-            raise ConfigError(f"tasks: names no task; allowed: {', '.join(TASKS)}")
+            raise ConfigError(f"tasks: list at least one task; allowed: {', '.join(TASKS)}")
         for dataset in study.datasets():
             find_dataset(dataset)
         study.runs()
@@ -65,14 +65,13 @@ def single_run(
     """
     for kind, name, known in (("task", task, TASKS), ("variant", variant, VARIANTS)):
         if name not in known:
-            raise ConfigError(f"there is no {kind} '{name}'; allowed: {', '.join(known)}")
+            raise ConfigError(unknown(kind, name, known))
     raw = read_yaml(base) if base else {}
     tasks = raw.get("tasks") or {}
-    section = (tasks.get(task) or {}) if isinstance(tasks, dict) else None
-    if not isinstance(section, dict):
-        raise ConfigError(f"{base}: tasks: must be a mapping of tasks to mappings of keys")
-    section = {**section, "variants": [variant], "seeds": [seed]}
-    study = _validate({**raw, "tasks": {task: section}}, overrides, task, str(base) if base else "configuration")
+    section = tasks.get(task) or {} if isinstance(tasks, dict) else tasks
+    if isinstance(section, dict):  # validation rejects anything else
+        raw = {**raw, "tasks": {task: {**section, "variants": [variant], "seeds": [seed]}}}
+    study = _validate(raw, str(base or "configuration"), overrides, task)
     runs = {run.setting: run for run in study.runs()}
     if setting is None and len(runs) > 1:
         raise ConfigError(f"tasks.{task} has {len(runs)} settings, choose one with --setting: {', '.join(runs)}")
@@ -82,7 +81,7 @@ def single_run(
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, which refuses a key that a mapping gives twice instead of forgetting the first."""
+    """YAML's safe loader, which rejects a mapping that has a key twice instead of dropping the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The mapping; raises ConstructorError for a repeated key."""
@@ -97,11 +96,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises ConfigError for anything else, and for a key that is given twice."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)  # a SafeLoader
-        json.dumps(content, default=str)  # an alias of what it lies in would lead round and round
+        json.dumps(content, default=str)  # rejects an alias of a mapping or list inside itself
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: is not YAML: {error}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -110,7 +109,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _apply(raw: dict[str, Any], override: str, task: str | None) -> None:
-    """Set a dotted key in place; a grid or named setting that varies the same key gives way."""
+    """Set a dotted key in place; the key is removed from grid and named settings that vary it."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set takes key=value, not '{override}'")
@@ -135,8 +134,8 @@ def _apply(raw: dict[str, Any], override: str, task: str | None) -> None:
             raise ConfigError(f"{'.'.join(parts[:depth])}: must be a mapping of keys, not {held!r}")
         target = held
     target[parts[-1]] = _numbers(value)
-    if parts[-2:-1] == ["training"] and parts[-1] in ("steps", "epochs") and value is not None:
-        target.pop("epochs" if parts[-1] == "steps" else "steps", None)
+    if parts[-2:-1] == ["training"] and parts[-1] in DURATIONS and value is not None:
+        target.pop(DURATIONS[parts[-1]], None)
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -144,7 +143,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _numbers(value: Any) -> Any:
-    """A copy of nested mappings and lists in which text such as 1e-3 is the number that people mean."""
+    """A copy of nested mappings and lists in which text such as 1e-3 is a number."""
     if isinstance(value, dict):
         return {key: _numbers(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -2,14 +2,23 @@
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from kvformer.spec.sections import Section
 
 UNION_TAG = re.compile(r"bool|int|float|str|constrained-\w+|list\[.*\]")
 """How pydantic marks, inside a location, which alternative of a union an error is about."""
+RENAMED = {"profile": "cost"}
+"""Keys of a study that have a new name."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that does not exist."""
+    return f"there is no {kind} '{name}'; allowed: {', '.join(known)}"
 
 
 def describe_errors(error: ValidationError, root: type[Section], prefix: str = "") -> str:
@@ -29,14 +38,11 @@ def _location(parts: tuple[int | str, ...]) -> list[str]:
     return [str(part) for part in parts if isinstance(part, int) or not UNION_TAG.fullmatch(part)]
 
 
-def _text(alternatives: list[Any], place: list[str], root: type[Section]) -> str:
+def _text(alternatives: list[ErrorDetails], place: list[str], root: type[Section]) -> str:
     """The messages of all alternatives that a value could have been."""
     first = alternatives[0]
     if first["type"] == "extra_forbidden":
-        known = _known_keys(root, place[:-1])
-        close = difflib.get_close_matches(place[-1], known, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        return f"unknown key; {hint}allowed: {', '.join(known)}" if known else "unknown key"
+        return _unknown_key(place, root)
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     if first["type"] == "missing":
@@ -48,6 +54,15 @@ def _text(alternatives: list[Any], place: list[str], root: type[Section]) -> str
     messages = dict.fromkeys(item["msg"].removeprefix("Input should be ") for item in alternatives)
     text = ("must be " if first["msg"].startswith("Input should be ") else "") + " or ".join(messages)
     return text if ", not " in text else f"{text}, not {held}"
+
+
+def _unknown_key(place: list[str], root: type[Section]) -> str:
+    known = _known_keys(root, place[:-1])
+    if len(place) == 1 and RENAMED.get(place[0]) in known:
+        return f"unknown key; it is called '{RENAMED[place[0]]}' now"
+    close = difflib.get_close_matches(place[-1], known, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"unknown key; {hint}allowed: {', '.join(known)}" if known else "unknown key"
 
 
 def _known_keys(model: Any, location: list[str]) -> list[str]:

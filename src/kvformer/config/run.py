@@ -1,27 +1,26 @@
 """One training run, fully resolved."""
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from kvformer.config.grid import Scalar
-from kvformer.config.messages import describe_errors
+from kvformer.config.grid import ProtocolName, Scalar
+from kvformer.config.messages import describe_errors, unknown
 from kvformer.errors import ConfigError
 from kvformer.files import canonical_json, sha256_bytes
+from kvformer.records.study import RunEntry, SettingEntry, StudyManifest
 from kvformer.spec.sections import Count, ModelConfig, Section, TrainingConfig
 from kvformer.spec.variants import VARIANTS, unsupported
 from kvformer.tasks import TASKS
 from kvformer.tasks.base import TaskDefinition
 
-ProtocolName = Literal["published", "corrected"]
-
 
 class RunConfig(Section):
     """One training run, fully resolved: everything that its result depends on; `data` is of the task's own class.
 
-    `overrides` holds the grid values that distinguish its setting from the others of the task; it and the name of the
-    setting are labels and do not enter the hash.
+    `overrides` holds the grid values that distinguish its setting from the others of the task. It and the name of the
+    setting are labels: they do not enter the hash.
     """
 
     task: str
@@ -39,7 +38,7 @@ class RunConfig(Section):
     def _known(cls, name: str, info: ValidationInfo) -> str:
         known = TASKS if info.field_name == "task" else VARIANTS
         if name not in known:
-            raise ValueError(f"there is no {info.field_name} '{name}'; allowed: {', '.join(known)}")
+            raise ValueError(unknown(str(info.field_name), name, known))
         return name
 
     @field_validator("data", mode="before")
@@ -51,9 +50,8 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _variant_fits(self) -> "RunConfig":
-        if problem := unsupported(
-            VARIANTS[self.variant], self.model.heads, self.model.layers, self.definition.architecture
-        ):
+        architecture = self.definition.architecture
+        if problem := unsupported(VARIANTS[self.variant], self.model.heads, self.model.layers, architecture):
             raise ValueError(problem)
         return self
 
@@ -83,6 +81,17 @@ class RunConfig(Section):
         """CPU threads of the training process."""
         return self.training.threads
 
+    def entry(self) -> RunEntry:
+        """The run as a record of its study."""
+        labels = self.model_dump(include={"task", "setting", "variant", "seed", "overrides"})
+        return RunEntry(**labels, hash=self.hash, path=self.path)
+
+    @classmethod
+    def from_entry(cls, run: RunEntry, setting: SettingEntry) -> "RunConfig":
+        """The run that `entry` describes, at its setting. Raises ValidationError where it is not valid (any more)."""
+        sections = setting.model_dump(include={"protocol", "data", "model", "training"})
+        return cls(**run.model_dump(include={"task", "setting", "variant", "seed", "overrides"}), **sections)
+
     def to_json(self) -> str:
         """The run as one line of canonical JSON; `RunConfig.from_json` reads it back."""
         return canonical_json(self.model_dump(mode="json"))
@@ -94,3 +103,14 @@ class RunConfig(Section):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise ConfigError(f"--run: {describe_errors(error, cls)}") from None
+
+
+def runs_of(manifest: StudyManifest) -> list[RunConfig]:
+    """The runs of a study that is given as its record. Raises ConfigError where one is not valid (any more)."""
+    settings = {(entry.task, entry.setting): entry for entry in manifest.settings}
+    try:
+        return [RunConfig.from_entry(run, settings[run.task, run.setting]) for run in manifest.runs]
+    except KeyError as error:
+        raise ConfigError(f"study '{manifest.name}': the setting of {error} is missing") from None
+    except ValidationError as error:
+        raise ConfigError(f"study '{manifest.name}': {describe_errors(error, RunConfig)}") from None

@@ -12,29 +12,29 @@ from kvformer.records.manifest import ManifestWriter
 
 
 def build_arrays(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
-    """Files train_images.npy or train_features.npy, train_labels.npy, and test_… likewise; validation_… is optional.
+    """Files train_images.npy or train_features.npy, train_labels.npy, and the same for test; validation is optional.
 
     Images are (N, H, W) or (N, H, W, 3) uint8, features (N, D) of any float type (stored as float32), labels (N,)
     integers from 0. Raises DataError, naming the file, for anything else.
     """
     kind = "features" if (raw.location / "train_features.npy").exists() else "images"
+    check = _check_features if kind == "features" else _check_images
     train = _load(raw.location / f"train_{kind}.npy")
     classes = 0
     for split in ("train", "test", "validation"):
-        if split == "validation" and not (raw.location / f"{split}_labels.npy").exists():
+        items_file, labels_file = (raw.location / f"{split}_{part}.npy" for part in (kind, "labels"))
+        if split == "validation" and not labels_file.exists():
             continue
-        items, labels = (_load(raw.location / f"{split}_{part}.npy") for part in (kind, "labels"))
-        check = _check_images if kind == "images" else _check_features
-        check(raw.location / f"{split}_{kind}.npy", items)
-        _check_labels(raw.location / f"{split}_labels.npy", labels, len(items))
+        items, labels = _load(items_file), _load(labels_file)
+        check(items_file, items)
+        _check_labels(labels_file, labels, len(items))
         if split == "train":
             classes = int(labels.max()) + 1
         elif labels.max() >= classes:
-            raise DataError(f"{raw.location / f'{split}_labels.npy'}: label {labels.max()} does not occur in train")
+            raise DataError(f"{labels_file}: label {labels.max()} does not occur in train")
         if items.shape[1:] != train.shape[1:]:
-            path = raw.location / f"{split}_{kind}.npy"
-            raise DataError(f"{path}: items of shape {items.shape[1:]}, train has {train.shape[1:]}")
-        writer.save(f"{split}_{kind}", items if kind == "images" else items.astype(np.float32))
+            raise DataError(f"{items_file}: items of shape {items.shape[1:]}, train has {train.shape[1:]}")
+        writer.save(f"{split}_{kind}", items.astype(np.float32) if kind == "features" else items)
         writer.save(f"{split}_labels", labels.astype(np.min_scalar_type(classes - 1)))
     class_names = [str(label) for label in range(classes)]
     if kind == "images":
@@ -47,7 +47,7 @@ def _load(path: Path) -> np.ndarray:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path}: missing") from None
-    except Exception as error:  # whatever a damaged header provokes
+    except Exception as error:  # a damaged header can raise anything
         raise DataError(f"{path}: not a NumPy array file ({error})") from None
     if not array.size:
         raise DataError(f"{path}: an empty array")
@@ -56,20 +56,20 @@ def _load(path: Path) -> np.ndarray:
 
 def _check_images(path: Path, images: np.ndarray) -> None:
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
-        raise DataError(f"{path}: {images.dtype} {images.shape}, where uint8 (N, H, W) or (N, H, W, 3) is needed")
+        raise DataError(f"{path}: {images.dtype} {images.shape}, must be uint8 (N, H, W) or (N, H, W, 3)")
 
 
 def _check_features(path: Path, features: np.ndarray) -> None:
     if features.dtype.kind != "f" or features.ndim != 2:
-        raise DataError(f"{path}: {features.dtype} {features.shape}, where floats (N, D) are needed")
+        raise DataError(f"{path}: {features.dtype} {features.shape}, must be floats (N, D)")
     if not np.isfinite(features).all():
-        raise DataError(f"{path}: holds NaN or infinity")
+        raise DataError(f"{path}: contains NaN or infinity")
 
 
 def _check_labels(path: Path, labels: np.ndarray, items: int) -> None:
     if labels.dtype.kind not in "iu" or labels.shape != (items,):
-        raise DataError(f"{path}: {labels.dtype} {labels.shape}, where integers ({items},) are needed")
+        raise DataError(f"{path}: {labels.dtype} {labels.shape}, must be integers ({items},)")
     if labels.min() < 0:
         raise DataError(f"{path}: label {labels.min()} is negative")
     if labels.max() >= items:
-        raise DataError(f"{path}: label {labels.max()}, where {items} items cannot have so many classes")
+        raise DataError(f"{path}: label {labels.max()}, but {items} items cannot have more than {items} classes")

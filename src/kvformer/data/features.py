@@ -1,6 +1,7 @@
 """Image features for set anomaly detection: a frozen ResNet-34, or principal components."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ def build_resnet34(
 ) -> dict[str, Any]:
     """train_features (N, 512) float32, train_labels (N,), test_features, test_labels of the prepared set `images`.
 
-    Images are resized to `size` (bilinear), normalised as ImageNet, and go through a ResNet-34 with torchvision's
+    Images are resized to `size` (bilinear), normalised as for ImageNet, and go through a ResNet-34 with torchvision's
     ImageNet weights up to the average pool. `digest` is the beginning of the SHA-256 of the weights: torchvision
-    publishes the first eight digits, in the file name. Uses a GPU when there is one; on two CPU cores it takes hours.
+    publishes the first eight digits, in the file name. Uses a GPU where there is one; on two CPU cores it takes hours.
     """
     import torch
     from torch.nn.functional import interpolate
@@ -39,41 +40,31 @@ def build_resnet34(
         result: np.ndarray = network((batch - mean) / std).cpu().numpy()
         return result
 
-    manifest = raw.prepared[images]
-    for split in ("train", "test"):
-        pixels = manifest.array(f"{split}_images")
-        target = writer.create(f"{split}_features", (len(pixels), 512), np.float32)
-        for start in range(0, len(pixels), 128):
-            target[start : start + 128] = features(np.array(pixels[start : start + 128]))
-        target.flush()
-        writer.save(f"{split}_labels", manifest.array(f"{split}_labels"))
-    return _facts(manifest, 512)
+    return _save_features(raw.prepared[images], writer, features, width=512, batch=128)
 
 
 def build_pca(raw: RawFiles, writer: ManifestWriter, images: str, components: int = 512) -> dict[str, Any]:
-    """The arrays of build_resnet34 with the leading principal components of the pixels as features, (N, components).
+    """As build_resnet34, but the features (N, components) are the leading principal components of the pixels.
 
-    Mean and components are those of the train split. Everything is rounded to 1/1024 (pixels are in [0, 1]), so the
+    Mean and components are those of the train split. Features are rounded to 1/1024 (pixels are in [0, 1]), so the
     result does not depend on the linear algebra library or its threads.
     """
     manifest = raw.prepared[images]
-    mean, basis, explained = principal_components(_pixels(manifest.array("train_images")), components)
-    for split in ("train", "test"):
-        pixels = manifest.array(f"{split}_images")
-        target = writer.create(f"{split}_features", (len(pixels), components), np.float32)
-        for start in range(0, len(pixels), 10_000):
-            projected = (_pixels(pixels[start : start + 10_000]) - mean) @ basis / 255
-            target[start : start + 10_000] = np.rint(projected * 1024) / 1024
-        target.flush()
-        writer.save(f"{split}_labels", manifest.array(f"{split}_labels"))
-    return _facts(manifest, components) | {"explained_variance": round(explained, 4)}
+    mean, basis, explained = principal_components(_flat(manifest.array("train_images")), components)
+
+    def features(pixels: np.ndarray) -> np.ndarray:
+        rounded: np.ndarray = np.rint((_flat(pixels) - mean) @ basis / 255 * 1024) / 1024
+        return rounded
+
+    facts = _save_features(manifest, writer, features, components, batch=10_000)
+    return facts | {"explained_variance": round(explained, 4)}
 
 
 def principal_components(data: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Mean (D,), basis (D, components) by falling variance, and the share of variance explained, of `data` (N, D).
 
-    The sign of a component is such that its entry of largest magnitude is positive. `data` are integers, which makes
-    the sums below exact in float64, whatever their order.
+    The entry of largest magnitude is positive in every component. `data` must be integers, so that the sums are exact
+    in float64, in any order.
     """
     mean = data.sum(0) / len(data)
     covariance = data.T @ data / len(data) - np.outer(mean, mean)
@@ -84,10 +75,20 @@ def principal_components(data: np.ndarray, components: int) -> tuple[np.ndarray,
     return mean, basis, float(variances[::-1][:components].sum() / variances.sum())
 
 
-def _pixels(images: np.ndarray) -> np.ndarray:
+def _flat(images: np.ndarray) -> np.ndarray:
     """(N, H, W, …) uint8 as (N, D) float64."""
     return np.asarray(images.reshape(len(images), -1), dtype=np.float64)
 
 
-def _facts(manifest: Manifest, width: int) -> dict[str, Any]:
-    return {"classes": manifest.facts["classes"], "class_names": manifest.facts["class_names"], "features": width}
+def _save_features(
+    images: Manifest, writer: ManifestWriter, features: Callable[[np.ndarray], np.ndarray], width: int, batch: int
+) -> dict[str, Any]:
+    """Store the features (N, width) of all images, computed from `batch` images at a time, and return the facts."""
+    for split in ("train", "test"):
+        pixels = images.array(f"{split}_images")
+        target = writer.create(f"{split}_features", (len(pixels), width), np.float32)
+        for start in range(0, len(pixels), batch):
+            target[start : start + batch] = features(np.array(pixels[start : start + batch]))
+        target.flush()
+        writer.save(f"{split}_labels", images.array(f"{split}_labels"))
+    return {"classes": images.facts["classes"], "class_names": images.facts["class_names"], "features": width}

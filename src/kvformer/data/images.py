@@ -1,4 +1,4 @@
-"""Any image classification set whose files lie in ImageFolder layout, in a folder or a zip file."""
+"""Image classification sets in ImageFolder layout, in a folder or a zip file."""
 
 import io
 import zipfile
@@ -28,7 +28,7 @@ class ImageTree:
     read: Callable[[str], bytes]
 
     def classes(self) -> list[str]:
-        """The class names: those of train. Raises DataError unless every split has images of exactly these classes."""
+        """The classes of the train split. Raises DataError unless every split has images of exactly these classes."""
         if "train" not in self.splits or len(self.splits) < 2:
             raise DataError(f"{self.origin}: no images in train/<class>/ and in val/<class>/ or test/<class>/")
         classes = sorted(self.splits["train"])
@@ -39,19 +39,19 @@ class ImageTree:
         return classes
 
     def images(self, split: str) -> list[tuple[int, str]]:
-        """(label, file name) of each image of `split`, in a fixed order that mixes the classes.
+        """(label, file name) of each image of `split`, sorted by the SHA-256 of class and file name.
 
-        The first n images are a fair sample then: the order is that of the SHA-256 of class and file name.
+        This order is fixed and mixes the classes, so that the first n images are a fair sample.
         """
         entries = [(label, file) for label, name in enumerate(self.classes()) for file in self.splits[split][name]]
         return sorted(entries, key=lambda entry: sha256_bytes("/".join(PurePosixPath(entry[1]).parts[-2:]).encode()))
 
 
 def open_tree(location: Path) -> ImageTree:
-    """Find the image tree in a folder, a zip file, or a folder that holds a zip file.
+    """Find the image tree in a folder, a zip file, or a folder with one zip file in it.
 
-    Understood are SPLIT/CLASS/…/IMAGE with SPLIT train, val, valid, validation or test, at any depth, and the layout of
-    the Tiny ImageNet archive, whose val/images are labelled by val/val_annotations.txt and whose test is unlabelled.
+    The layout is SPLIT/CLASS/…/IMAGE at any depth, with SPLIT train, val, valid, validation or test; or that of the
+    Tiny ImageNet archive, where val/val_annotations.txt has the labels of val/images and the test split has none.
     """
     if location.is_dir():
         files = sorted(path.relative_to(location).as_posix() for path in location.rglob("*") if path.is_file())
@@ -62,7 +62,7 @@ def open_tree(location: Path) -> ImageTree:
         location = zips[0]
     try:
         archive = zipfile.ZipFile(location)
-    except Exception as error:  # whatever a damaged archive provokes
+    except Exception as error:  # a damaged archive can raise anything
         raise DataError(f"{location}: cannot be opened as a zip file ({error})") from None
     return _sort_into_splits(location, sorted(archive.namelist()), archive.read)
 
@@ -91,7 +91,7 @@ def _annotated(origin: Path, name: str, read: Callable[[str], bytes]) -> dict[st
     """The class of each validation image of Tiny ImageNet, by file name."""
     try:
         return dict(line.split("\t")[:2] for line in read(name).decode().splitlines())
-    except Exception as error:  # whatever a damaged text or archive provokes
+    except Exception as error:  # a damaged text or archive can raise anything
         raise DataError(f"{origin}/{name}: cannot be read as lines of image and class ({error})") from None
 
 
@@ -101,54 +101,45 @@ def build_imagefolder(
     """train_images (N, size, size, 3) uint8, train_labels (N,) uint8 or uint16, test_images and test_labels likewise.
 
     Images become RGB; with a `size` they are cropped to the central square and resized (bicubic), without one they must
-    all be squares of one size. Without a test/ the val/ takes its place; with both there is validation_images as well.
-    `expected` gives the number of images by split and class.
+    all be squares of one size. Without test/ the images of val/ are the test split; with both there is also
+    validation_images. `expected` gives the number of images by split and class.
     """
     tree = open_tree(raw.location)
     classes = tree.classes()
-    if expected is not None:
-        _check_counts(tree, expected)
-    decode = _decoder(tree, size)
-    side = decode(tree.images("train")[0][1]).shape[0]
+    for split, counts in (expected or {}).items():
+        for name, count in counts.items():
+            found = len(tree.splits.get(split, {}).get(name, []))
+            if found != count:
+                raise DataError(f"{tree.origin}: {found} images in {split}/{name}/, expected {count}")
+    side = size or len(_pixels(tree, tree.images("train")[0][1], None, crop=False))
     images: dict[str, np.ndarray] = {}
     for split in tree.splits:
         target = "test" if "test" not in tree.splits and split == "validation" else split
         entries = tree.images(split)
         images[target] = writer.create(f"{target}_images", (len(entries), side, side, 3), np.uint8)
         for index, (_, name) in enumerate(entries):
-            images[target][index] = decode(name)
+            images[target][index] = _pixels(tree, name, side, crop=size is not None)
         labels = [label for label, _ in entries]
         writer.save(f"{target}_labels", np.array(labels, dtype=np.uint8 if len(classes) <= 256 else np.uint16))
     return image_facts(images["train"], classes)
 
 
-def _check_counts(tree: ImageTree, expected: dict[str, dict[str, int]]) -> None:
-    for split, counts in expected.items():
-        for name, count in counts.items():
-            found = len(tree.splits.get(split, {}).get(name, []))
-            if found != count:
-                raise DataError(f"{tree.origin}: {found} images in {split}/{name}/, expected {count}")
+def _pixels(tree: ImageTree, name: str, side: int | None, crop: bool) -> np.ndarray:
+    """The image as (side, side, 3) uint8, with its own width as the default of `side`.
 
-
-def _decoder(tree: ImageTree, size: int | None) -> Callable[[str], np.ndarray]:
-    """A function from file name to (side, side, 3) uint8: `size` pixels wide, or as wide as the first image is."""
+    Raises DataError where it has another size, unless `crop` allows to change it.
+    """
     from PIL import Image, ImageOps
 
-    side = size
-
-    def decode(name: str) -> np.ndarray:
-        nonlocal side
-        try:
-            with Image.open(io.BytesIO(tree.read(name))) as opened:
-                image = opened.convert("RGB")
-        except Exception as error:  # whatever a damaged image or archive provokes
-            raise DataError(f"{tree.origin}/{name}: cannot be read as an image ({error})") from None
-        side = side or image.width
-        if image.size != (side, side):
-            if size is None:
-                is_, must = f"{image.width} x {image.height}", f"{side} x {side}"
-                raise DataError(f"{tree.origin}/{name}: {is_} pixels where {must} is needed; name a size, as in @64")
-            image = ImageOps.fit(image, (side, side))
-        return np.asarray(image)
-
-    return decode
+    try:
+        with Image.open(io.BytesIO(tree.read(name))) as opened:
+            image = opened.convert("RGB")
+    except Exception as error:  # a damaged image or archive can raise anything
+        raise DataError(f"{tree.origin}/{name}: cannot be read as an image ({error})") from None
+    side = side or image.width
+    if image.size != (side, side):
+        if not crop:
+            found, expected = f"{image.width} x {image.height}", f"{side} x {side}"
+            raise DataError(f"{tree.origin}/{name}: {found} pixels, must be {expected}; or name a size, as in @64")
+        image = ImageOps.fit(image, (side, side))
+    return np.asarray(image)

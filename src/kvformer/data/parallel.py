@@ -1,10 +1,8 @@
 """Parallel text for translation: aligned sentences, tokenised and numbered."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ import numpy as np
 from kvformer.data.raw import RawFiles, check_digest
 from kvformer.data.tokens import SPECIALS, UNKNOWN, tokenise
 from kvformer.errors import DataError
-from kvformer.files import sha256_bytes
+from kvformer.files import read_json, sha256_bytes
 from kvformer.records.manifest import ManifestWriter
 
 SPLITS = ("train", "validation", "test")
@@ -36,13 +34,13 @@ Pair = tuple[str, str]
 def build_parallel(
     raw: RawFiles, writer: ManifestWriter, names: dict[str, str], digests: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """Parallel text in files NAME.LANGUAGE, one sentence a line; `names` maps the splits to NAME.
+    """Parallel text in files NAME.LANGUAGE, one sentence per line; `names` maps the splits to NAME.
 
     For each split and language: {split}_{language}_tokens (all tokens,) int32 with {split}_{language}_offsets
     (sentences + 1,) int64, so that sentence i is tokens[offsets[i]:offsets[i + 1]], without <bos> and <eos>; and the
-    untouched sentences as lines under {split}_{language}. The vocabulary, lines under {language}_vocabulary, is that of
-    the train split: the four specials, then by falling count, ties alphabetically. Raises DataError, naming the file,
-    for an empty file or line, and for unequal numbers of lines.
+    sentences themselves, as lines under {split}_{language}. The vocabulary, lines under {language}_vocabulary, is that
+    of the train split: the four specials, then by falling count, ties alphabetically. Raises DataError, naming the
+    file, for an empty file or line, and for unequal numbers of lines.
     """
     languages = _languages(raw, names["train"]) if digests is None else ["de", "en"]
     texts = {
@@ -58,13 +56,11 @@ def build_parallel(
 
 
 def _languages(raw: RawFiles, name: str) -> list[str]:
-    """The two language codes that follow NAME in the user's files."""
+    """The two language codes in the names of the user's files."""
     files = [path.name.removesuffix(".gz") for path in raw.location.rglob(f"{name}.*")]
     found = sorted({file.removeprefix(f"{name}.") for file in files})
     if len(found) != 2:
-        raise DataError(
-            f"{raw.location}: needs {name}.<language> in two languages; there is {', '.join(files) or 'none'}"
-        )
+        raise DataError(f"{raw.location}: needs {name}.<language> in two languages, found {', '.join(files) or 'none'}")
     return found
 
 
@@ -86,11 +82,11 @@ def _sentences(raw: RawFiles, name: str, digests: dict[str, str] | None) -> list
 def build_pairs(
     raw: RawFiles, writer: ManifestWriter, extract: Callable[[RawFiles], Iterable[Pair]], digest: str, held_out: int
 ) -> dict[str, Any]:
-    """A collection of (German, English) pairs that comes without splits, stored as build_parallel does.
+    """A collection of (German, English) pairs without splits, stored in the same way as by build_parallel.
 
-    Every sentence is kept once, in either language, so no test sentence is in train. The order, and with it the split
-    into `held_out` test, `held_out` validation and the rest train, is that of the SHA-256 of the pair: it depends on
-    nothing else. `digest` is the SHA-256 of the pairs that are kept, a tab within and a line feed after each.
+    A sentence is kept only once per language, so no test sentence is in train. The pairs are sorted by their SHA-256;
+    the first `held_out` are the test split, the next `held_out` validation, the rest train. `digest` is the SHA-256 of
+    the lines "German<tab>English" of all pairs that are kept.
     """
     seen: set[str] = set()
     pairs = []
@@ -125,21 +121,16 @@ def save_parallel(texts: dict[str, dict[str, list[str]]], writer: ManifestWriter
         writer.save_lines(f"{language}_vocabulary", vocabulary)
         sizes[language] = len(vocabulary)
     pairs = {split: len(texts[split][languages[0]]) for split in SPLITS}
-    return {
-        "languages": languages,
-        "pairs": pairs,
-        "vocabulary_sizes": sizes,
-        "specials": SPECIALS,
-        "tokenizer": "Moses",
-    }
+    facts = {"languages": languages, "pairs": pairs, "vocabulary_sizes": sizes}
+    return {**facts, "specials": SPECIALS, "tokenizer": "Moses"}
 
 
 def ding_pairs(raw: RawFiles) -> Iterator[Pair]:
-    """Sentences of the dictionary Ding, which sets examples beside each other: "de | de | … :: en | en | …".
+    """Sentences of the dictionary Ding, whose lines align segments: "de | de | … :: en | en | …".
 
-    Taken are the segments that are whole sentences on both sides: a capital first, a full stop, ! or ? last, at least
-    three words, no alternatives ("a/b"), ellipses or field marks left after notes in (), [], {} and <> are removed. Of
-    several translations ("A.; B.") the first is taken.
+    After notes in (), [], {} and <> are removed, segments are used where both sides are whole sentences: they start
+    with a capital, end with a full stop, ! or ?, and have at least three words, no alternatives ("a/b"), no ellipses
+    and no other marks. Of several translations ("A.; B.") the first is used.
     """
     for line in raw.read("de-en").decode("utf-8").split("\n"):
         german, _, english = line.partition(" :: ")
@@ -166,16 +157,11 @@ def _is_sentence(text: str) -> bool:
 
 def auf_deutsch_pairs(raw: RawFiles) -> Iterator[Pair]:
     """Every {"de": …, "en": …} in the lessons of the package auf-deutsch."""
-    content = raw.find("curriculum.json").parent
-    for path in sorted(content.rglob("*.json")):
-        yield from _pairs_within(_load(path))
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from None
+    for path in sorted(raw.find("curriculum.json").parent.rglob("*.json")):
+        try:
+            yield from _pairs_within(read_json(path))
+        except ValueError as error:
+            raise DataError(f"{path}: not valid JSON ({error})") from None
 
 
 def _pairs_within(node: Any) -> Iterator[Pair]:

@@ -14,10 +14,10 @@ from kvformer.records.manifest import MANIFEST, Manifest, ManifestWriter, load_m
 def prepare(dataset: str, out: Path, user_folder: Path) -> Manifest:
     """Make sure that `out` holds the prepared data set, and return its manifest.
 
-    An intact copy is kept as it is; a damaged one is made again. Sources are tried in the order of the table, a line is
-    printed for each that fails. Sets that `dataset` is derived from are prepared beside `out`. Two processes may call
-    this at once: the second waits, then finds the copy of the first. Raises DataError when no source works, or for an
-    unknown name.
+    An intact copy is kept, a damaged one is replaced. Sources are tried in the order of the table, and one line is
+    printed for each that fails. Sets that `dataset` is made from are prepared next to `out`. Two processes may call
+    this at the same time: the second waits, then finds the copy of the first. Raises DataError for an unknown name, and
+    when no source works.
     """
     entry = find_dataset(dataset)
     prepared = {name: prepare(name, out.parent / name, user_folder) for name in entry.requires}
@@ -41,33 +41,32 @@ def _intact(entry: Dataset, out: Path) -> Manifest | None:
 
 
 def _from_sources(entry: Dataset, out: Path, user_folder: Path, prepared: dict[str, Manifest]) -> Manifest:
-    partial = out.parent / f".{out.name}.partial"  # one process at a time, so a left-over is always stale
+    partial = out.parent / f".{out.name}.partial"  # one process at a time, so an old one is always stale
     failures = []
-    for candidate in entry.candidates:
+    try:
+        for candidate in entry.candidates:
+            shutil.rmtree(partial, ignore_errors=True)
+            try:
+                arrays = _build(entry, candidate, partial, user_folder, prepared)
+            except (DataError, OSError) as error:
+                failures.append(f"{candidate.source}: {error}")
+                print(f"{entry.name}: {failures[-1]}", flush=True)
+                continue
+            _move(arrays, out)
+            manifest = load_manifest(out)
+            print(f"{entry.name}: prepared in {out} ({manifest.label}, {manifest.source})", flush=True)
+            return manifest
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        try:
-            arrays = _build(entry, candidate, partial, user_folder, prepared)
-        except (DataError, OSError) as error:
-            failures.append(f"{candidate.source}: {error}")
-            print(f"{entry.name}: {failures[-1]}", flush=True)
-            continue
-        finally:
-            shutil.rmtree(partial / "scratch", ignore_errors=True)
-        _move(arrays, out)
-        shutil.rmtree(partial)
-        manifest = load_manifest(out)
-        print(f"{entry.name}: prepared in {out} ({manifest.label}, {manifest.source})", flush=True)
-        return manifest
-    shutil.rmtree(partial, ignore_errors=True)
     advice = entry.where_to_put(user_folder)
-    reason = f"{entry.name} ({entry.label}) could not be had: {'; '.join(failures)}"
-    raise DataError(f"{reason}. To go on, {advice}" if advice else reason)
+    reason = f"{entry.name} ({entry.label}) is not available: {'; '.join(failures)}"
+    raise DataError(f"{reason}. To continue, {advice}" if advice else reason)
 
 
 def _move(arrays: Path, out: Path) -> None:
-    """Put the new files in the place of old ones, each at once, so that a process that reads them sees old or new.
+    """Replace old files by new ones atomically, so that a process that reads them sees the old or the new one.
 
-    There is no manifest in between: a set that is half replaced never looks prepared.
+    There is no manifest in the meantime: a set that is half replaced never looks prepared.
     """
     out.mkdir(exist_ok=True)
     new = {path.name for path in arrays.iterdir()}

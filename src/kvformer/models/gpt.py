@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from kvformer.models.attention.terms import Stream
-from kvformer.models.blocks import DecoderCache, Stack, TokenEmbedding
+from kvformer.models.attention import DecoderCache
+from kvformer.models.blocks import Stack
+from kvformer.models.embeddings import TokenEmbedding
 from kvformer.models.fast.linear import Linear, linear
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.shapes import Shape
+from kvformer.spec.terms import Stream
 from kvformer.spec.variants import Variant
 
 

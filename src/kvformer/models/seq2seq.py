@@ -2,7 +2,9 @@
 
 from torch import Tensor, nn
 
-from kvformer.models.blocks import DecoderCache, Stack, TokenEmbedding
+from kvformer.models.attention import DecoderCache
+from kvformer.models.blocks import Stack
+from kvformer.models.embeddings import TokenEmbedding
 from kvformer.models.fast.linear import Linear
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.shapes import Shape

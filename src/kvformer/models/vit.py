@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from kvformer.models.attention.terms import Stream
-from kvformer.models.blocks import Dropout, InputPositions, Stack
+from kvformer.models.blocks import Dropout, Stack
+from kvformer.models.embeddings import InputPositions
 from kvformer.models.fast.linear import Linear
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.shapes import Shape
+from kvformer.spec.terms import Stream
 from kvformer.spec.variants import Variant
 
 

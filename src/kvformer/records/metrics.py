@@ -27,6 +27,18 @@ class MetricPoint(NamedTuple):
     elapsed: float | None = None
     time: int | None = None
 
+    def line(self) -> str:
+        """The line of a metrics file; a non-finite value is written as text (`nan`, `inf`)."""
+        point = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "key": self.key,
+            "value": self.value if math.isfinite(self.value) else str(self.value),
+            "elapsed": self.elapsed,
+            "time": self.time,
+        }
+        return json.dumps(point) + "\n"
+
 
 class MetricLog:
     """Appends points to a metrics file. Opening it cuts off everything after `size` bytes: what a resumed run will
@@ -39,18 +51,11 @@ class MetricLog:
         self._stream.seek(size)
 
     def write(self, step: int, epoch: float, elapsed: float, values: dict[str, float]) -> None:
-        """Append one line per value, in the given order; a non-finite value is written as text (`nan`, `inf`)."""
+        """Append one line per value, in the given order."""
         now = time.time_ns() // 1_000_000
         for key, value in values.items():
-            point = {
-                "step": step,
-                "epoch": round(epoch, 6),
-                "key": key,
-                "value": value if math.isfinite(value) else str(value),
-                "elapsed": round(elapsed, 4),
-                "time": now,
-            }
-            self._stream.write(json.dumps(point).encode() + b"\n")
+            point = MetricPoint(key, step, value, round(epoch, 6), round(elapsed, 4), now)
+            self._stream.write(point.line().encode())
         self._stream.flush()
 
     def sync(self) -> int:
@@ -71,10 +76,9 @@ def read_metrics(path: Path) -> Iterator[MetricPoint]:
     Raises:
         DataError: a line is not a point, or the file cannot be read; the points before it have been returned.
     """
-    number = 0
+    number = 1
     try:
         for line in read_jsonl(path):
-            number += 1
             yield MetricPoint(
                 line["key"],
                 int(line["step"]),
@@ -83,5 +87,6 @@ def read_metrics(path: Path) -> Iterator[MetricPoint]:
                 line.get("elapsed"),
                 line.get("time"),
             )
+            number += 1
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: not a point after line {number} ({type(error).__name__}: {error})") from None
+        raise DataError(f"{path}: line {number} is not a point ({type(error).__name__}: {error})") from None

@@ -171,6 +171,11 @@ class RunFolder:
         return self.path / "progress"
 
     @property
+    def lock_file(self) -> Path:
+        """Locked by the process that trains the run."""
+        return self.progress / "lock"
+
+    @property
     def progress_metrics_file(self) -> Path:
         """The points so far of a run in progress."""
         return self.progress / "metrics.jsonl"

@@ -9,25 +9,18 @@ and a linear map with weight w and bias b leads back to one channel:  L_ij = Σ_
 2. P's channels depend on i or on j:  Σ_k w_k·P_ijk = ρ_i + γ_j           (row channels, column channels).
 3. The softmax over j ignores what is the same for all j, so ρ_i and b vanish, and their gradients are exactly zero:
                                       A_ij = softmax_j(s·S_ij + γ_j).
-4. So it learns one gain s and a bias γ_j a key position. It has no term in i - j: it cannot tell left from right.
+4. So it learns one gain s and a bias γ_j per key position. It has no term in i - j: it cannot tell left from right.
 5. s may be negative. K·Kᵀ is a Gram matrix, every token likes itself; a small or negative s undoes that.
 6. kvformer computes line 3 (n² + n·m steps instead of n²·m, nothing stored m times) and keeps w and b as parameters,
-   so that an optimiser moves s by up to m learning rates a step, as it did for the authors."""
+   so that an optimiser moves s by up to m learning rates per step, as it did for the authors."""
 
-SHARING = {
+MAPS = {
     "none": "queries, keys and values have a map each",
     "q=k": "one map makes queries and keys",
     "k=v": "one map makes keys and values: a decoder caches one tensor instead of two",
     "q=k=v": "one map makes queries, keys and values",
     "q=I": "the layer's input is the query: no query map",
-    "pairwise": "queries are keys times one h x h matrix B a head: K·B·Kᵀ is not symmetric",
-}
-POSITIONS = {
-    "none": None,
-    "pos2d": "the paper's 2D positional term, in its reduced form: a gain s and a bias γ_j of the key's position",
-    "gain": "a learned gain s = Σw on the logits, and no bias",
-    "key_bias": "a learned bias γ_j of the key's position, and no gain",
-    "relative": "a learned bias of the distance i - j: the directional term that kv_pos is not",
+    "pairwise": "queries are keys times one h x h matrix B per head: K·B·Kᵀ is not symmetric",
 }
 
 
@@ -40,16 +33,16 @@ def explain(variant: Variant) -> str:
         *map("- {}.".format, _facts(variant.attention)),
     ]
     if variant.widen_mlp:
-        lines.append("- the parameters that it saves are spent on a wider MLP, so that it is as large as qkv.")
+        lines.append("- the parameters that it saves are spent on a wider MLP, which makes it as large as qkv.")
     return "\n".join(lines)
 
 
 def _facts(spec: AttentionSpec) -> list[str]:
-    facts = [SHARING[spec.sharing]]
+    facts = [MAPS[spec.sharing]]
     if spec.symmetric_logits:
-        facts.append("the logits are symmetric, a gain apart those of a Gram matrix: every token likes itself")
-    if (position := POSITIONS[spec.position]) is not None:
-        facts.append(position)
+        facts.append("the logits are symmetric, and apart from a gain those of a Gram matrix: every token likes itself")
+    if spec.term is not None:
+        facts.append(spec.term.explanation)
     if spec.kv_heads is not None:
         facts.append(f"all query heads share {spec.kv_heads} key head{'s' if spec.kv_heads > 1 else ''}")
     if spec.layers_per_kv > 1:

@@ -3,63 +3,44 @@
 Symbols: d width, H heads, h = d/H, g key/value heads, L layers, n tokens, m position channels.
 """
 
-from kvformer.spec.position_codes import row_channels
+from kvformer.spec.projections import layer_maps, projection_widths
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.shapes import Shape
+from kvformer.spec.terms import Term
 from kvformer.spec.variants import VARIANTS, AttentionSpec, Variant
 
 
-def has_query_map(spec: AttentionSpec, model: ModelConfig, cross: bool = False) -> bool:
-    """Whether an attention layer has a query map: as the variant says, or in cross-attention as `model.cross_query`
-    says."""
-    return spec.has_query_map or (cross and spec.query_is_key and model.cross_query != "key")
+def term_of(spec: AttentionSpec, model: ModelConfig, length: int) -> Term | None:
+    """The term on the logits of a layer with keys of at most this length; None where the variant has none."""
+    return spec.term(model, length, spec.small_position_init) if spec.term is not None else None
 
 
-def projection_rows(spec: AttentionSpec, model: ModelConfig, owns_keys_values: bool = True, cross: bool = False) -> int:
-    """Rows of the fused projection: d for queries, g·h each for keys and values, as far as the layer has these maps."""
-    kv_dim = (spec.kv_heads or model.heads) * model.head_dim
-    own = kv_dim * (1 + spec.has_value_map) if owns_keys_values else 0
-    return model.dim * has_query_map(spec, model, cross) + own
-
-
-def position_parameters(spec: AttentionSpec, model: ModelConfig, max_length: int) -> int:
-    """Parameters of the position term: m + 1 a map for pos2d, m for gain, the column channels for key_bias, 2n - 1 for
-    relative."""
-    maps = model.heads if model.position_maps == "head" else 1
-    channels = model.position_channels
-    per_map = {
-        "none": 0,
-        "pos2d": channels + 1,
-        "gain": channels,
-        "key_bias": channels - row_channels(channels),
-        "relative": 2 * max_length - 1,
-    }
-    return maps * per_map[spec.position]
+def _rows(spec: AttentionSpec, model: ModelConfig, owns_keys_values: bool = True, cross: bool = False) -> int:
+    return sum(projection_widths(spec, model, owns_keys_values, cross).values())
 
 
 def attention_parameters(
     spec: AttentionSpec, model: ModelConfig, max_length: int, owns_keys_values: bool = True, cross: bool = False
 ) -> int:
     """Parameters of one attention layer, output map included."""
-    rows, dim = projection_rows(spec, model, owns_keys_values, cross), model.dim
-    projections = rows * (dim + model.projection_bias)
+    dim = model.dim
+    projections = _rows(spec, model, owns_keys_values, cross) * (dim + model.projection_bias)
     output = dim * (dim + model.output_bias)
     pair = model.heads * model.head_dim**2 if spec.sharing == "pairwise" else 0
-    return projections + output + pair + position_parameters(spec, model, max_length)
+    term = term_of(spec, model, max_length)
+    return projections + output + pair + (term.parameter_count() if term is not None else 0)
 
 
 def mlp_hidden(model: ModelConfig, variant: Variant, cross: bool = False) -> int:
     """Hidden width of the MLP of a block, with or without cross-attention.
 
-    `widen_mlp` adds what the block's attention saves against qkv, at 2d + 1 parameters a unit.
+    `widen_mlp` adds what the block's projections save against qkv, at 2d + 1 parameters per unit.
     """
     hidden = round(model.mlp_ratio * model.dim)
     if variant.widen_mlp:
         full, own = VARIANTS["qkv"].attention, variant.attention
-        rows = sum(
-            projection_rows(full, model, cross=kind) - projection_rows(own, model, cross=kind)
-            for kind in ((False, True) if cross else (False,))
-        )
+        layers = (False, True) if cross else (False,)
+        rows = sum(_rows(full, model, cross=kind) - _rows(own, model, cross=kind) for kind in layers)
         hidden += round(rows * (model.dim + model.projection_bias) / (2 * model.dim + 1))
     return hidden
 
@@ -117,20 +98,20 @@ def attention_macs(
 ) -> int:
     """Multiply-accumulates of one attention layer for one sequence of n tokens, over itself or over `memory` tokens.
 
-    Queries n·d², keys and values M·g·h·d each, output n·d², scores and weighted sum 2·n·M·d, pairwise n·d·h, key bias
-    M·(column channels) a map. Pointwise work (gain, softmax, masks) is not counted, nor is a causal mask as a saving.
+    Queries n·d², keys and values M·g·h·d each, output n·d², scores and weighted sum 2·n·M·d, pairwise n·d·h, and the
+    term's own. Pointwise work (gain, softmax, masks) is not counted, nor is a causal mask as a saving.
     """
-    dim, channels, cross = model.dim, model.position_channels, memory is not None
+    dim, cross = model.dim, memory is not None
     keys = length if memory is None else memory
-    kv_rows = projection_rows(spec, model, owns_keys_values, cross) - dim * has_query_map(spec, model, cross)
-    query_rows = dim * (has_query_map(spec, model, cross) or (cross and spec.sharing != "q=I"))
-    macs = length * dim * query_rows + keys * dim * kv_rows + length * dim**2 + 2 * length * keys * dim
+    widths = projection_widths(spec, model, owns_keys_values, cross)
+    query_rows = widths.pop("query", 0)
+    if cross and layer_maps(spec, model, cross).query == "key":
+        query_rows = dim  # the key map makes the queries from another input
+    macs = length * dim * query_rows + keys * dim * sum(widths.values()) + length * dim**2 + 2 * length * keys * dim
     if spec.sharing == "pairwise":
         macs += length * dim * model.head_dim
-    maps = model.heads if model.position_maps == "head" else 1
-    if spec.position in ("pos2d", "key_bias"):
-        macs += maps * keys * (channels - row_channels(channels))
-    return macs
+    term = term_of(spec, model, keys)
+    return macs + (term.macs(keys) if term is not None else 0)
 
 
 def _stack_macs(variant: Variant, model: ModelConfig, length: int, memory: int | None = None) -> int:
@@ -162,7 +143,7 @@ def macs(architecture: str, variant: Variant, model: ModelConfig, shape: Shape) 
 
 
 def cache_elements(variant: Variant, model: ModelConfig) -> int:
-    """Numbers that a decoder keeps per token: g·h for keys and as many for values, for each layer that owns them.
+    """Numbers that a decoder keeps per token: g·h for keys and g·h for values, for each layer that owns them.
 
     One tensor serves as both where they are the same map and keys are not normalised.
     """

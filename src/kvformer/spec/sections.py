@@ -1,6 +1,6 @@
-"""The typed sections of a configuration that do not depend on the task: model, training, execution.
+"""The typed sections of a configuration that do not depend on the task: model and training.
 
-Every field has a description and a default; the schema and the table in config/README.md are generated from here.
+Every field has a default and a description, from which the schema and the tables in config/README.md are generated.
 """
 
 from typing import Annotated, Literal
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MOST = 1_000_000_000
-"""No number of things is larger: a slip of the finger is told at once, not by a computation that never ends."""
+"""Upper limit of every count, so that a typo is rejected at once."""
 Probability = Annotated[float, Field(ge=0, lt=1)]
 PositiveInt = Annotated[int, Field(gt=0, le=MOST)]
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -16,7 +16,7 @@ Rate = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A frozen part of the configuration that refuses unknown keys and wrong types."""
+    """A frozen part of the configuration that rejects unknown keys and wrong types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -36,10 +36,10 @@ class ModelConfig(Section):
     )
     final_norm: bool = Field(False, description="A last LayerNorm after all blocks.")
     scale: Literal["head", "model"] = Field(
-        "head", description="Logits are divided by the square root of the head width (head) or of dim (model)."
+        "head", description="Divide the logits by the square root of the head width (head) or of dim (model)."
     )
-    projection_bias: bool = Field(True, description="Biases on the query, key and value maps.")
-    output_bias: bool = Field(True, description="Bias on the attention's output map.")
+    projection_bias: bool = Field(True, description="Biases in the query, key and value maps.")
+    output_bias: bool = Field(True, description="Bias in the attention's output map.")
     position_channels: Annotated[int, Field(gt=2, le=MOST)] = Field(
         10, description="Channels m of the 2D positional encoding (kv_pos, k_pos and their controls)."
     )
@@ -48,20 +48,21 @@ class ModelConfig(Section):
     )
     cross_query: Literal["key", "own", "published"] = Field(
         "key",
-        description="Queries of cross-attention where queries and keys share a map: that same map; a map of their "
-        "own; or, as published, a map of their own that is passed over whenever target and source have equal length, "
-        "where the keys attend to themselves.",
+        description="Queries of cross-attention, for variants whose queries and keys share a map. key: reuse the key "
+        "map. own: a separate query map. published: a separate map, skipped where source and target have equal "
+        "length; there the keys attend to themselves.",
     )
     positions: Literal["sinusoidal", "sinusoidal_halves", "learned"] = Field(
         "sinusoidal",
         description="Input positions: fixed sinusoids (sine and cosine interleaved, or in two halves), or learned.",
     )
     embedding_scale: bool = Field(False, description="Multiply token embeddings by the square root of dim.")
-    tied_output: bool = Field(False, description="The output map uses the token embedding's matrix.")
+    tied_output: bool = Field(False, description="Use the token embedding's matrix as output map.")
     init: Literal["default", "xavier", "xavier_attention", "xavier_fused"] = Field(
         "default",
-        description="PyTorch's defaults; Xavier-uniform on all matrices; or on attention only, each projection by "
-        "itself or as one fused matrix, with zero biases.",
+        description="Initial weights. default: PyTorch's. xavier: Xavier-uniform for all matrices. xavier_attention: "
+        "for attention only, each projection alone, with zero biases. xavier_fused: the same, with the projections as "
+        "one matrix.",
     )
     embedding_dropout: Probability = Field(0.0, description="Dropout on the embedded input.")
     attention_dropout: Probability = Field(0.0, description="Dropout on the attention weights.")
@@ -77,7 +78,9 @@ class ModelConfig(Section):
         if self.positions != "learned" and self.dim % 2:
             raise ValueError(f"dim must be even for sinusoidal positions: dim is {self.dim}")
         if round(self.mlp_ratio * self.dim) < 1:
-            raise ValueError(f"mlp_ratio must leave the MLP a hidden unit: {self.mlp_ratio} x {self.dim} does not")
+            raise ValueError(
+                f"mlp_ratio must give the MLP at least one hidden unit: {self.mlp_ratio} x {self.dim} does not"
+            )
         return self
 
     @property
@@ -93,11 +96,11 @@ class TrainingConfig(Section):
         None, description="Passes over the training data (or give steps)."
     )
     steps: PositiveInt | None = Field(None, description="Optimisation steps (or give epochs).")
-    batch_size: PositiveInt = Field(128, description="Examples a step.")
-    evaluation_batch_size: PositiveInt = Field(500, description="Examples a forward pass of an evaluation.")
-    drop_last: bool = Field(True, description="Leave out the last incomplete batch of an epoch.")
+    batch_size: PositiveInt = Field(128, description="Examples per step.")
+    evaluation_batch_size: PositiveInt = Field(500, description="Examples per forward pass of an evaluation.")
+    drop_last: bool = Field(True, description="Leave out the last batch of an epoch if it is incomplete.")
     optimizer: Literal["adam", "adamw"] = Field("adam", description="Adam, or AdamW with decoupled weight decay.")
-    learning_rate: Rate = Field(1e-3, description="Peak learning rate; a factor on the formula for inverse_sqrt.")
+    learning_rate: Rate = Field(1e-3, description="Peak learning rate; for inverse_sqrt a factor of the formula.")
     betas: tuple[Probability, Probability] = Field((0.9, 0.999), strict=False, description="Adam's decay rates.")
     epsilon: Rate = Field(1e-8, description="Adam's epsilon.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay.")
@@ -107,14 +110,16 @@ class TrainingConfig(Section):
     warmup_steps: Count = Field(0, description="Steps of linear warm-up (cosine, inverse_sqrt, constant).")
     clip_norm: Rate | None = Field(None, description="Clip the gradient to this global norm.")
     label_smoothing: Probability = Field(0.0, description="Share of the target probability spread over all classes.")
-    evaluations: PositiveInt = Field(8, description="Evaluations on the validation split, evenly over the run.")
-    record_every: PositiveInt = Field(10, description="Training loss is averaged and recorded every so many steps.")
+    evaluations: PositiveInt = Field(8, description="Evaluations on the validation split, evenly spaced over the run.")
+    record_every: PositiveInt = Field(
+        10, description="Number of steps over which the training loss is averaged before it is recorded."
+    )
     select: Literal["last", "best"] = Field(
-        "last", description="Weights that are tested: the last ones, or those with the best validation result."
+        "last", description="Weights to test: the last ones, or those with the best validation result."
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the forward pass (bf16: autocast).")
     threads: Annotated[int, Field(gt=0, le=1024)] = Field(
-        1, description="CPU threads of a training process; part of the result."
+        1, description="CPU threads of a training process. They change how sums are rounded, and so the result."
     )
 
     @model_validator(mode="after")

@@ -6,10 +6,10 @@ Notation of the formulas: Q, K, V are the projected inputs of one head (n x h), 
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-Sharing = Literal["none", "q=k", "k=v", "q=k=v", "q=I", "pairwise"]
-Position = Literal["none", "pos2d", "gain", "key_bias", "relative"]
+from kvformer.spec.projections import SHARING
+from kvformer.spec.terms import TERMS, Term
 
 BORJI = "Borji 2023, arXiv 2305.19129"
 KAYYAM = "Kayyam et al. 2026, arXiv 2606.04032"
@@ -19,44 +19,54 @@ KAYYAM = "Kayyam et al. 2026, arXiv 2606.04032"
 class AttentionSpec:
     """What one attention layer computes, as orthogonal choices.
 
-    sharing: which projections are the same map. `q=I` uses the layer's input as query (no query map); `pairwise` forms
-        the query as K·B with one h x h matrix B per head.
-    position: the term on the logits. `pos2d` is the 2D positional term of the paper in its exact reduced form
-        s·logits + γ_j with s = Σw; `gain` keeps only s, `key_bias` only γ_j, `relative` adds a learned bias of i - j.
+    sharing: which projections are the same map, a key of `projections.SHARING`. `q=I` uses the layer's input as query
+        (no query map); `pairwise` forms the query as K·B with one h x h matrix B per head.
+    position: the term on the logits, a key of `terms.TERMS`, or `none`.
     kv_heads: number of key/value heads; None means as many as query heads.
     layers_per_kv: this many neighbouring layers share the key and value activations of the first of them.
     normalise_keys, mask_self: Reformer's shared-QK: unit-length keys, and no token attends to itself unless it sees
         nothing else.
-    small_position_init: position map starts at 0.02·N(0,1) (gain near 0) instead of the model's own initialisation.
+    small_position_init: the term starts at 0.02·N(0, 1) (gain near 0) instead of the model's own initialisation.
     """
 
-    sharing: Sharing = "none"
-    position: Position = "none"
+    sharing: str = "none"
+    position: str = "none"
     kv_heads: int | None = None
     layers_per_kv: int = 1
     normalise_keys: bool = False
     mask_self: bool = False
     small_position_init: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a sharing or a term that does not exist."""
+        for name, value, known in (("sharing", self.sharing, SHARING), ("position", self.position, ["none", *TERMS])):
+            if value not in known:
+                raise ValueError(f"there is no {name} '{value}'; allowed: {', '.join(known)}")
+
     @property
     def has_query_map(self) -> bool:
         """Whether queries have a projection of their own."""
-        return self.sharing in ("none", "k=v")
+        return SHARING[self.sharing].query == "query"
 
     @property
     def has_value_map(self) -> bool:
         """Whether values have a projection of their own."""
-        return self.sharing not in ("k=v", "q=k=v")
+        return SHARING[self.sharing].value == "value"
 
     @property
     def query_is_key(self) -> bool:
-        """Whether one map makes queries and keys."""
+        """Whether one map makes queries and keys, and nothing is done to the queries after it."""
         return self.sharing in ("q=k", "q=k=v")
+
+    @property
+    def term(self) -> type[Term] | None:
+        """The class of the term on the logits."""
+        return TERMS.get(self.position)
 
     @property
     def symmetric_logits(self) -> bool:
         """Whether the self-attention logits, before masks, are a symmetric matrix."""
-        return self.query_is_key and not self.normalise_keys and self.position in ("none", "gain")
+        return self.query_is_key and not self.normalise_keys and (self.term is None or self.term.keeps_symmetry)
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ class Variant:
 
     @property
     def definition(self) -> dict[str, Any]:
-        """All of the variant that a training's result depends on."""
+        """All of the variant that the result of a run depends on."""
         return {"attention": asdict(self.attention), "widen_mlp": self.widen_mlp}
 
 
@@ -147,9 +157,9 @@ VARIANTS: dict[str, Variant] = _table(
 
 
 def unsupported(variant: Variant, heads: int, layers: int, architecture: str) -> str | None:
-    """Why `variant` cannot be used with so many heads and layers in this architecture; None if it can.
+    """Why `variant` cannot be used with these numbers of heads and layers in this architecture; None if it can.
 
-    A size at which a variant would be another one under its name is refused, too.
+    A size at which a variant would be the same as another one is refused, too.
     """
     spec = variant.attention
     if spec.kv_heads is not None and (heads % spec.kv_heads or heads <= spec.kv_heads):

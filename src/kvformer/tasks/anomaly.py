@@ -1,43 +1,37 @@
-"""Set anomaly detection: nine images of one class and one of another; name the odd one out, from frozen image
-features."""
+"""Set anomaly detection: nine images of one class and one of another; find the odd one, from frozen image features."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from kvformer.errors import DataError
 from kvformer.seeding import generator
-from kvformer.spec.sections import MOST, PositiveInt, Section
+from kvformer.spec.sections import MOST, PositiveInt
 from kvformer.spec.shapes import Shape
-from kvformer.tasks.base import Arrays, TaskData, TaskDefinition, TaskRun
-
-if TYPE_CHECKING:
-    from kvformer.records.manifest import Manifest
+from kvformer.tasks.base import Arrays, Manifests, PreparedSection, TaskData, TaskDefinition, TaskRun
 
 
-class AnomalyData(Section):
-    """Sets of images, by their features."""
+class AnomalyData(PreparedSection):
+    """Sets of images, given by their features."""
 
     dataset: str = Field("cifar100_resnet34", description="Prepared features.")
-    set_size: Annotated[int, Field(gt=2, le=MOST)] = Field(10, description="Images of a set, the anomaly included.")
+    set_size: Annotated[int, Field(gt=2, le=MOST)] = Field(10, description="Images per set, including the anomaly.")
     position: Literal["last", "shuffled"] = Field(
         "shuffled",
-        description="Place of the anomaly: always last, as published, or anywhere. A fixed place can be learned.",
+        description="Place of the anomaly: always last, as published, or random. A fixed place can be learned.",
     )
     train_sets: PositiveInt | None = Field(
-        None, description="Sets an epoch; default: each training image is the anomaly once."
+        None, description="Sets per epoch; default: each training image is the anomaly once."
     )
-    evaluation_sets: PositiveInt | None = Field(
-        None, description="Validation and test sets; default: one for each image."
-    )
+    evaluation_sets: PositiveInt | None = Field(None, description="Validation and test sets; default: one per image.")
 
 
 FEATURES = 512
+"""Width of the features, for counts before the data are prepared."""
 
 
-def _shape(data: AnomalyData, manifests: "Mapping[str, Manifest] | None") -> Shape:
+def _shape(data: AnomalyData, manifests: Manifests | None) -> Shape:
     features = FEATURES if manifests is None else manifests[data.dataset].array("train_features").shape[1]
     return Shape(length=data.set_size, inputs=features, outputs=data.set_size)
 
@@ -45,9 +39,9 @@ def _shape(data: AnomalyData, manifests: "Mapping[str, Manifest] | None") -> Sha
 def draw_sets(
     random: np.random.Generator, images: np.ndarray, labels: np.ndarray, data: AnomalyData, limit: int | None
 ) -> Arrays:
-    """One set for each image as the anomaly, or for `limit` random ones.
+    """One set per image, with this image as the anomaly; or `limit` sets, for random images.
 
-    images: indices into the features, labels: their classes. Returns `inputs` (sets, set_size) image indices and
+    images: indices into the features; labels: their classes. Returns `inputs` (sets, set_size) image indices and
     `targets` (sets,), the anomaly's place. The other images are distinct and of one other class. Raises DataError where
     a class has too few images.
     """
@@ -55,8 +49,8 @@ def draw_sets(
     counts = np.array([len(members) for members in by_class])
     if len(counts) < 2 or counts.min() < data.set_size - 1:
         raise DataError(
-            f"data.set_size {data.set_size} needs two classes or more of {data.set_size - 1} images or more; "
-            f"{data.dataset} has {len(counts)} in a split, the smallest of {counts.min()}"
+            f"data.set_size {data.set_size} needs at least two classes of at least {data.set_size - 1} images; "
+            f"{data.dataset} has {len(counts)} classes in a split, the smallest with {counts.min()} images"
         )
     order = random.permutation(len(images))[:limit]
     own = np.unique(labels, return_inverse=True)[1][order]
@@ -79,7 +73,7 @@ def draw_sets(
     return {"inputs": sets.astype(np.int32), "targets": targets.astype(np.int16)}
 
 
-def _load(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData:
+def _load(run: TaskRun, manifests: Manifests) -> TaskData:
     data: AnomalyData = run.data
     manifest = manifests[data.dataset]
     labels, test_labels = np.asarray(manifest.array("train_labels")), np.asarray(manifest.array("test_labels"))
@@ -155,6 +149,5 @@ DEFINITIONS = [
         protocols={"published": {"data": {"position": "last"}}, "corrected": {"data": {"position": "shuffled"}}},
         shape=_shape,
         load=_load,
-        datasets=lambda data: (data.dataset,),
     )
 ]

@@ -1,68 +1,56 @@
 """Next-token prediction with a decoder: characters of Shakespeare, and numbers in words."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from kvformer.seeding import generator
-from kvformer.spec.sections import PositiveInt, Section
+from kvformer.spec.sections import PositiveInt
 from kvformer.spec.shapes import Shape
-from kvformer.tasks.base import TaskData, TaskDefinition, TaskRun
-
-if TYPE_CHECKING:
-    from kvformer.records.manifest import Manifest
+from kvformer.tasks.base import Arrays, Manifests, PreparedSection, TaskData, TaskDefinition, TaskRun
 
 
-class CharactersData(Section):
+class CharactersData(PreparedSection):
     """A long text, read in windows."""
 
+    assumed_symbols: ClassVar[int] = 65  # for counts before the data are prepared
     dataset: str = Field("shakespeare", description="Prepared data set.")
     context: PositiveInt = Field(64, description="Characters that the model sees.")
     validation_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(
-        0.1, description="Share of the text, at its end, held out."
+        0.1, description="Share of the text that is held out for validation, towards its end."
     )
     test_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.0,
-        description="Share of the text, at its end, for the test; 0: there is no test split, validation is reported.",
+        description="Share of the text, at its end, for the test; 0: no test split, the validation split is reported.",
     )
     evaluation: Literal["random_windows", "whole"] = Field(
-        "whole", description="Measure on random windows of a split, or on the whole split, window by window."
+        "whole", description="Measure on random windows of a split, or on all of it, window by window."
     )
     evaluation_batches: PositiveInt = Field(200, description="Batches of random windows.")
 
 
-class NumbersData(Section):
+class NumbersData(PreparedSection):
     """The numbers 1 to 9999 in words, in non-overlapping windows."""
 
+    assumed_symbols: ClassVar[int] = 30
     dataset: str = Field("human_numbers", description="Prepared data set.")
     context: PositiveInt = Field(16, description="Words that the model sees.")
     validation_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(
-        0.2, description="Share of the windows, at the end, held out."
+        0.2, description="Share of the windows, at the end, that is held out."
     )
     whole_validation_batches: bool = Field(
         False,
-        description="Leave out so many validation windows, at random, that whole batches are left, as the published "
-        "code does.",
+        description="Leave out random validation windows so that whole batches remain, as the published code does.",
     )
 
 
-def _vocabulary(dataset: str, nominal: int, manifests: "Mapping[str, Manifest] | None") -> int:
-    return nominal if manifests is None else len(manifests[dataset].facts["vocabulary"])
-
-
-def _characters_shape(data: CharactersData, manifests: "Mapping[str, Manifest] | None") -> Shape:
-    symbols = _vocabulary(data.dataset, 65, manifests)
+def _shape(data: CharactersData | NumbersData, manifests: Manifests | None) -> Shape:
+    symbols = data.assumed_symbols if manifests is None else len(manifests[data.dataset].facts["vocabulary"])
     return Shape(length=data.context, inputs=symbols, outputs=symbols)
 
 
-def _numbers_shape(data: NumbersData, manifests: "Mapping[str, Manifest] | None") -> Shape:
-    symbols = _vocabulary(data.dataset, 30, manifests)
-    return Shape(length=data.context, inputs=symbols, outputs=symbols)
-
-
-def _load_characters(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData:
+def _load_characters(run: TaskRun, manifests: Manifests) -> TaskData:
     data: CharactersData = run.data
     manifest = manifests[data.dataset]
     tokens = manifest.array("tokens")
@@ -72,10 +60,17 @@ def _load_characters(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskD
     if data.test_share:
         splits["test"] = {"tokens": tokens[test:]}
     vocabulary = list(manifest.facts["vocabulary"])
-    return TaskData(splits, _characters_shape(data, manifests), [manifest.record()], stream=True, vocabulary=vocabulary)
+    return TaskData(
+        splits,
+        _shape(data, manifests),
+        [manifest.record()],
+        stream=True,
+        random_windows=data.evaluation_batches if data.evaluation == "random_windows" else None,
+        vocabulary=vocabulary,
+    )
 
 
-def _load_numbers(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData:
+def _load_numbers(run: TaskRun, manifests: Manifests) -> TaskData:
     data: NumbersData = run.data
     manifest = manifests[data.dataset]
     tokens = manifest.array("tokens")
@@ -87,13 +82,22 @@ def _load_numbers(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData
     if data.whole_validation_batches:
         whole = len(validation) - len(validation) % run.training.batch_size
         validation = np.sort(generator(run.task, "validation", run.seed).permutation(validation)[:whole])
-    splits: dict[str, dict[str, Any]] = {
+    splits: dict[str, Arrays] = {
         "train": {"inputs": inputs[:train], "targets": targets[:train]},
         "validation": {"inputs": inputs[validation], "targets": targets[validation]},
     }
     vocabulary = list(manifest.facts["vocabulary"])
-    return TaskData(splits, _numbers_shape(data, manifests), [manifest.record()], vocabulary=vocabulary)
+    return TaskData(splits, _shape(data, manifests), [manifest.record()], vocabulary=vocabulary)
 
+
+MODEL = {
+    "mlp_ratio": 4.0,
+    "activation": "relu",
+    "norm": "pre",
+    "final_norm": True,
+    "projection_bias": False,
+}
+TRAINING = {"batch_size": 64, "optimizer": "adamw", "weight_decay": 0.01}
 
 CHARACTERS = TaskDefinition(
     name="characters",
@@ -107,14 +111,10 @@ CHARACTERS = TaskDefinition(
     data_config=CharactersData,
     defaults={
         "model": {
+            **MODEL,
             "dim": 192,
             "layers": 6,
             "heads": 3,
-            "mlp_ratio": 4.0,
-            "activation": "relu",
-            "norm": "pre",
-            "final_norm": True,
-            "projection_bias": False,
             "position_channels": 20,
             "position_maps": "head",
             "positions": "learned",
@@ -124,11 +124,9 @@ CHARACTERS = TaskDefinition(
             "mlp_output_dropout": 0.2,
         },
         "training": {
+            **TRAINING,
             "steps": 10_000,
-            "batch_size": 64,
-            "optimizer": "adamw",
             "learning_rate": 5e-4,
-            "weight_decay": 0.01,
             "schedule": "constant",
             "evaluations": 50,
             "record_every": 50,
@@ -141,10 +139,9 @@ CHARACTERS = TaskDefinition(
             "data": {"evaluation": "whole", "test_share": 0.05, "validation_share": 0.05},
         },
     },
-    shape=_characters_shape,
+    shape=_shape,
     load=_load_characters,
-    datasets=lambda data: (data.dataset,),
-    generates=True,
+    sample_tokens=400,
 )
 
 NUMBERS = TaskDefinition(
@@ -159,15 +156,11 @@ NUMBERS = TaskDefinition(
     data_config=NumbersData,
     defaults={
         "model": {
+            **MODEL,
             "dim": 64,
             "layers": 4,
             "heads": 8,
-            "mlp_ratio": 4.0,
-            "activation": "relu",
-            "norm": "pre",
-            "final_norm": True,
             "scale": "head",
-            "projection_bias": False,
             "output_bias": False,
             "position_channels": 10,
             "positions": "sinusoidal_halves",
@@ -179,14 +172,12 @@ NUMBERS = TaskDefinition(
             "mlp_dropout": 0.2,
         },
         "training": {
+            **TRAINING,
             "epochs": 15.0,
-            "batch_size": 64,
             "drop_last": True,
-            "optimizer": "adamw",
             "learning_rate": 1e-3,
             "betas": (0.95, 0.99),
             "epsilon": 1e-5,
-            "weight_decay": 0.01,
             "schedule": "one_cycle",
             "evaluations": 15,
         },
@@ -195,10 +186,9 @@ NUMBERS = TaskDefinition(
         "published": {"data": {"whole_validation_batches": True}},
         "corrected": {"data": {"whole_validation_batches": False}},
     },
-    shape=_numbers_shape,
+    shape=_shape,
     load=_load_numbers,
-    datasets=lambda data: (data.dataset,),
-    generates=True,
+    sample_tokens=60,
 )
 
 DEFINITIONS = [CHARACTERS, NUMBERS]

@@ -5,13 +5,14 @@ Example with n = 6:   input    3 1 4 1 5 9
                       swap     1 5 9 3 1 4      copy  3 1 4 1 5 9      shift  9 3 1 4 1 5  (each symbol moves one place
                       right)
 
-`shift` is a control that the papers lack: it is not its own inverse, so no symmetric attention pattern expresses it.
-`recall` (associative recall in the manner of MQAR): pairs of a key and its value, then keys; each of these asks for its
-value.
+`shift` is a control that the papers do not have: it is not its own inverse, so no symmetric attention pattern expresses
+it. `recall` is associative recall (in the style of MQAR): the list has pairs of a key and its value, then keys, and the
+answer to each of these keys is its value.
 """
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -20,16 +21,16 @@ from kvformer.files import sha256_bytes
 from kvformer.seeding import generator
 from kvformer.spec.sections import MOST, PositiveInt, Section
 from kvformer.spec.shapes import Shape
-from kvformer.tasks.base import IGNORED, Arrays, TaskData, TaskDefinition, TaskRun
+from kvformer.tasks.base import IGNORED, Arrays, Manifests, TaskData, TaskDefinition, TaskRun
 
-if TYPE_CHECKING:
-    from kvformer.records.manifest import Manifest
+Draw = Callable[[np.random.Generator, int, Any], Arrays]
+"""Draws this many examples under a data section."""
 
 
 class SyntheticData(Section):
     """Random lists of symbols."""
 
-    length: Annotated[int, Field(gt=1, le=MOST)] = Field(16, description="Symbols n of a list.")
+    length: Annotated[int, Field(gt=1, le=MOST)] = Field(16, description="Symbols n per list.")
     symbols: Annotated[int, Field(gt=1, le=256)] = Field(10, description="Distinct symbols.")
     train_examples: PositiveInt = Field(50_000, description="Training lists, drawn once per seed.")
     validation_examples: PositiveInt = Field(1_000, description="Validation lists.")
@@ -37,7 +38,7 @@ class SyntheticData(Section):
 
 
 class SwapData(SyntheticData):
-    """Lists that have two halves."""
+    """Lists of even length."""
 
     @model_validator(mode="after")
     def _even(self) -> "SwapData":
@@ -58,13 +59,8 @@ class RecallData(SyntheticData):
         return self
 
 
-def _swap_halves(lists: np.ndarray) -> np.ndarray:
-    half = lists.shape[1] // 2
-    return np.concatenate([lists[:, half:], lists[:, :half]], axis=1)
-
-
-def labelled(rule: Callable[[np.ndarray, int], np.ndarray]) -> Callable[[np.random.Generator, int, Any], Arrays]:
-    """Examples of a task whose targets are a rule applied to uniformly random lists."""
+def labelled(rule: Callable[[np.ndarray, int], np.ndarray]) -> Draw:
+    """Uniformly random lists (examples, n), with the targets rule(lists, symbols)."""
 
     def draw(random: np.random.Generator, examples: int, data: SyntheticData) -> Arrays:
         lists = random.integers(0, data.symbols, (examples, data.length), dtype=np.uint8)
@@ -74,8 +70,7 @@ def labelled(rule: Callable[[np.ndarray, int], np.ndarray]) -> Callable[[np.rand
 
 
 def _recall(random: np.random.Generator, examples: int, data: RecallData) -> Arrays:
-    """Keys are symbols 0 … s-1 at the input, values s … 2s-1; the targets of questions are 0 … s-1, others are not
-    scored."""
+    """Input keys are 0 … s-1 and values s … 2s-1, for s symbols; targets are 0 … s-1, and only questions are scored."""
     pairs, questions = data.length // 4, data.length // 2
     keys = random.permuted(np.tile(np.arange(data.symbols, dtype=np.int16), (examples, 1)), axis=1)[:, :pairs]
     values = random.integers(0, data.symbols, (examples, pairs), dtype=np.int16)
@@ -87,28 +82,21 @@ def _recall(random: np.random.Generator, examples: int, data: RecallData) -> Arr
     return {"inputs": inputs, "targets": targets}
 
 
-def _loader(
-    draw: Callable[[np.random.Generator, int, Any], Arrays], shape: Callable[[Any, Any], Shape]
-) -> Callable[[TaskRun, "Mapping[str, Manifest]"], TaskData]:
-    def load(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData:
-        sizes = {split: getattr(run.data, f"{split}_examples") for split in ("train", "validation", "test")}
-        splits = {
-            split: draw(generator(run.task, split, run.data.length, run.data.symbols, run.seed), examples, run.data)
-            for split, examples in sizes.items()
-        }
-        content = b"".join(array.tobytes() for arrays in splits.values() for array in arrays.values())
-        record = {"dataset": "synthetic", "label": "generated", "source": "generated", "sha256": sha256_bytes(content)}
-        return TaskData(splits, shape(run.data, None), [record])
-
-    return load
+def _load(draw: Draw, run: TaskRun, manifests: Manifests) -> TaskData:
+    data: SyntheticData = run.data
+    sizes = {"train": data.train_examples, "validation": data.validation_examples, "test": data.test_examples}
+    splits = {
+        split: draw(generator(run.task, split, data.length, data.symbols, run.seed), examples, data)
+        for split, examples in sizes.items()
+    }
+    content = b"".join(array.tobytes() for arrays in splits.values() for array in arrays.values())
+    record = {"dataset": "synthetic", "label": "generated", "source": "generated", "sha256": sha256_bytes(content)}
+    return TaskData(splits, _shape(data, None), [record])
 
 
-def _list_shape(data: SyntheticData, manifests: Any) -> Shape:
-    return Shape(length=data.length, inputs=data.symbols, outputs=data.symbols)
-
-
-def _recall_shape(data: RecallData, manifests: Any) -> Shape:
-    return Shape(length=data.length, inputs=2 * data.symbols, outputs=data.symbols)
+def _shape(data: SyntheticData, manifests: Manifests | None) -> Shape:
+    inputs = 2 * data.symbols if isinstance(data, RecallData) else data.symbols
+    return Shape(length=data.length, inputs=inputs, outputs=data.symbols)
 
 
 PUBLISHED = {
@@ -142,14 +130,8 @@ PUBLISHED = {
 }
 
 
-def list_task(
-    name: str,
-    summary: str,
-    draw: Callable[[np.random.Generator, int, Any], Arrays],
-    data_config: type[SyntheticData] = SyntheticData,
-    shape: Callable[[Any, Any], Shape] = _list_shape,
-) -> TaskDefinition:
-    """A task on lists with the published model and training; `draw` makes examples, see `labelled`."""
+def list_task(name: str, summary: str, draw: Draw, data_config: type[SyntheticData] = SyntheticData) -> TaskDefinition:
+    """A task on lists with the published model and training. For `draw` see `labelled`."""
     return TaskDefinition(
         name=name,
         label=name.capitalize(),
@@ -162,8 +144,8 @@ def list_task(
         balanced=True,
         data_config=data_config,
         defaults=PUBLISHED,
-        shape=shape,
-        load=_loader(draw, shape),
+        shape=_shape,
+        load=partial(_load, draw),
     )
 
 
@@ -171,12 +153,13 @@ DEFINITIONS = [
     list_task("reverse", "Write the list backwards.", labelled(lambda lists, symbols: lists[:, ::-1])),
     list_task("sort", "Sort the list in ascending order.", labelled(lambda lists, symbols: np.sort(lists, axis=1))),
     list_task(
-        "sub",
-        "Replace each symbol x by the largest symbol minus x.",
-        labelled(lambda lists, symbols: symbols - 1 - lists),
+        "sub", "Subtract each symbol from the largest one.", labelled(lambda lists, symbols: symbols - 1 - lists)
     ),
     list_task(
-        "swap", "Exchange the two halves of the list.", labelled(lambda lists, symbols: _swap_halves(lists)), SwapData
+        "swap",
+        "Exchange the two halves of the list.",
+        labelled(lambda lists, symbols: np.roll(lists, lists.shape[1] // 2, axis=1)),
+        SwapData,
     ),
     list_task("copy", "Write the list as it is.", labelled(lambda lists, symbols: lists)),
     list_task(
@@ -184,11 +167,5 @@ DEFINITIONS = [
         "Move each symbol one place to the right, the last one to the front.",
         labelled(lambda lists, symbols: np.roll(lists, 1, axis=1)),
     ),
-    list_task(
-        "recall",
-        "Given pairs of keys and values, name the value of each key asked.",
-        _recall,
-        RecallData,
-        _recall_shape,
-    ),
+    list_task("recall", "Given pairs of keys and values, find the values of some of the keys.", _recall, RecallData),
 ]

@@ -1,21 +1,18 @@
 """Translation with an encoder-decoder, English to German and back."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from kvformer.data.tokens import BEGIN, END, PADDING, UNKNOWN
-from kvformer.spec.sections import MOST, PositiveInt, Section
+from kvformer.records.manifest import Manifest
+from kvformer.spec.sections import MOST, PositiveInt
 from kvformer.spec.shapes import Shape
-from kvformer.tasks.base import Arrays, Overrides, TaskData, TaskDefinition, TaskRun
-
-if TYPE_CHECKING:
-    from kvformer.records.manifest import Manifest
+from kvformer.tasks.base import Arrays, Manifests, Overrides, PreparedSection, TaskData, TaskDefinition, TaskRun
 
 
-class TranslationData(Section):
+class TranslationData(PreparedSection):
     """Sentence pairs."""
 
     dataset: str = Field("multi30k", description="Prepared sentence pairs.")
@@ -24,20 +21,20 @@ class TranslationData(Section):
     min_frequency: PositiveInt = Field(1, description="Rarer words of the training split become <unk>.")
     max_length: Annotated[int, Field(gt=3, le=MOST)] = Field(
         100,
-        description="Longest sentence in tokens, <bos> and <eos> included; longer ones are cut, decoding stops there.",
+        description="Most tokens per sentence, including <bos> and <eos>; longer ones are cut, decoding stops there.",
     )
-    train_examples: PositiveInt | None = Field(
-        None, description="Use only the first so many training pairs (default all)."
+    train_examples: PositiveInt | None = Field(None, description="Use only the first n training pairs (default: all).")
+    test_examples: PositiveInt | None = Field(
+        None, description="Use only the first n validation pairs and the first n test pairs (default: all)."
     )
-    test_examples: PositiveInt | None = Field(None, description="Use only the first so many validation and test pairs.")
     loss_rows: Literal["all", "tokens"] = Field(
         "tokens",
-        description="Average the loss over all rows of a batch, padding counting 0, as published, or over real tokens.",
+        description="Average the loss over all rows of a batch, with 0 for padding, as published; or over tokens only.",
     )
     bleu: Literal["tokens_with_ends", "sacrebleu"] = Field(
         "sacrebleu",
-        description="BLEU-4 on tokens with <bos> and <eos> counted, as published, or sacrebleu on detokenised text; "
-        "both 0 to 100.",
+        description="BLEU-4 on tokens, including <bos> and <eos>, as published; or sacrebleu on detokenised text. "
+        "Both 0 to 100.",
     )
     beam: PositiveInt = Field(1, description="Beam width of decoding; 1 is greedy.")
 
@@ -46,14 +43,14 @@ SIZES = {"en": 11254, "de": 19224}
 """Vocabulary sizes of Multi30k with the Moses tokenizer, for counts before the data are prepared."""
 
 
-def _vocabulary(data: TranslationData, manifest: "Manifest", language: str) -> list[str]:
+def _vocabulary(data: TranslationData, manifest: Manifest, language: str) -> list[str]:
     words = manifest.lines(f"{language}_vocabulary")
     counts = np.bincount(manifest.array(f"train_{language}_tokens"), minlength=len(words))
     kept = max(END + 1, int((counts >= data.min_frequency)[END + 1 :].sum()) + END + 1)
     return words[:kept]
 
 
-def _shape(data: TranslationData, manifests: "Mapping[str, Manifest] | None") -> Shape:
+def _shape(data: TranslationData, manifests: Manifests | None) -> Shape:
     if manifests is None:
         source, target = (SIZES.get(language, SIZES["en"]) for language in (data.source, data.target))
     else:
@@ -62,10 +59,8 @@ def _shape(data: TranslationData, manifests: "Mapping[str, Manifest] | None") ->
     return Shape(length=data.max_length, inputs=source, outputs=target, target_inputs=target)
 
 
-def _padded(
-    manifest: "Manifest", split: str, language: str, symbols: int, limit: int | None, longest: int
-) -> np.ndarray:
-    """Sentences as rows <bos> … <eos> <pad> …, (sentences, longest of them) int32."""
+def _padded(manifest: Manifest, split: str, language: str, symbols: int, limit: int | None, longest: int) -> np.ndarray:
+    """Sentences as rows <bos> … <eos> <pad> …, (sentences, length of the longest) int32."""
     tokens = np.asarray(manifest.array(f"{split}_{language}_tokens"))
     offsets = np.asarray(manifest.array(f"{split}_{language}_offsets"))[: None if limit is None else limit + 1]
     tokens = np.where(tokens < symbols, tokens, UNKNOWN)
@@ -79,7 +74,7 @@ def _padded(
     return rows
 
 
-def _load(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData:
+def _load(run: TaskRun, manifests: Manifests) -> TaskData:
     data: TranslationData = run.data
     manifest = manifests[data.dataset]
     shape = _shape(data, manifests)
@@ -92,10 +87,14 @@ def _load(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData:
         for split, limit in limits.items()
     }
     references = {split: manifest.lines(f"{split}_{data.target}")[: limits[split]] for split in ("validation", "test")}
-    vocabulary = _vocabulary(data, manifest, data.target)
-    sources = manifest.lines(f"test_{data.source}")
-    record = [manifest.record()]
-    return TaskData(splits, shape, record, vocabulary=vocabulary, references=references, sources=sources)
+    return TaskData(
+        splits,
+        shape,
+        [manifest.record()],
+        vocabulary=_vocabulary(data, manifest, data.target),
+        references=references,
+        sources=manifest.lines(f"test_{data.source}"),
+    )
 
 
 DEFAULTS: Overrides = {
@@ -162,8 +161,6 @@ def _task(name: str, label: str, summary: str, source: str, target: str) -> Task
         },
         shape=_shape,
         load=_load,
-        datasets=lambda data: (data.dataset,),
-        generates=True,
     )
 
 

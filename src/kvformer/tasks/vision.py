@@ -1,40 +1,42 @@
 """Image classification with a vision transformer."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
 from kvformer.errors import DataError
+from kvformer.records.manifest import Manifest
 from kvformer.seeding import generator
-from kvformer.spec.sections import PositiveInt, Section
+from kvformer.spec.sections import PositiveInt
 from kvformer.spec.shapes import Shape
-from kvformer.tasks.base import Arrays, Overrides, TaskData, TaskDefinition, TaskRun
-
-if TYPE_CHECKING:
-    from kvformer.records.manifest import Manifest
+from kvformer.tasks.base import Arrays, Manifests, Overrides, PreparedSection, TaskData, TaskDefinition, TaskRun
 
 
-class VisionData(Section):
+class VisionData(PreparedSection):
     """A set of labelled images."""
 
     dataset: str = Field("mnist", description="Prepared data set.")
     patch: PositiveInt = Field(7, description="Side of a patch in pixels; divides the image's side.")
     validation: Literal["test", "holdout", "overlap"] = Field(
         "holdout",
-        description="Images that choose the checkpoint: the test split itself, a part of the training split that is "
-        "not trained on, or a part drawn independently of the training part, so that most of it is trained on.",
+        description="Images that select the checkpoint: the test split itself; a part of the training split that is "
+        "held out; or a part drawn independently of the training part, so that most of it is trained on.",
     )
     validation_examples: PositiveInt = Field(5_000, description="Images held out of the training split.")
     image_size: PositiveInt | None = Field(
-        None, description="Resize images to this side, bilinearly (default as they are)."
+        None, description="Resize images to this side, bilinearly (default: no resizing)."
     )
     augment: Literal["none", "flip_crop"] = Field(
         "none", description="Random flips and random resized crops in training."
     )
-    train_examples: PositiveInt | None = Field(None, description="Use only so many training images (default all).")
-    test_examples: PositiveInt | None = Field(None, description="Use only so many test images (default all).")
+    train_examples: PositiveInt | None = Field(None, description="Use only this many training images (default: all).")
+    test_examples: PositiveInt | None = Field(None, description="Use only this many test images (default: all).")
+
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each channel, of pixels in [0, 1]."""
 
 
 SIZES = {
@@ -47,17 +49,14 @@ SIZES["cifar10_jpeg"] = SIZES["cifar10"]
 
 
 def _assumed(data: VisionData) -> tuple[int, int, int, int]:
-    """A set of the user's own, before it is prepared: its size is in its name, or suits the patch; 200 classes."""
+    """Sizes of a user's set before it is prepared: the side in its name, or one that fits the patch; 200 classes."""
     size = data.dataset.rpartition("@")[2]
     side = int(size) if size.isdigit() else -(-64 // data.patch) * data.patch
     return 3, side, side, 200
 
 
-def _shape(data: VisionData, manifests: "Mapping[str, Manifest] | None") -> Shape:
-    """Shapes of the known sets before they are prepared, of every set afterwards.
-
-    Raises ValueError for a patch that does not divide the images.
-    """
+def _shape(data: VisionData, manifests: Manifests | None) -> Shape:
+    """Sizes of the prepared set, or assumed ones. Raises ValueError for a patch that does not divide the images."""
     if manifests is not None:
         manifest = manifests[data.dataset]
         images = manifest.array("train_images")
@@ -73,7 +72,7 @@ def _shape(data: VisionData, manifests: "Mapping[str, Manifest] | None") -> Shap
     return Shape(tokens, channels * data.patch**2, classes, (channels, height, width), data.patch)
 
 
-def _images(manifest: "Manifest", split: str) -> Arrays:
+def _images(manifest: Manifest, split: str) -> Arrays:
     return {"inputs": manifest.array(f"{split}_images"), "targets": manifest.array(f"{split}_labels")}
 
 
@@ -81,35 +80,37 @@ def _choose(arrays: Arrays, rows: np.ndarray) -> Arrays:
     return {name: array[rows] for name, array in arrays.items()}
 
 
-def _load(statistics: tuple[tuple[float, ...], tuple[float, ...]] | None) -> Any:
-    def load(run: TaskRun, manifests: "Mapping[str, Manifest]") -> TaskData:
-        data: VisionData = run.data
-        manifest = manifests[data.dataset]
-        try:
-            shape = _shape(data, manifests)
-        except ValueError as error:
-            raise DataError(f"{run.task}: {error}") from None
-        train, test = _images(manifest, "train"), _images(manifest, "test")
-        order = generator(data.dataset, "holdout", run.seed).permutation(len(train["targets"]))
-        held = order[: data.validation_examples]
-        if data.validation == "test":
-            kept, validation = order, test
-        elif data.validation == "holdout":
-            kept, validation = order[data.validation_examples :], _choose(train, held)
-        else:
-            kept = order[data.validation_examples :]
-            again = generator(data.dataset, "second holdout", run.seed).permutation(len(train["targets"]))
-            validation = _choose(train, again[: data.validation_examples])
-        if data.train_examples is not None or data.validation != "test":
-            train = _choose(train, np.sort(kept[: data.train_examples]))
-        if data.test_examples is not None:
-            test = {name: array[: data.test_examples] for name, array in test.items()}
-            validation = test if data.validation == "test" else validation
-        mean_std = statistics or (tuple(manifest.facts["mean"]), tuple(manifest.facts["std"]))
-        splits = {"train": train, "validation": validation, "test": test}
-        return TaskData(splits, shape, [manifest.record()], normalisation=mean_std)
-
-    return load
+def _load(statistics: Statistics | None, run: TaskRun, manifests: Manifests) -> TaskData:
+    """`statistics` are those of the published code (None: those of the prepared images)."""
+    data: VisionData = run.data
+    manifest = manifests[data.dataset]
+    try:
+        shape = _shape(data, manifests)
+    except ValueError as error:
+        raise DataError(f"{run.task}: {error}") from None
+    images = _images(manifest, "train")
+    test = {name: array[: data.test_examples] for name, array in _images(manifest, "test").items()}
+    order = generator(data.dataset, "holdout", run.seed).permutation(len(images["targets"]))
+    held, kept = np.split(order, [data.validation_examples])
+    if data.validation == "test":
+        kept, validation = order, test
+    elif data.validation == "holdout":
+        validation = _choose(images, held)
+    else:
+        again = generator(data.dataset, "second holdout", run.seed).permutation(len(order))
+        validation = _choose(images, again[: data.validation_examples])
+    chosen = data.validation != "test" or data.train_examples is not None
+    train = _choose(images, np.sort(kept[: data.train_examples])) if chosen else images
+    splits = {"train": train, "validation": validation, "test": test}
+    mean_std = statistics or (tuple(manifest.facts["mean"]), tuple(manifest.facts["std"]))
+    return TaskData(
+        splits,
+        shape,
+        [manifest.record()],
+        normalisation=mean_std,
+        resize=data.image_size,
+        augment=data.augment == "flip_crop",
+    )
 
 
 MODEL = {
@@ -159,17 +160,11 @@ TINY: Overrides = {
     "model": {**MODEL, "dim": 768, "layers": 12, "heads": 12, "mlp_ratio": 4.0},
     "training": _photos(50.0)["training"],
 }
-"""Sizes as in arXiv 2606.04032, which does not say how long it trained: as long as CIFAR-100 here."""
-CORRECTED: Overrides = {"model": {"scale": "head"}, "data": {"validation": "holdout"}}
+"""Sizes as in arXiv 2606.04032, which does not say how long it trained: here as long as CIFAR-100."""
 
 
 def _task(
-    name: str,
-    label: str,
-    summary: str,
-    defaults: Overrides,
-    validation: str,
-    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None,
+    name: str, label: str, summary: str, defaults: Overrides, validation: str, statistics: Statistics | None
 ) -> TaskDefinition:
     return TaskDefinition(
         name=name,
@@ -185,11 +180,10 @@ def _task(
         defaults={**defaults, "data": {"dataset": name, **defaults["data"]}},
         protocols={
             "published": {"model": {"scale": "model"}, "data": {"validation": validation}},
-            "corrected": CORRECTED,
+            "corrected": {"model": {"scale": "head"}, "data": {"validation": "holdout"}},
         },
         shape=_shape,
-        load=_load(statistics),
-        datasets=lambda data: (data.dataset,),
+        load=partial(_load, statistics),
     )
 
 

@@ -10,11 +10,11 @@ __all__ = ["TrackReport", "serve", "track", "ui_command"]
 
 
 def track(results: list[Path], uri: str | None = None, live: bool = False) -> TrackReport:
-    """Ingest study folders `results/<name>` into MLflow, one experiment a study; what is there already is left alone.
+    """Ingest study folders `results/<name>` into MLflow, one experiment per study; what is there already stays.
 
     `uri` is the store, by default MLFLOW_TRACKING_URI and failing that `results/mlflow/mlflow.db`; `live` also shows
-    runs in progress. Raises KvformerError, in one line, where the store cannot be reached or a path is no study's
-    folder: the run folders are untouched and a later call completes it.
+    runs in progress. Raises KvformerError, in one line, where the store cannot be reached or a path is not the folder
+    of a study: the run folders are untouched and a later call completes it.
     """
     folders = {study.absolute().parent for study in results}
     if len(folders) != 1:

@@ -1,4 +1,4 @@
-"""BLEU as published, and as it should be compared: by sacrebleu on detokenised text."""
+"""BLEU in two forms: on tokens, as published, and by sacrebleu on detokenised text, as results should be compared."""
 
 from kvformer.data.tokens import BEGIN, END, SPECIALS, detokenise, tokenise
 
@@ -12,9 +12,9 @@ def detokenised_bleu(words: list[list[str]], references: list[str], language: st
 
 
 def token_bleu(words: list[list[str]], references: list[str], language: str) -> float:
-    """Corpus BLEU-4 (0 to 100) on tokens with <bos> and <eos> counted, without smoothing: the published metric.
+    """Corpus BLEU-4 (0 to 100) on tokens, <bos> and <eos> included, without smoothing: the published metric.
 
-    The two markers are nearly always right, so that it is higher than BLEU on the words.
+    The two markers are nearly always right, which makes it higher than BLEU on the words alone.
     """
     import sacrebleu
 

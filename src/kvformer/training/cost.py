@@ -1,6 +1,7 @@
 """What a variant costs: counted by formula, counted by PyTorch, and measured.
 
-All variants of a setting are measured in one process, in turns, so that a machine whose speed drifts slows all alike.
+All variants of a setting are measured in one process, in turns, so that a machine whose speed drifts affects all of
+them equally.
 """
 
 import math
@@ -16,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kvformer.config.run import RunConfig
 from kvformer.data.tokens import BEGIN, END
-from kvformer.models.blocks import DecoderCache
+from kvformer.models.attention import DecoderCache
 from kvformer.models.build import build_model
 from kvformer.models.gpt import GPT
 from kvformer.models.seq2seq import Seq2Seq
@@ -29,7 +30,7 @@ Row = dict[str, Any]
 
 
 def random_inputs(run: RunConfig, shape: Shape, batch: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Inputs of full length for a run's model; costs do not depend on what they hold."""
+    """Inputs of full length for a run's model; costs do not depend on their values."""
     random = torch.Generator().manual_seed(0)
     architecture = run.definition.architecture
     if architecture == "vit":
@@ -44,7 +45,7 @@ def random_inputs(run: RunConfig, shape: Shape, batch: int, device: torch.device
 
 
 def flop_counter() -> FlopCounterMode:
-    """PyTorch's counter of floating-point operations (two a multiply-accumulate), oneDNN's products included."""
+    """PyTorch's counter of floating-point operations (two per multiply-accumulate), including oneDNN's products."""
 
     def product(x: Any, weight: Any, *rest: Any, out_shape: Any = None, **more: Any) -> int:
         return 2 * math.prod(x) * int(weight[0])
@@ -74,7 +75,7 @@ class Subject:
         self.optimizer.step()
 
     def counted_macs(self) -> int:
-        """Multiply-accumulates of a forward pass for one example, by PyTorch's counter of operations (two a MAC)."""
+        """Multiply-accumulates of a forward pass for one example, counted by PyTorch."""
         one = random_inputs(self.run, self.shape, 1, self.device)
         self.model.eval()
         with torch.no_grad(), flop_counter() as counter:
@@ -83,23 +84,23 @@ class Subject:
         return int(counter.get_total_flops()) // 2
 
     def decode(self) -> DecoderCache:
-        """Write greedily up to the model's context, one sequence, with the cache; returns the filled cache."""
-        cache = DecoderCache()
-        self.model.eval()
+        """Decode one sequence of the model's full length greedily; returns the filled cache."""
+        model, cache = self.model.eval(), DecoderCache()
         token = torch.full((1, 1), BEGIN, device=self.device)
         with torch.no_grad():
-            if isinstance(model := self.model, Seq2Seq):
+            if isinstance(model, Seq2Seq):
                 memory = model.encode(random_inputs(self.run, self.shape, 1, self.device)[0], None)
-                step: Callable[[Tensor], Tensor] = lambda t: model.head(model.decode(t, memory, None, cache))  # noqa: E731
-            else:
-                step = lambda t: model(t, cache)  # noqa: E731
             for _ in range(self.shape.length):
-                token = step(token)[:, -1].argmax(dim=-1, keepdim=True)
-        self.model.train()
+                if isinstance(model, Seq2Seq):
+                    logits = model.head(model.decode(token, memory, None, cache))
+                else:
+                    logits = model(token, cache)
+                token = logits[:, -1].argmax(dim=-1, keepdim=True)
+        model.train()
         return cache
 
     def peak_bytes(self) -> int:
-        """Most memory that tensors hold during a training step, parameters and optimiser state included."""
+        """Peak memory of tensors during a training step, including parameters and optimiser state."""
         self.train_step()
         held = _tensor_bytes(self.model, self.optimizer)
         if self.device.type == "cuda":
@@ -112,7 +113,7 @@ class Subject:
         events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
         running = peak = 0
         for event in sorted(events, key=lambda event: event.start_ns()):
-            running += event.nbytes()  # negative where memory is given back
+            running += event.nbytes()  # negative where memory is freed
             peak = max(peak, running)
         return held + peak
 
@@ -125,11 +126,12 @@ def _tensor_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
 def measure(
     runs: list[RunConfig], shape: Shape, device: torch.device, rounds: int = 7, baseline: str | None = None
 ) -> list[Row]:
-    """Costs of the variants of one setting, a row each.
+    """Costs of the variants of one setting, one row per variant.
 
-    runs: one run a variant, of one task and setting. rounds: each is one timed training step (and one decoded sequence)
-    of every variant in turn; times are medians over them, with the quartiles as spread. baseline: the variant that
-    `step_ratio` refers to, round by round; the first one where it is not among them.
+    runs: one per variant, of one task and setting. rounds: number of rounds; in each, every variant in turn does one
+        timed training step. Decoding of a sequence is timed in half as many rounds, at least 3. Times are medians over
+        the rounds, with the quartiles as spread.
+    baseline: the variant that `step_ratio` compares with, round by round; the first one if it is not among `runs`.
     """
     torch.set_num_threads(runs[0].threads)
     subjects = [Subject(run, shape, device) for run in runs]
@@ -170,7 +172,7 @@ def measure(
 
 
 def _interleaved(actions: list[Callable[[], Any]], rounds: int, device: torch.device) -> list[list[float]]:
-    """Seconds of each action in each round, after one round that is not counted."""
+    """Seconds of each action in each round, after one round of warm-up."""
     seconds: list[list[float]] = [[] for _ in actions]
     for turn in range(rounds + 1):
         for action, times in zip(actions, seconds, strict=True):

@@ -1,4 +1,4 @@
-"""What attention does: maps of a few fixed examples, and scores of them over training."""
+"""What attention does: maps of a few fixed examples, and scores of such maps during training."""
 
 import math
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kvformer.models.attention.module import Attention
+from kvformer.models.attention import Attention
 from kvformer.training.batches import Batches
 from kvformer.training.objectives import Objective
 
@@ -18,8 +18,8 @@ SCORE_EXAMPLES = 16
 
 @contextmanager
 def recorded(model: nn.Module) -> Iterator[list[Attention]]:
-    """Make every self-attention layer record its logits and weights, (B, H, N, N), in evaluation mode without
-    gradients."""
+    """Within this context the model is in evaluation mode, no gradients are computed, and every self-attention layer
+    records its logits and weights, (B, H, N, N)."""
     layers = [module for module in model.modules() if isinstance(module, Attention) and not module.cross]
     was_training = model.training
     model.eval()
@@ -43,7 +43,8 @@ def attention_maps(model: nn.Module, objective: Objective, batches: Batches) -> 
     """`inputs` (items, …), and `logits` and `weights` (items, layers, heads, N, N) of the first examples of the
     reported split.
 
-    Logits are those before the softmax, masks included (-inf). An encoder-decoder gives its encoder's maps.
+    Logits are those that enter the softmax, with -inf where they are masked. An encoder-decoder gives its encoder's
+    maps.
     """
     inputs = _first_examples(batches, objective, batches.data.reported_split, MAP_EXAMPLES)
     with recorded(model) as layers:
@@ -55,13 +56,13 @@ def attention_maps(model: nn.Module, objective: Objective, batches: Batches) -> 
 
 
 def diagnose(model: nn.Module, objective: Objective, batches: Batches) -> dict[str, float]:
-    """Scores per layer, by `layer<i>/<name>`, on fixed validation examples.
+    """Scores of each self-attention layer on fixed validation examples, named `layer<i>/<score>`.
 
-    gain: mean factor s on the logits (variants that have one). symmetry: (‖S‖² of the symmetric part - that of the
-    antisymmetric part) / ‖S‖² of the logits S before masks, 1 for symmetric and -1 for antisymmetric (the score of
-    Saponati et al. 2025, applied to logits).
-    entropy: mean entropy of the attention rows over log N, 1 for uniform, 0 for a single token. diagonal: mean weight
-    of a token on itself.
+    gain: mean factor s on the logits, for variants that have one.
+    symmetry: (‖S + Sᵀ‖² - ‖S - Sᵀ‖²) / (‖S + Sᵀ‖² + ‖S - Sᵀ‖²) of the logits S without masks: 1 for symmetric, -1 for
+        antisymmetric logits (the score of Saponati et al. 2025, applied to logits).
+    entropy: mean entropy of the attention weights of a query, divided by log N: 1 if uniform, 0 if on a single token.
+    diagonal: mean weight of a token on itself.
     """
     scores: dict[str, float] = {}
     inputs = _first_examples(batches, objective, "validation", SCORE_EXAMPLES)

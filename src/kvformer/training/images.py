@@ -1,4 +1,4 @@
-"""Images as tensors: scaling, normalisation and augmentation of whole batches at once."""
+"""Normalising, resizing and augmenting whole batches of images at once."""
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +21,10 @@ def resize(images: Tensor, size: int) -> Tensor:
 def random_flip_crop(
     images: Tensor, scale: tuple[float, float] = (0.8, 1.0), ratio: tuple[float, float] = (0.9, 1.1)
 ) -> Tensor:
-    """Flip half of the images left to right and crop each to a random area, resized back bilinearly; (B, C, S, S)
-    float.
+    """Flip images (B, C, S, S) left to right with probability ½, crop each and resize it back bilinearly.
 
-    Every image has its own parameters, drawn from torch's generator: area share uniform in `scale`, aspect ratio
-    log-uniform in `ratio`, place uniform. One affine sampling grid does flip, crop and resize.
+    Every image has its own parameters, drawn from torch's generator: the crop's share of the area uniform in `scale`,
+    its aspect ratio log-uniform in `ratio`, its place uniform. One affine sampling grid flips, crops and resizes.
     """
     batch = len(images)
     draws = torch.rand(5, batch, device=images.device)

@@ -14,13 +14,14 @@ from kvformer.models.fast.divergence import smoothed_divergence
 from kvformer.models.seq2seq import Seq2Seq
 from kvformer.tasks.base import IGNORED, TaskData
 from kvformer.training.batches import Batch
+from kvformer.training.bleu import detokenised_bleu, token_bleu
 
 
 class Objective(Protocol):
     """What is minimised, and what is measured."""
 
     def __init__(self, run: RunConfig, data: TaskData) -> None:
-        """Take what is needed of a run and its data."""
+        """Take what is needed from a run and its data."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss of a batch, a scalar with gradient."""
@@ -33,8 +34,8 @@ class Objective(Protocol):
 
 
 class Classification:
-    """Cross-entropy over the last axis of the logits: labels of images, of list positions, of set elements, or next
-    tokens."""
+    """Cross-entropy over the last axis of the logits. The classes are image labels, list symbols, places in a set, or
+    next tokens."""
 
     def __init__(self, run: RunConfig, data: TaskData) -> None:
         self.smoothing = run.training.label_smoothing
@@ -76,7 +77,8 @@ class Translation:
         return source, target[:, :-1], source == PADDING
 
     def _divergence(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
-        """Σ KL(smoothed target ‖ model) over real tokens, and how many rows the mean is taken over."""
+        """Σ KL(smoothed target ‖ model) over real tokens, and the number of rows that the mean is taken over: real
+        tokens, or all of them, padding included (`data.loss_rows`)."""
         labels = _without_padding(batch["target"])[:, 1:]
         real = labels != PADDING
         logits = model(*self.inputs(batch), scored=real)
@@ -84,12 +86,12 @@ class Translation:
         return smoothed_divergence(logits, labels[real], self.smoothing), rows
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean divergence in nats a row."""
+        """Mean divergence in nats per row."""
         divergence, rows = self._divergence(model, batch)
         return divergence / rows
 
     def measure(self, model: nn.Module, batches: Iterable[Batch], split: str) -> dict[str, float]:
-        """Mean divergence (nats a row) and BLEU (0 to 100) of a split."""
+        """Mean divergence (nats per row) and BLEU (0 to 100) of a split."""
         divergence, rows, sentences = 0.0, 0, []
         for batch in batches:
             part, count = self._divergence(model, batch)
@@ -110,8 +112,6 @@ class Translation:
 
     def _score(self, sentences: list[list[int]], split: str) -> float:
         """Corpus BLEU-4 against the split's references."""
-        from kvformer.training.bleu import detokenised_bleu, token_bleu
-
         references = self.references[split][: len(sentences)]
         if self.bleu == "sacrebleu":
             return detokenised_bleu([self._words(row) for row in sentences], references, self.language)
@@ -120,7 +120,7 @@ class Translation:
 
 
 def _without_padding(rows: Tensor) -> Tensor:
-    """Cut columns that are padding in every row."""
+    """Remove the columns that are padding in every row."""
     return rows[:, : int((rows != PADDING).sum(dim=1).max())]
 
 

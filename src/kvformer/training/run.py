@@ -1,6 +1,5 @@
 """One run from its configuration to its folder of files."""
 
-import ctypes
 import io
 import json
 import os
@@ -9,9 +8,9 @@ import shutil
 import sys
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -20,21 +19,36 @@ from filelock import FileLock, Timeout
 
 from kvformer.config.run import RunConfig
 from kvformer.errors import ConfigError, Interrupted, KvformerError
-from kvformer.files import remove_partial, write_bytes, write_json
+from kvformer.files import remove_partial, write_bytes
+from kvformer.models.fast.memory import keep_memory
+from kvformer.records.run import (
+    DataRecord,
+    Failure,
+    ParameterCounts,
+    Primary,
+    Provenance,
+    RunConfiguration,
+    RunFolder,
+    Summary,
+)
+from kvformer.spec.formulas import parameters, total_attention_parameters
+from kvformer.spec.variants import VARIANTS
 from kvformer.training.diagnostics import attention_maps
-from kvformer.training.loop import Outcome, Report, Trainer, tensors_of
-from kvformer.training.records import git_state, package_versions, processor, utc_now
-from kvformer.training.samples import generate_samples
+from kvformer.training.loop import Outcome, Report, Trainer, silent
+from kvformer.training.provenance import git_state, package_versions, processor, utc_now
+from kvformer.training.samples import sample_texts
 from kvformer.training.signals import StopSignals
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Parameters of glibc's mallopt."""
 LOCK_SECONDS = 10.0
 """How long a process waits for another one that trains in the same folder: long enough for one that is ending."""
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes a GPU where there is one. Raises ConfigError where `cuda` is asked for and not there."""
+    """The device for `auto` (a GPU if there is one), `cuda` or `cpu`.
+
+    Raises:
+        ConfigError: `cuda` is asked for, but there is no GPU.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("execution.device: 'cuda' is asked for, but PyTorch sees no GPU here; allowed: auto, cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
@@ -45,158 +59,142 @@ def train_run(
     out: Path,
     data_folder: Path,
     device: str = "auto",
-    report: Report = lambda step, steps, values: None,
+    report: Report = silent,
     keep_weights: bool = False,
     checkpoint_seconds: float = 60.0,
     compiler_mode: str | None = None,
     started: float | None = None,
-) -> dict[str, Any]:
-    """Train a run and write its folder; returns the summary. A run that was interrupted goes on where it stopped.
+) -> Summary:
+    """Train a run, write its folder `out` and return its summary. An interrupted run goes on where it stopped.
 
     compiler_mode: compile the model's training steps by torch.compile with this mode. started: `time.monotonic()`
-    when the process began, so that start-up is counted. Raises Interrupted after a stop signal, KvformerError where
-    another process trains in this folder; any other error leaves `failure.json` in the folder, lack of memory (a
-    KvformerError) among them.
+    when the process began, so that start-up is counted.
+
+    Raises:
+        Interrupted: a signal asked to stop; the state is saved.
+        KvformerError: another process trains in this folder, or there is not enough memory.
+        Exception: any other error. Unless the run was interrupted or locked, `failure.json` says why it ended.
     """
-    started = started if started is not None else time.monotonic()
-    progress = out / "progress"
-    progress.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(progress / "lock")
-    try:
-        held = lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout:
-        raise KvformerError(f"{out}: another process is training this run ({lock.lock_file} is locked)") from None
-    with held, StopSignals() as stop:
-        for outdated in ("failure.json", "summary.json"):
-            (out / outdated).unlink(missing_ok=True)
+    started = time.monotonic() if started is None else started
+    folder = RunFolder(out)
+    with _locked(folder), StopSignals() as stop:
+        folder.failure_file.unlink(missing_ok=True)
+        folder.summary_file.unlink(missing_ok=True)
         remove_partial(out)
         trainer = None
         try:
-            where = choose_device(device)
+            chosen = choose_device(device)
             _make_deterministic(run.threads)
             keep_memory()
-            trainer = Trainer(run, progress, data_folder, where, report, compiler_mode)
+            trainer = Trainer(run, folder, data_folder, chosen, report, compiler_mode)
             startup = time.monotonic() - started
             outcome = trainer.train(stop, checkpoint_seconds)
             summary = _summary(trainer, outcome, startup)
-            provenance = _provenance(trainer, outcome, where, started)
-            _write_results(run, out, trainer, outcome, summary, provenance, keep_weights)
+            _write_results(trainer, summary, _provenance(trainer, summary.data, started), keep_weights)
         except Interrupted:
             raise
         except Exception as error:
             with suppress(OSError):  # a full disk must not hide what went wrong
-                write_json(out / "failure.json", _failure(error, trainer.attempts if trainer is not None else 1))
-            if _lacks_memory(error):
+                _failure(error, trainer.state.attempts if trainer else 1).write(folder.failure_file)
+            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
                 raise KvformerError(
                     f"{out}: the run needs more memory than there is ({error}); make the model or the batches smaller"
                 ) from None
             raise
-        shutil.rmtree(progress)
+        shutil.rmtree(folder.progress)
     return summary
 
 
-def _lacks_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-
-
-def _failure(error: Exception, attempt: int) -> dict[str, Any]:
-    return {
-        "type": type(error).__name__,
-        "error": str(error),
-        "time": utc_now(),
-        "attempt": attempt,
-        "trace": traceback.format_exc(),
-    }
+@contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the run's lock; raises KvformerError if another process holds it."""
+    folder.progress.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(folder.lock_file).acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        raise KvformerError(
+            f"{folder.path}: another process is training this run ({folder.lock_file} is locked)"
+        ) from None
+    with held:
+        yield
 
 
 def _make_deterministic(threads: int) -> None:
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # As torch.use_deterministic_algorithms(True), without importing the compiler to set it too: two seconds a training.
+    # torch.use_deterministic_algorithms(True) would also import the compiler to configure it: two seconds per run.
     torch._C._set_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def keep_memory() -> None:
-    """Keep freed memory in this process, where the C library can be told to (glibc).
-
-    It would return every large tensor to the system at once, which clears the pages of the next one again: in
-    translation half of a step.
-    """
-    with suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+def _failure(error: Exception, attempt: int) -> Failure:
+    kind, trace = type(error).__name__, traceback.format_exc()
+    return Failure(type=kind, error=str(error), time=utc_now(), attempt=attempt, trace=trace)
 
 
-def _summary(trainer: Trainer, outcome: Outcome, startup: float) -> dict[str, Any]:
-    run, definition = trainer.run, trainer.run.definition
-    seconds = {"startup": startup, **outcome.seconds}
+def _summary(trainer: Trainer, outcome: Outcome, startup: float) -> Summary:
+    run, task, state = trainer.run, trainer.run.definition, trainer.state
+    seconds = {"startup": startup, **state.seconds}
     seconds["total"] = sum(seconds.values())
-    return {
-        "status": outcome.status,
-        "task": run.task,
-        "family": definition.family,
-        "setting": run.setting,
-        "variant": run.variant,
-        "seed": run.seed,
-        "protocol": run.protocol,
-        "config_hash": run.hash,
-        "primary": {"metric": f"{trainer.data.reported_split}/{definition.metric}", "goal": definition.goal},
-        "metrics": {key: value if np.isfinite(value) else str(value) for key, value in outcome.metrics.items()},
-        "parameters": trainer.parameter_counts(),
-        "steps": outcome.steps,
-        "selected_step": outcome.selected_step,
-        "seconds": {name: round(value, 4) for name, value in seconds.items()},
-        "samples_per_second": round(
-            outcome.steps * run.training.batch_size / max(outcome.seconds["stepping"], 1e-9), 2
+    architecture, variant, shape = task.architecture, VARIANTS[run.variant], trainer.data.shape
+    return Summary(
+        status=outcome.status,
+        task=run.task,
+        family=task.family,
+        setting=run.setting,
+        variant=run.variant,
+        seed=run.seed,
+        protocol=run.protocol,
+        config_hash=run.hash,
+        primary=Primary(metric=f"{trainer.data.reported_split}/{task.metric}", goal=task.goal),
+        metrics=outcome.metrics,
+        parameters=ParameterCounts(
+            total=sum(parameter.numel() for parameter in trainer.model.parameters()),
+            attention=total_attention_parameters(architecture, variant, run.model, shape),
+            formula=parameters(architecture, variant, run.model, shape),
         ),
-        "data": trainer.data.records,
-    }
+        steps=state.step,
+        selected_step=outcome.selected_step,
+        seconds={name: round(value, 4) for name, value in seconds.items()},
+        samples_per_second=round(state.step * run.training.batch_size / max(state.seconds["stepping"], 1e-9), 2),
+        data=[DataRecord(**record) for record in trainer.data.records],
+    )
 
 
-def _provenance(trainer: Trainer, outcome: Outcome, device: torch.device, started: float) -> dict[str, Any]:
-    return {
-        "git": git_state(),
-        "packages": package_versions(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": processor(),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "threads": trainer.run.threads,
-        "device": device.type,
-        "precision": trainer.run.training.precision,
-        "compile": trainer.compiler_mode,
-        "data": trainer.data.records,
-        "start": utc_now(before=time.monotonic() - started),
-        "end": utc_now(),
-        "attempts": outcome.attempts,
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]),
-    }
+def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Provenance:
+    device, gpu = trainer.device, trainer.device.type == "cuda"
+    return Provenance(
+        git=git_state(),
+        packages=package_versions(),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cpu=processor(),
+        gpu=torch.cuda.get_device_name(device) if gpu else None,
+        cuda=torch.version.cuda if gpu else None,
+        threads=trainer.run.threads,
+        device=device.type,
+        precision=trainer.run.training.precision,
+        compile=trainer.compiler_mode,
+        data=data,
+        start=utc_now(before=time.monotonic() - started),
+        end=utc_now(),
+        attempts=trainer.state.attempts,
+        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]),
+    )
 
 
-def _write_results(
-    run: RunConfig,
-    out: Path,
-    trainer: Trainer,
-    outcome: Outcome,
-    summary: dict[str, Any],
-    provenance: dict[str, Any],
-    keep_weights: bool,
-) -> None:
-    """Write every file of the run's folder, each atomically, the summary last: where it stands, the rest is
-    complete."""
-    write_json(out / "config.json", {**run.model_dump(mode="json"), "hash": run.hash})
-    arrays = attention_maps(outcome.model, outcome.objective, outcome.batches)
+def _write_results(trainer: Trainer, summary: Summary, provenance: Provenance, keep_weights: bool) -> None:
+    """Write every file of the run's folder atomically, the summary last: a folder with a summary is complete."""
+    run, folder, model = trainer.run, trainer.folder, trainer.model
+    RunConfiguration(**run.model_dump(mode="json"), hash=run.hash).write(folder.config_file)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    write_bytes(out / "attention.npz", buffer.getvalue())
-    if run.definition.generates and outcome.status == "finished":
-        samples = generate_samples(outcome.model, run, outcome.objective, outcome.batches)
-        write_bytes(out / "samples.json", json.dumps(samples, indent=1, ensure_ascii=False).encode())
+    np.savez_compressed(buffer, **attention_maps(model, trainer.objective, trainer.batches))  # type: ignore[arg-type]
+    write_bytes(folder.attention_file, buffer.getvalue())
+    if summary.status == "finished" and (samples := sample_texts(model, trainer.objective, trainer.batches)):
+        write_bytes(folder.samples_file, json.dumps(samples, indent=1, ensure_ascii=False).encode())
     if keep_weights:
-        write_bytes(out / "model.safetensors", safetensors.torch.save(tensors_of(outcome.model)))
-    write_json(out / "provenance.json", provenance)
-    write_bytes(out / "metrics.jsonl", (trainer.progress / "metrics.jsonl").read_bytes())
-    write_json(out / "summary.json", summary)
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        write_bytes(folder.weights_file, safetensors.torch.save(weights))
+    provenance.write(folder.provenance_file)
+    write_bytes(folder.metrics_file, folder.progress_metrics_file.read_bytes())
+    summary.write(folder.summary_file)

@@ -6,13 +6,13 @@ from kvformer.spec.sections import ModelConfig, TrainingConfig
 
 
 def learning_rate(step: int, steps: int, training: TrainingConfig, model: ModelConfig) -> float:
-    """Learning rate of step 0 … steps - 1.
+    """Learning rate of a step in 0 … steps - 1.
 
-    constant: the peak rate, after linear warm-up. cosine: ½(1 + cos(π·t/steps)), times t/warm-up at first, so that step
-        0 has rate 0.
-    one_cycle: cosine from 1/25 of the peak to the peak over the first quarter, then cosine to 1e-5 of it (fastai's
-        defaults).
-    inverse_sqrt: d^-½ · min(t^-½, t · warm-up^-1.5) with t counted from 1 (Vaswani et al. 2017, section 5.3).
+    constant: the peak rate. cosine: peak · ½(1 + cos(π·t/steps)). Both are multiplied by t/warm-up during warm-up, so
+        that step 0 has rate 0.
+    one_cycle: half a cosine from 1/25 of the peak to the peak over the first quarter of the steps, then half a cosine
+        to 1e-5 of the peak (fastai's defaults).
+    inverse_sqrt: peak · d^-½ · min(t^-½, t · warm-up^-1.5) with t counted from 1 (Vaswani et al. 2017, section 5.3).
     """
     peak, warmup = training.learning_rate, training.warmup_steps
     if training.schedule == "inverse_sqrt":
@@ -28,7 +28,7 @@ def learning_rate(step: int, steps: int, training: TrainingConfig, model: ModelC
 
 
 def first_beta(step: int, steps: int, training: TrainingConfig) -> float:
-    """Adam's first decay rate: constant, but for one_cycle, which moves it from 0.95 to 0.85 and back."""
+    """Adam's first decay rate: constant, except that one_cycle moves it from 0.95 to 0.85 and back."""
     return _one_cycle(step / steps, 0.95, 0.85, 0.95) if training.schedule == "one_cycle" else training.betas[0]
 
 

@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop."""
+"""Signals that ask a run to stop."""
 
 import signal
 from types import FrameType
@@ -6,9 +6,9 @@ from typing import Any, Self
 
 
 class StopSignals:
-    """While active, SIGTERM, SIGINT and SIGUSR1 are noted instead of ending the process: training looks between steps.
+    """While active, SIGTERM, SIGINT and SIGUSR1 only set `received`; the training loop checks it between steps.
 
-    A second SIGINT (a second Ctrl-C) raises KeyboardInterrupt at once.
+    A second SIGINT (Ctrl-C pressed again) raises KeyboardInterrupt at once.
     """
 
     def __init__(self) -> None:

@@ -1,1 +1,1 @@
-"""Tricks that make training fast on CPUs, each with its reason."""
+"""Code that exists only for speed. Each module says why it exists and when it can be removed."""

@@ -1,4 +1,4 @@
-"""Costs: formula, PyTorch's counter and a running decoder agree for every variant; measured times are there."""
+"""Costs: formula, PyTorch's counter and a running decoder agree for every variant; times and memory are measured."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def test_a_running_decoder_caches_what_the_formula_says(task: str) -> None:
         assert cache.bytes == 4 * cache.length * cache_elements(VARIANTS[run.variant], run.model), run.variant
 
 
-def test_a_row_a_variant_with_times_in_order_and_memory_above_the_weights() -> None:
+def test_one_row_per_variant_with_ordered_times_and_memory_above_the_weights() -> None:
     chosen = runs("characters", "qkv", "kv", "k")
     rows = measure(chosen, shape_of(chosen[0]), torch.device("cpu"), rounds=3, baseline="kv")
     assert [row["variant"] for row in rows] == ["qkv", "kv", "k"]
@@ -84,11 +84,11 @@ def test_a_row_a_variant_with_times_in_order_and_memory_above_the_weights() -> N
 def test_what_cannot_be_measured_is_one_clear_line(
     options: list[str], words: str, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study, out = tmp_path / "study.yaml", tmp_path / "profile.csv"
+    study, out = tmp_path / "study.yaml", tmp_path / "cost.csv"
     study.write_text(
         "tasks: {reverse: {grid: {model.dim: [16, 32]}}, tiny_imagenet: {data: {patch: 7, image_size: null}}}"
     )
-    assert main(["profile", "--config", str(study), "--data", str(prepared), "--out", str(out), *options]) == 2
+    assert main(["cost", "--config", str(study), "--data", str(prepared), "--out", str(out), *options]) == 2
     output = capsys.readouterr()
     assert words in output.err and output.err.count("\n") == 1 and output.out == ""
     assert not out.exists()

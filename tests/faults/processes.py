@@ -1,4 +1,4 @@
-"""Trainings in processes of their own that start at once: forked from one that has imported PyTorch already."""
+"""Runs trained in processes of their own, which start fast: they are forked from one that has imported PyTorch."""
 
 import multiprocessing
 import sys
@@ -13,7 +13,7 @@ FORKS.set_forkserver_preload(["kvformer.training.run"])
 
 
 def start(run: RunConfig, out: Path, data: Path, checkpoint_seconds: float) -> BaseProcess:
-    """Begin a training; its process can be killed."""
+    """Start training a run in a process that can be killed."""
     process: BaseProcess = FORKS.Process(target=_train, args=(run.to_json(), out, data, checkpoint_seconds))
     process.start()
     return process

@@ -1,0 +1,14 @@
+"""Gather all runs of a study into runs.csv and curves.csv.gz."""
+
+from argparse import Namespace
+
+from kvformer.cli.options import add_results, study_folder
+
+add_arguments = add_results
+
+
+def run(options: Namespace) -> None:
+    """Write the two files."""
+    from kvformer.analysis.collect import collect
+
+    collect(study_folder(options))

@@ -1,0 +1,60 @@
+"""Measuring a model on whole splits, and choosing the weights to report by validation."""
+
+import math
+
+import torch
+from torch import nn
+
+from kvformer.config.run import RunConfig
+from kvformer.training.batches import Batches
+from kvformer.training.checkpoint import Best
+from kvformer.training.diagnostics import diagnose
+from kvformer.training.objectives import Objective
+
+
+def autocast(run: RunConfig, device: torch.device) -> torch.autocast:
+    """The context in which forward passes of a run are computed: bfloat16 where the run asks for it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=run.training.precision == "bf16")
+
+
+class Evaluator:
+    """Measures models of one run. Metrics are named `<split>/<quantity>`."""
+
+    def __init__(self, run: RunConfig, batches: Batches, objective: Objective) -> None:
+        self.run, self.batches, self.objective = run, batches, objective
+
+    def measure(self, model: nn.Module, split: str) -> dict[str, float]:
+        """The objective's metrics on a whole split, in evaluation mode."""
+        model.eval()
+        with torch.no_grad(), autocast(self.run, self.batches.device):
+            values = self.objective.measure(model, self.batches.evaluation(split), split)
+        model.train()
+        return {f"{split}/{name}": value for name, value in values.items()}
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Metrics of the validation split, and `diagnostics/<score>` of the attention layers."""
+        values = self.measure(model, "validation")
+        return values | {f"diagnostics/{k}": v for k, v in diagnose(model, self.objective, self.batches).items()}
+
+    def better(self, best: Best | None, model: nn.Module, step: int, values: dict[str, float]) -> Best:
+        """The better one of the best weights so far and the model's, by the task's metric on the validation split.
+
+        The earlier weights win a tie. A non-finite metric is worse than any number.
+        """
+        task = self.run.definition
+        value = values[f"validation/{task.metric}"]
+        score = (value if task.goal == "max" else -value) if math.isfinite(value) else -math.inf
+        if best is not None and score <= best["score"]:
+            return best
+        weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        validation = {key: value for key, value in values.items() if key.startswith("validation/")}
+        return {"score": score, "step": step, "weights": weights, "validation": validation}
+
+    def reported(self, model: nn.Module, metrics: dict[str, float]) -> dict[str, float]:
+        """Metrics of the reported split. Where that is the validation split itself, `metrics` has them already."""
+        data = self.batches.data
+        split = data.reported_split
+        if data.splits[split] is not data.splits["validation"]:
+            return self.measure(model, split)
+        validation = {key: value for key, value in metrics.items() if key.startswith("validation/")}
+        return {key.replace("validation", split, 1): value for key, value in validation.items()}

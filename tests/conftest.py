@@ -1,0 +1,50 @@
+"""Marks the slow tests, so that `make test-fast` can leave them out."""
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+SLOW = (
+    "cluster",
+    "faults",
+    "workflow",
+    "analysis/test_coverage.py",
+    "benchmarks/test_scale.py",
+    "core/test_cli.py::test_training_imports_neither_torchvision_nor_mlflow_nor_pandas",
+    "core/test_cli.py::test_nothing_heavy_is_imported_without_need",
+    "core/test_devices.py::test_a_compiled_run_equals_the_plain_one",
+    "core/test_extension.py::test_a_new_task_and_a_new_variant_are_trained",
+    "core/test_linear.py::test_large_tensors_reuse_the_memory_of_earlier_ones",
+    "core/test_optimizers.py::test_a_step_does_not_import_the_compiler",
+    "core/test_resume.py",
+    "data/test_datasets.py::test_addresses_and_digests_are_those_of_torchvision",
+    "data/test_datasets.py::test_planning_imports_nothing_heavy",
+    "data/test_features.py",
+    "data/test_prepare.py::test_processes_that_start_together_prepare_once",
+    "data/test_registries.py",
+    "docs/test_numbers.py::test_the_command_checks_and_says_so",
+    "packaging/test_dependencies.py::test_nothing_that_training_loads_is_left_out",
+    "reporting/test_crate.py::test_reporting_never_imports_torch_or_training",
+    "reporting/test_figures.py",
+    "reporting/test_report.py::test_the_verdict_comes_first_and_in_words",
+    "reporting/test_tables.py::test_the_same_runs_give_the_same_bytes",
+    "tracking/test_parallel.py",
+    "tracking/test_remote.py",
+    "tracking/test_server.py",
+    "tracking/test_store.py",
+    "tracking/test_track.py::test_several_studies_and_what_is_no_study",
+    "tracking/test_track.py::test_the_database_may_be_deleted",
+)
+"""Folders, files and tests that take more than about two seconds of processor time (`--durations=0` shows them)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `SLOW` names; tests in several variants (`name[variant]`) as one."""
+    for item in items:
+        if not item.path.is_relative_to(TESTS):
+            continue
+        file = item.path.relative_to(TESTS).as_posix()
+        name = getattr(item, "originalname", None) or item.name
+        if {file.split("/")[0], file, f"{file}::{name}"} & set(SLOW):
+            item.add_marker(pytest.mark.slow)

@@ -1,0 +1,100 @@
+"""Adding a term on the logits is one class and one line of the table: ALiBi, in a copy of the package."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from runs import environment
+
+SOURCE = Path(__file__).parents[2] / "src" / "kvformer"
+ALIBI = '''
+class ALiBi(Term):
+    """S_ij - 2^(-8a/H)·|i - j| for head a = 1 … H (Press et al. 2022, arXiv 2108.12409)."""
+
+    explanation = "a fixed penalty on the distance, another one for each head"
+    keeps_symmetry = True
+
+    def constants(self) -> dict[str, np.ndarray]:
+        """`slopes` (H,)."""
+        return {"slopes": 2.0 ** (-8 * np.arange(1, self.heads + 1, dtype=np.float32) / self.heads)}
+
+    def bias(self, p: Any, queries: int, keys: int, first: int) -> "Tensor":
+        """The penalty, (H, queries, keys)."""
+        import torch
+
+        distance = (torch.arange(first, first + queries)[:, None] - torch.arange(keys)[None, :]).abs()
+        return -p.slopes[:, None, None] * distance
+
+'''
+CHECK = """
+import torch
+from kvformer.models.attention import Attention
+from kvformer.spec.formulas import attention_macs, attention_parameters
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.variants import VARIANTS
+
+spec, model = VARIANTS["kv_alibi"].attention, ModelConfig(dim=16, heads=4)
+layer = Attention(spec, model, 9)
+layer.initialise("default", lambda name: torch.Generator().manual_seed(len(name)))
+x = torch.randn(2, 9, 16)
+layer.recording = []
+whole = layer(x, causal=True)[0]
+keys = layer.apply_maps(x, ("key",))["key"]
+distance = (torch.arange(9)[:, None] - torch.arange(9)).abs()
+slopes = torch.tensor([2.0 ** -2, 2.0 ** -4, 2.0 ** -6, 2.0 ** -8])
+expected = keys @ keys.transpose(-1, -2) / 2 - slopes[:, None, None] * distance
+torch.testing.assert_close(layer.recording[0].unmasked, expected)
+count = sum(parameter.numel() for parameter in layer.parameters())
+assert count == attention_parameters(spec, model, 9) == attention_parameters(VARIANTS["kv"].attention, model, 9)
+assert attention_macs(spec, model, 9) == attention_macs(VARIANTS["kv"].attention, model, 9)
+assert spec.symmetric_logits
+"""
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package with one class and one line more in terms.py, and a variant that names the term."""
+    root = tmp_path_factory.mktemp("extended")
+    shutil.copytree(SOURCE, root / "kvformer", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, marker, addition in (
+        ("terms.py", "TERMS: dict[str, type[Term]] = {\n", '    "alibi": ALiBi,\n'),
+        (
+            "variants.py",
+            "VARIANTS: dict[str, Variant] = _table(\n",
+            '    Variant("kv_alibi", "softmax(c·KKᵀ - m·|i - j|)·V", "mine", AttentionSpec("q=k", "alibi")),\n',
+        ),
+    ):
+        path = root / "kvformer" / "spec" / name
+        text = path.read_text(encoding="utf-8")
+        assert text.count(marker) == 1
+        before = ALIBI + "\n" if name == "terms.py" else ""
+        path.write_text(text.replace(marker, before + marker + addition), encoding="utf-8")
+    return root
+
+
+def run(root: Path, *arguments: str) -> str:
+    result = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env={**environment(), "PYTHONPATH": str(root)}
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_it_computes_its_logits_and_counts_its_parameters(extended: Path) -> None:
+    run(extended, "-c", CHECK)
+
+
+def test_it_is_explained_listed_and_trained(extended: Path, tmp_path: Path) -> None:
+    text = run(extended, "-m", "kvformer", "explain", "kv_alibi")
+    assert "a fixed penalty on the distance" in text
+    assert "the logits are symmetric" in text
+    assert "kv_alibi" in run(extended, "-m", "kvformer", "variants")
+    small = ["data.length=6", "data.train_examples=200", "data.test_examples=20", "data.validation_examples=20"]
+    small += ["model.dim=16", "training.steps=3", "training.batch_size=20"]
+    settings = [part for value in small for part in ("--set", value)]
+    out = tmp_path / "run"
+    run(extended, "-m", "kvformer", "train", "copy", "kv_alibi", *settings, "--device", "cpu", "--out", str(out))
+    assert json.loads((out / "summary.json").read_text())["status"] == "finished"

@@ -1,0 +1,287 @@
+"""Words for single numbers. The first argument is a study: reference, controls, oddities, acceptance or default."""
+
+from datetime import datetime
+from math import sqrt
+
+import pandas as pd
+
+from tools.numbers import results
+from tools.numbers.results import Side, study
+from tools.numbers.values import UNITS, Difference, fixed, percent_change, probability, signed, span, thousands
+
+LISTS = ("reverse", "sort", "sub", "swap", "copy", "shift", "recall")
+
+
+def runs(name: str) -> str:
+    """Runs of a study that finished."""
+    return thousands(study(name).finished)
+
+
+def seeds(name: str, task: str = "") -> str:
+    """Seeds of a study, or of one task of it."""
+    scores = study(name).scores
+    return str((scores[scores["task"] == task] if task else scores)["seed"].nunique())
+
+
+def tasks(name: str) -> str:
+    """Tasks of a study."""
+    return str(len(study(name).study.tasks))
+
+
+def variants(name: str) -> str:
+    """Variants of a study."""
+    return str(len(study(name).study.variants))
+
+
+def commit(name: str) -> str:
+    """The commits that trained a study, shortened."""
+    found = dict.fromkeys(record["git"]["commit"][:7] for record in study(name).provenance)
+    return ", ".join(f"`{short}`" for short in found)
+
+
+def core_hours(name: str) -> str:
+    """Hours of one core that the runs of a study took, added up."""
+    return fixed(study(name).scores["seconds"].sum() / 3600, 1)
+
+
+def minutes(name: str) -> str:
+    """Minutes from the start of a study's first run to the end of its last one."""
+    return fixed(_seconds(name) / 60, 0)
+
+
+def busy(name: str, cores: int = 2) -> str:
+    """Share of what the cores could do in that time that went into runs."""
+    return f"{fixed(100 * study(name).scores['seconds'].sum() / (cores * _seconds(name)), 0)} %"
+
+
+def _seconds(name: str) -> float:
+    records = study(name).provenance
+    first = min(datetime.fromisoformat(record["start"]) for record in records)
+    return (max(datetime.fromisoformat(record["end"]) for record in records) - first).total_seconds()
+
+
+def stepping(name: str) -> str:
+    """Share of the runs' time that went into optimisation steps."""
+    scores = study(name).scores
+    return f"{fixed(100 * scores['stepping_seconds'].sum() / scores['seconds'].sum(), 0)} %"
+
+
+def steps(name: str, task: str) -> str:
+    """Optimisation steps of a run."""
+    return thousands(study(name).steps(task))
+
+
+def mean(name: str, task: str, variant: str, setting: str = "") -> str:
+    """`0.955`: mean over seeds, and over the settings of a grid."""
+    return study(name).mean(task, Side(variant, setting)).text
+
+
+def spread(name: str, task: str, variant: str) -> str:
+    """`3.4 BLEU`: standard deviation between seeds."""
+    found = study(name).mean(task, Side(variant))
+    return f"{fixed(found.unit.scale * found.seed_sd, found.unit.decimals)} {found.unit.name}"
+
+
+def difference(
+    name: str, task: str, variant: str, to: str = "", setting: str = "", unit: bool = True, decimals: int | None = None
+) -> str:
+    """`−4.0 points [−4.3, −3.7]`: paired difference to the study's baseline, or to the variant `to`."""
+    return _difference(name, task, variant, to, setting).text(unit, decimals=decimals)
+
+
+def gap(name: str, task: str, variant: str, to: str = "", setting: str = "") -> str:
+    """`−4.0 points`: the same without its interval."""
+    return _difference(name, task, variant, to, setting).text(interval=False)
+
+
+def better_in(name: str, task: str, variant: str, to: str = "", setting: str = "") -> str:
+    """`5 of 5`: pairs in which the variant does better."""
+    return _difference(name, task, variant, to, setting).better_in
+
+
+def verdict(name: str, task: str, variant: str, setting: str = "") -> str:
+    """`worse`: the verdict on a comparison with the study's baseline."""
+    return _difference(name, task, variant, "", setting).verdict
+
+
+def p_value(name: str, task: str, variant: str, setting: str = "") -> str:
+    """Holm-adjusted p of a comparison with the study's baseline."""
+    return probability(_difference(name, task, variant, "", setting).p)
+
+
+def _difference(name: str, task: str, variant: str, to: str, setting: str) -> Difference:
+    found = study(name)
+    return found.difference(task, Side(variant, setting), Side(to or found.study.baseline, setting))
+
+
+def count(name: str, variant: str, verdict: str) -> str:
+    """Tasks on which a variant has this verdict."""
+    found = study(name)
+    cells = (found.difference(task, Side(variant), Side(found.study.baseline)) for task in found.study.tasks)
+    return str(sum(cell.verdict == verdict for cell in cells))
+
+
+def comparisons(name: str, verdict: str = "") -> str:
+    """Comparisons of a study with its baseline, or those of them with this verdict."""
+    found = study(name)
+    cells = [
+        found.difference(task, Side(variant), Side(found.study.baseline)).verdict
+        for variant in found.study.variants
+        if variant != found.study.baseline
+        for task in found.study.tasks
+    ]
+    return str(sum(cell == verdict for cell in cells) if verdict else len(cells))
+
+
+def solved(name: str, task: str, variant: str) -> str:
+    """`2 of 10`: runs with an accuracy of at least 0.99."""
+    return "{} of {}".format(*study(name).solved(task, variant))
+
+
+def cost(name: str, task: str, variant: str, column: str) -> str:
+    """`−25 %`: a cost against that of qkv; for `lists` the median over the list tasks and their settings."""
+    ratios = study(name).cost(LISTS if task == "lists" else (task,), variant, column)
+    return percent_change(float(pd.Series(ratios).median()))
+
+
+def diagnostic(name: str, task: str, variant: str, metric: str, decimals: int = 2) -> str:
+    """Mean over seeds of a diagnostic at the end of training, such as "layer0/diagonal"."""
+    return fixed(study(name).last(task, variant, f"diagnostics/{metric}").mean(), decimals)
+
+
+def diagnostic_range(name: str, task: str, variants: str, metric: str) -> str:
+    """`0.90 to 1.00`: smallest and largest value over the seeds of one or more variants ("kv_gain kv_pos")."""
+    found = [study(name).last(task, variant, f"diagnostics/{metric}") for variant in variants.split()]
+    values = pd.concat(found)
+    return span(list(values), 2, sign=bool((values < 0).any()))
+
+
+def diagnostic_of_seed(name: str, task: str, variant: str, metric: str, seed: int) -> str:
+    """A diagnostic at the end of one run."""
+    return fixed(study(name).last(task, variant, f"diagnostics/{metric}")[seed], 2)
+
+
+def result_of_seed(name: str, task: str, variant: str, seed: int) -> str:
+    """The result of one run."""
+    found = study(name)
+    (values,) = found.values(task, Side(variant)).values()
+    return fixed(values[seed], results.unit_of(found.metric(task)).digits)
+
+
+def antisymmetric_share(name: str, task: str, variant: str, decimals: int = 1) -> str:
+    """Mean share of the logits' energy in their antisymmetric part at the end of training, in per cent (first layer).
+
+    The diagnostic `symmetry` is the difference of both shares, so the antisymmetric one is (1 − symmetry) / 2.
+    """
+    symmetry = study(name).last(task, variant, "diagnostics/layer0/symmetry").mean()
+    return f"{fixed(50 * (1 - symmetry), decimals)} %"
+
+
+def travel(name: str, task: str) -> str:
+    """About how far Adam can move a parameter in a run: the sum of the learning rates of its steps."""
+    found = study(name)
+    return fixed(found.learning_rates(task), 2)
+
+
+def between(name: str, task: str, variant: str) -> str:
+    """`+0.033 nats [+0.028, +0.039]`: the published setting minus the corrected one, paired by seed."""
+    return study(name).published_minus_corrected[task, variant].text()
+
+
+def between_p(name: str, task: str, variant: str) -> str:
+    """Holm-adjusted p of that comparison."""
+    return probability(study(name).published_minus_corrected[task, variant].p)
+
+
+def between_better_in(name: str, task: str, variant: str) -> str:
+    """`5 of 5`: pairs in which the published setting does better."""
+    return study(name).published_minus_corrected[task, variant].better_in
+
+
+def gap_change(name: str, task: str, variant: str, to: str) -> str:
+    """How the gap between two variants changes from the corrected to the published setting, paired by seed."""
+    found = study(name)
+    changes = []
+    for side in (variant, to):
+        (left,), (right,) = (found.values(task, Side(side, setting)).values() for setting in ("published", "mended"))
+        changes.append(left - right)
+    return results.spread_of(changes[0] - changes[1], found.metric(task)).text()
+
+
+def selection(name: str, task: str, setting: str, variant: str = "", last: int = 1, unit: bool = True) -> str:
+    """What choosing the checkpoint by the reported data adds to the result, over the mean of the last evaluations.
+
+    Of one variant, or of the mean of all variants: a seed is one observation.
+    """
+    gains = _selection(name, task, setting, last)
+    if variant:
+        gains = gains[gains.index.get_level_values("variant") == variant]
+    by_seed = gains.groupby("seed").mean()
+    return results.spread_of(by_seed, "accuracy").text(unit, decimals=2)
+
+
+def selection_range(name: str, task: str, setting: str, last: int = 1) -> str:
+    """`+0.2 to +0.5`: the same as its smallest and largest value over runs, in points."""
+    return span(list(100 * _selection(name, task, setting, last)), 1, sign=True)
+
+
+def _selection(name: str, task: str, setting: str, last: int) -> "pd.Series[float]":
+    found = study(name)
+    curves = found.curves[(found.curves["task"] == task) & (found.curves["setting"] == setting)]
+    curves = curves[curves["metric"] == "validation/accuracy"].sort_values("step")
+    late = curves.groupby(["variant", "seed"])["value"].apply(lambda values: values.tail(last).mean())
+    scores = found.scores[(found.scores["task"] == task) & (found.scores["setting"] == setting)]
+    return scores.set_index(["variant", "seed"])["value"] - late
+
+
+def pooled(name: str, task: str, metric: str) -> str:
+    """`−5.6 points (t = −4.6)`: ours minus the published mean, over all cells with published runs.
+
+    Our standard error is that between seeds; the published cells count as independent.
+    """
+    gaps, variance = [], 0.0
+    cells = published_cells(name, task, metric)
+    for values, row in cells:
+        gaps.append(values - row["mean"])
+        variance += row["std"] ** 2 / row["n"] / len(cells) ** 2
+    by_seed = pd.concat(gaps, axis=1).mean(axis=1)
+    error = sqrt(by_seed.var(ddof=1) / len(by_seed) + variance)
+    return f"{signed(100 * by_seed.mean(), 1)} points (t = {fixed(by_seed.mean() / error, 1)})"
+
+
+def published_cells(name: str, task: str, metric: str) -> "list[tuple[pd.Series[float], pd.Series[float]]]":
+    """Our values by seed and the published row of each (setting, variant) of numbers at the published learning rate."""
+    found, cells = study(name), []
+    for setting in found.study.settings(task):
+        condition = f"data.context={setting.removeprefix('context')} training.learning_rate=0.001"
+        for variant in found.study.variants:
+            (values,) = found.values(task, Side(variant, setting)).values()
+            cells.append((values, published_row(task, variant, metric, condition)))
+    return cells
+
+
+def published_row(task: str, variant: str, metric: str, conditions: str) -> "pd.Series[float]":
+    """The row of config/published.csv of arXiv 2305.19129 whose conditions contain these."""
+    table = results.published()
+    table = table[(table["study"] == "borji2023") & (table["task"] == task) & (table["variant"] == variant)]
+    table = table[(table["metric"] == metric) & table["conditions"].fillna("").str.contains(conditions, regex=False)]
+    if len(table) != 1:
+        raise ValueError(f"{len(table)} published rows match {task} {variant} {metric} {conditions}")
+    return table.iloc[0]
+
+
+def published(task: str, variant: str, metric: str, conditions: str, to: str) -> str:
+    """The difference between two published means, in our units."""
+    ours, theirs = (published_row(task, who, metric, conditions)["mean"] for who in (variant, to))
+    return _in_unit(ours - theirs, metric)
+
+
+def against_published(name: str, task: str, variant: str, metric: str, conditions: str) -> str:
+    """`+1.8 BLEU`: our mean minus the published one."""
+    ours = study(name).mean(task, Side(variant)).mean
+    return _in_unit(ours - published_row(task, variant, metric, conditions)["mean"], metric)
+
+
+def _in_unit(value: float, metric: str) -> str:
+    unit = UNITS["bleu" if "bleu" in metric else "loss" if "loss" in metric else "accuracy"]
+    return f"{signed(unit.scale * value, unit.decimals)} {unit.name}"

@@ -1,0 +1,197 @@
+"""Words for whole tables."""
+
+from math import sqrt
+
+from tools.numbers.inline import cost, published_cells, published_row
+from tools.numbers.results import Side, study
+from tools.numbers.values import fixed, signed, table, thousands
+
+MARKS = {"equivalent": "=", "worse": "<", "better": ">", "undecided": "?"}
+TASKS = {
+    "anomaly": "set anomaly",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10 (JPEG copy)",
+    "characters": "characters (nats)",
+    "translation_en_de": "translation (BLEU)",
+}
+"""Names in print of tasks that are not printed as they are."""
+SHARING = {
+    "qkv": "`qkv`",
+    "q_kv": "`q_kv` (K = V)",
+    "kv": "`kv` (Q = K)",
+    "kv_pos": "`kv_pos`",
+    "k": "`k` (Q = K = V)",
+    "k_pos": "`k_pos`",
+}
+KEEPS = {
+    "kv": "keys are the queries",
+    "kv_pos": "`kv` with a 2D position term",
+    "q_kv": "keys are the values",
+    "k": "one projection for all three",
+    "k_pos": "`k` with a 2D position term",
+}
+
+
+def overview() -> str:
+    """README: each variant of the reference study in a row."""
+    found = study("reference")
+    header = ["variant", "what it shares", "worse on", "undecided", "equivalent on", "sort, points"]
+    header += ["characters, nats (less is better)", "attention parameters", "cache"]
+    rows = []
+    for variant, words in KEEPS.items():
+        cells = [found.difference(task, Side(variant), Side("qkv")) for task in found.study.tasks]
+        counts = [str(sum(cell.verdict == verdict for cell in cells)) for verdict in ("worse", "undecided")]
+        counts.append(str(sum(cell.verdict == "equivalent" for cell in cells)))
+        shown = [_against_qkv("reference", task, variant, mark=False) for task in ("sort", "characters")]
+        saved = [cost("reference", "characters", variant, column) for column in COST_COLUMNS]
+        rows.append([f"`{variant}`", words, *counts, *shown, *saved])
+    return table(header, rows)
+
+
+COST_COLUMNS = ("attention_parameters", "cache_bytes_per_token")
+
+
+def differences() -> str:
+    """Findings: every task and variant of the reference study."""
+    found = study("reference")
+    rows = []
+    for task in found.study.tasks:
+        baseline = found.mean(task, Side("qkv"))
+        cells = [_against_qkv("reference", task, variant) for variant in list(SHARING)[1:]]
+        rows.append([TASKS.get(task, task), baseline.text, *cells])
+    return table(["", *SHARING.values()], rows)
+
+
+def _against_qkv(name: str, task: str, variant: str, mark: bool = True) -> str:
+    cell = study(name).difference(task, Side(variant), Side("qkv"))
+    return cell.text(unit=False) + (f" {MARKS[cell.verdict]}" if mark else "")
+
+
+SIZES = (
+    ("lists, d 64", "lists"),
+    ("ViT, d 64", "mnist"),
+    ("ViT, d 128", "cifar10"),
+    ("characters, d 64", "characters"),
+    ("numbers, d 64", "numbers"),
+    ("translation, d 64", "translation_en_de"),
+)
+
+
+def costs() -> str:
+    """Findings: parameters, MACs, cache and step time against qkv."""
+    names = {"parameters": "parameters", "macs": "MACs", "cache_bytes_per_token": "cache", "step_ratio": "step time"}
+    variants = ("q_kv", "kv", "kv_pos", "k", "k_pos")
+    rows = []
+    for label, task in SIZES:
+        for column, words in names.items():
+            if column == "cache_bytes_per_token" and task in ("lists", "mnist", "cifar10"):
+                continue  # only decoders have one
+            rows.append([label, words, *(cost("reference", task, variant, column) for variant in variants)])
+            label = ""
+    return table(["", "", *(f"`{variant}`" for variant in variants)], rows)
+
+
+ODDITIES = (
+    ("anomaly", "anomaly always last in its set (set anomaly, Fashion-MNIST PCA features)"),
+    ("fashion_mnist", "checkpoint chosen by the test images, best of 12 (Fashion-MNIST)"),
+    ("mnist", "logits over √d instead of √h (MNIST)"),
+    ("characters", "logits over √d instead of √h (characters, nats)"),
+    ("translation_en_de", "cross-attention skipped at equal lengths (translation, BLEU)"),
+)
+
+
+def oddities() -> str:
+    """Findings: each oddity, published against corrected."""
+    found = study("oddities")
+    judged = found.published_minus_corrected
+    rows = []
+    for task, words in ODDITIES:
+        for variant in found.study.variants:
+            if (task, variant) not in judged:
+                continue
+            means = [found.mean(task, Side(variant, setting)) for setting in ("mended", "published")]
+            cell = judged[task, variant]
+            row = [words, f"`{variant}`", *(mean.text for mean in means)]
+            rows.append([*row, cell.text(unit=False), cell.better_in, cell.verdict])
+            words = ""
+    return table(["oddity", "variant", "corrected", "published", "difference", "better in", "verdict"], rows)
+
+
+def controls() -> str:
+    """Findings: sort and shift against kv."""
+    found = study("controls")
+    rows = []
+    for variant in ("kv", "kv_gain", "kv_bias", "kv_pos", "kv_pos_small", "kv_rel", "qkv"):
+        row = [f"`{variant}`"]
+        for task in ("sort", "shift"):
+            row.append(found.mean(task, Side(variant)).text)
+            if variant == "kv":
+                row += ["", "", "baseline"]
+                continue
+            cell = found.difference(task, Side(variant), Side("kv"))
+            row += [cell.text(unit=False), cell.better_in, cell.verdict]
+        rows.append(row)
+    columns = ["difference to `kv`, points", "better in", "verdict"]
+    return table(["", "sort", *columns, "shift", *columns], rows)
+
+
+def controls_cost() -> str:
+    """Findings: what the controls cost on sort."""
+    costs = study("controls").costs
+    rows = []
+    for variant in ("qkv", "kv", "kv_gain", "kv_bias", "kv_pos"):
+        (row,) = costs[(costs["task"] == "sort") & (costs["variant"] == variant)].to_dict("records")
+        counted = [thousands(row["parameters"]), thousands(row["macs"]), f"{fixed(row['peak_bytes'] / 1e6, 1)} MB"]
+        rows.append([f"`{variant}`", *counted, fixed(row["step_ratio"], 2)])
+    return table(["sort, d 256", "parameters", "MACs per list", "peak memory of a step", "step time / `qkv`"], rows)
+
+
+def numbers_published() -> str:
+    """Findings: numbers against the published means."""
+    rows = []
+    cells = published_cells("acceptance", "numbers", "val_accuracy")
+    names = [(s, v) for s in study("acceptance").study.settings("numbers") for v in study("acceptance").study.variants]
+    for (setting, variant), (_, row) in zip(names, cells, strict=True):
+        ours = study("acceptance").mean("numbers", Side(variant, setting))
+        error = row["std"] / sqrt(row["n"])
+        both = sqrt(ours.error**2 + error**2)
+        published = f"{fixed(row['mean'], 3)} ± {fixed(error, 3)}"
+        gap = f"{signed(100 * (ours.mean - row['mean']), 1)} ± {fixed(100 * both, 1)}"
+        context = setting.removeprefix("context")
+        rows.append([f"context {context}", f"`{variant}`", published, ours.text_with_interval, gap])
+    header = ["numbers, 15 epochs", "", "published, mean ± s.e. of 5 runs", "here, mean [95 % interval] of 5 seeds"]
+    return table([*header, "difference ± its s.e., points"], rows)
+
+
+SETTINGS = (
+    ("characters", "characters, d 192, tiny Shakespeare, 10,000 steps, validation loss", "val_loss", "model.dim=192"),
+    (
+        "translation_en_de",
+        "translation en→de, d 64, 4 heads, 20 epochs, test BLEU on tokens ¹",
+        "bleu4_epoch20",
+        "model.dim=64 model.heads=4 model.layers=2",
+    ),
+    ("mnist", "MNIST, patch 7, d 64, 20 epochs, test accuracy", "accuracy", ""),
+    ("fashion_mnist", "Fashion-MNIST, the same", "accuracy", ""),
+    ("cifar10", "CIFAR-10 (JPEG copy), d 128, test accuracy, 10 of 40 epochs", "accuracy", ""),
+)
+GRID = {"mnist": "a grid up to d 512", "fashion_mnist": "that grid", "cifar10": "a grid, CIFAR-10 itself"}
+
+
+def settings_published() -> str:
+    """Findings: one or two seeds against the published numbers."""
+    found = study("acceptance")
+    rows = []
+    for task, words, metric, conditions in SETTINGS:
+        means = [found.mean(task, Side(variant)) for variant in found.study.variants]
+        theirs = [published_row(task, variant, metric, conditions) for variant in found.study.variants]
+        digits = means[0].unit.digits
+        published = " / ".join(fixed(row["mean"], digits) for row in theirs)
+        if task in GRID:
+            published += f", mean over {GRID[task]}"
+        else:
+            published += ", standard deviation of 2 runs " + " / ".join(fixed(row["std"], digits) for row in theirs)
+        seeds = found.scores[found.scores["task"] == task]["seed"].nunique()
+        rows.append([words, str(seeds), *(mean.text for mean in means), published])
+    return table(["setting", "seeds", *(f"`{variant}`" for variant in found.study.variants), "published"], rows)
