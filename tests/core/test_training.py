@@ -11,6 +11,7 @@ import torch
 from runs import results, tiny_run, write_data
 
 from kvformer.config.run import RunConfig
+from kvformer.dependencies import code_digest
 from kvformer.errors import ConfigError, DataError
 from kvformer.files import read_json
 from kvformer.records.manifest import load_manifest
@@ -307,10 +308,11 @@ def test_the_record_of_a_run(prepared: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     assert summary["data"] == [load_manifest(prepared / "mnist").record()]
     assert set(provenance) == {
-        "git", "packages", "python", "platform", "cpu", "gpu", "cuda", "threads", "device", "compile", "precision",
+        "git", "code_digest", "packages", "python", "platform", "cpu", "gpu", "cuda", "threads", "device", "compile", "precision",
         "data", "start", "end", "attempts", "command",
     }  # fmt: skip
     assert set(provenance["git"]) == {"commit", "dirty", "diff_sha256"} and provenance["data"] == summary["data"]
+    assert provenance["code_digest"] == code_digest("vision")
     assert Provenance.load(tmp_path / "provenance.json").threads == 1
     assert (
         provenance["start"] <= provenance["end"] and provenance["packages"]["torch"] == torch.__version__.split("+")[0]

@@ -11,13 +11,22 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-SOURCE = Path(workflow.basedir) / "src"
+# Not workflow.basedir, which is the folder of another Snakefile where this workflow is a module of it.
+ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
+SOURCE = ROOT / "src"
+MODULE = Path(workflow.main_snakefile).resolve() != (ROOT / "Snakefile").resolve()
+if not SOURCE.is_dir():
+    raise WorkflowError(
+        "kvformer's workflow needs its checkout: clone it, and give the module the path of its Snakefile"
+    )
 sys.path.insert(0, str(SOURCE))
 
 from kvformer.analysis.provenance import find_lock
-from kvformer.config.availability import leave_out_missing, without_skipped
+from kvformer.config.availability import leave_out_missing, preparations, without_skipped
 from kvformer.config.loading import load_study, read_yaml
+from kvformer.config.places import check_path
 from kvformer.dependencies import CONFIGURATION, code_digest, digest
+from kvformer.environment import settle
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
 from kvformer.spec.variants import VARIANTS
@@ -31,7 +40,7 @@ if not workflow.is_main_process:
 
 def plan():
     """The study and the tasks left out because their data are missing. Only the process that plans looks for data."""
-    for path in map(Path, workflow.configfiles):
+    for path in map(Path, [] if MODULE else workflow.configfiles):
         if path.suffix != ".json":
             read_yaml(path)  # rejects a key that is given twice, which Snakemake's own reader accepts
     if workflow.is_main_process:
@@ -41,14 +50,18 @@ def plan():
 
 
 try:
+    check_path("the folder of the project", ROOT, os.pathsep)  # it goes into PYTHONPATH
     STUDY, SKIPPED = plan()
     RUNS = {run.path: run for run in STUDY.runs()}
     MANIFEST = STUDY.manifest(SKIPPED)
+    CHANGED, REMARKS = preparations(STUDY) if workflow.is_main_process else ([], [])
 except KvformerError as error:
     raise WorkflowError(str(error)) from None
 
 for entry in SKIPPED:
     print(f"left out: {entry.task}, for {entry.reason}", file=sys.stderr)
+for line in REMARKS:
+    print(line, file=sys.stderr)
 
 EXECUTION = STUDY.execution
 RESULTS = EXECUTION.results_folder
@@ -61,8 +74,12 @@ COST = [f"{STUDY_FOLDER}/cost.csv"] if STUDY.cost else []
 TEMPLATE = os.path.relpath(SOURCE / "kvformer" / "reporting" / "templates" / "report.html.j2")
 LOCK = [os.path.relpath(path) for path in [find_lock(Path(STUDY_FOLDER))] if path]
 
+if workflow.modifier.path_modifier.replace_prefix(STUDY_FOLDER) != STUDY_FOLDER:
+    raise WorkflowError("kvformer's module takes no prefix; give its config another execution.results_folder")
+
 # Published numbers to compare with: those of the working directory, or else those that come with the workflow.
-published = [Path(folder, "config", "published.csv") for folder in (".", workflow.basedir)]
+published = [Path(folder, "config", "published.csv") for folder in (".", ROOT)]
+SNAKEFILE = os.path.relpath(ROOT / "Snakefile")
 PUBLISHED = [os.path.relpath(path) for path in published if path.is_file()][:1]
 
 
@@ -84,10 +101,11 @@ TRAINING = Untracked(
     *([f"--compile={EXECUTION.compile}"] if EXECUTION.compile else []),
 )
 
-# Jobs get files and arguments, and these variables of the environment:
+# Jobs get files and arguments, the environment that `settle` describes, and these variables:
 # - PATH and PYTHONPATH, so that they use this interpreter and this checkout's package, whether or not anything is installed or
 #   activated. A rule's conda environment or container, where one is used, comes before both.
 # - MLFLOW_TRACKING_URI, because a server's address may hold a password, which must not appear in a command.
+settle()
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])),
@@ -141,6 +159,14 @@ def cost_digest(wildcards):
 def run_data(wildcards):
     """Manifests of the prepared data sets that the run reads."""
     return [f"{PREPARED}/{dataset}/manifest.json" for dataset in run_of(wildcards).datasets]
+
+
+def changed_user_files(wildcards):
+    """No input; makes Snakemake prepare a data set again whose files the user has changed. Kept apart from parameters,
+    which Snakemake compares only where it ran before: not after `results` was copied or `.snakemake` deleted."""
+    if wildcards.dataset in CHANGED:
+        workflow.dag.forcefiles.add(f"{PREPARED}/{wildcards.dataset}/manifest.json")
+    return []
 
 
 def run_threads(wildcards):

@@ -125,7 +125,7 @@ rule crate:
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
         report=f"{STUDY_FOLDER}/report.html",
-        snakefile=os.path.relpath(workflow.main_snakefile),
+        snakefile=SNAKEFILE,
     output:
         crate=f"{STUDY_FOLDER}/ro-crate-metadata.json",
     log:

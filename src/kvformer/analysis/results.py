@@ -21,8 +21,8 @@ from kvformer.files import read_json, sha256_file, write_text
 FILE = "results.json"
 FORMAT = 1
 """Increased with every change that an older reader would misunderstand."""
-INPUTS = ("study.json", "runs.csv", *COST_FILES)
-"""Files of the study's folder that the tables come from."""
+INPUTS = ("study.json", "runs.csv", "curves.csv.gz", *COST_FILES)
+"""Files of the study's folder that the numbers and the averaged curves come from."""
 
 
 @dataclass(frozen=True)

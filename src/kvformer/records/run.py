@@ -70,7 +70,7 @@ class Summary(FileRecord):
 
 
 class GitState(Record):
-    """The commit of the source tree that trained, whether it was changed, and a digest of the changes."""
+    """The commit of the checkout that trained, whether it was changed, and a digest of the changes; each null if unknown."""
 
     commit: str | None = None
     dirty: bool | None = None
@@ -78,9 +78,13 @@ class GitState(Record):
 
 
 class Provenance(FileRecord):
-    """`provenance.json`: where, when and with what a run was trained. Times are ISO 8601, UTC."""
+    """`provenance.json`: where, when and with what a run was trained. Times are ISO 8601, UTC.
+
+    code_digest: of the sources that influence a training run of its task (`dependencies.code_digest`).
+    """
 
     git: GitState = Field(default_factory=GitState)
+    code_digest: str | None = None
     packages: dict[str, str | None] = Field(default_factory=dict)
     python: str | None = None
     platform: str | None = None

@@ -18,6 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from kvformer.config.run import RunConfig
+from kvformer.dependencies import code_digest
 from kvformer.errors import ConfigError, Interrupted, KvformerError
 from kvformer.files import remove_partial, write_bytes
 from kvformer.models.fast.memory import keep_memory
@@ -33,6 +34,7 @@ from kvformer.records.run import (
 )
 from kvformer.spec.formulas import parameters, total_attention_parameters
 from kvformer.spec.variants import VARIANTS
+from kvformer.tasks import MODULES
 from kvformer.training.diagnostics import attention_maps
 from kvformer.training.loop import Outcome, Report, Trainer, silent
 from kvformer.training.provenance import git_state, package_versions, processor, utc_now
@@ -165,6 +167,7 @@ def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Pro
     device, gpu = trainer.device, trainer.device.type == "cuda"
     return Provenance(
         git=git_state(),
+        code_digest=code_digest(MODULES[trainer.run.task]),
         packages=package_versions(),
         python=platform.python_version(),
         platform=platform.platform(),
