@@ -8,18 +8,17 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
 import torch
-from filelock import FileLock, Timeout
 
 from kvformer.config.run import RunConfig
 from kvformer.errors import ConfigError, Interrupted, KvformerError
 from kvformer.files import remove_partial, write_bytes
+from kvformer.locks import hold
 from kvformer.models.fast.memory import keep_memory
 from kvformer.records.run import (
     DataRecord,
@@ -77,7 +76,7 @@ def train_run(
     """
     started = time.monotonic() if started is None else started
     folder = RunFolder(out)
-    with _locked(folder), StopSignals() as stop:
+    with hold(folder.lock_file, LOCK_SECONDS, "another process is training this run"), StopSignals() as stop:
         folder.failure_file.unlink(missing_ok=True)
         folder.summary_file.unlink(missing_ok=True)
         remove_partial(out)
@@ -103,20 +102,6 @@ def train_run(
             raise
         shutil.rmtree(folder.progress)
     return summary
-
-
-@contextmanager
-def _locked(folder: RunFolder) -> Iterator[None]:
-    """Hold the run's lock; raises KvformerError if another process holds it."""
-    folder.progress.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(folder.lock_file).acquire(timeout=LOCK_SECONDS)
-    except Timeout:
-        raise KvformerError(
-            f"{folder.path}: another process is training this run ({folder.lock_file} is locked)"
-        ) from None
-    with held:
-        yield
 
 
 def _make_deterministic(threads: int) -> None:
