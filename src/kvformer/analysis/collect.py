@@ -12,6 +12,7 @@ from typing import Any
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.study import Study, read_study
 from kvformer.files import atomic_writer, read_json, read_jsonl, write_text
+from kvformer.records.run import NOT_STARTED
 
 RUN_COLUMNS = [
     *("task", "family", "setting", "variant", "seed", "protocol", "status", "metric", "value", "goal", "primary"),
@@ -77,6 +78,9 @@ def _outcome(folder: Path, expected_hash: str) -> tuple[str, dict[str, Any]]:
     config = _read_object(folder / "config.json")
     if config and config.get("hash", expected_hash) != expected_hash:
         return "stale", {}
+    failure = _read_object(folder / "failure.json")
+    if failure is not None and failure.get("type") == NOT_STARTED:
+        return "not started", {}
     if (folder / "summary.json").exists() or (folder / "failure.json").exists():
         return "failed", {}
     return "missing", {}

@@ -5,13 +5,15 @@ from pathlib import Path
 
 from kvformer.config.study import StudyConfig
 
+DEVICES = Path("/dev")
+
 
 def has_gpu() -> bool:
     """Whether this process may see a GPU: a device file of the NVIDIA or AMD driver (or of WSL), not hidden by
     CUDA_VISIBLE_DEVICES."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False
-    return any(any(Path("/dev").glob(pattern)) for pattern in ("nvidia[0-9]*", "kfd", "dxg"))
+    return any(any(DEVICES.glob(pattern)) for pattern in ("nvidia[0-9]*", "kfd", "dxg"))
 
 
 def unmet_wishes(study: StudyConfig, gpu: bool) -> list[str]:

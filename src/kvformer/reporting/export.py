@@ -17,7 +17,7 @@ FOLDERS = ("tables", "figures")
 HEAVY = (".svg", ".pdf", ".tex")
 """Formats that a compact copy leaves out: what they show is in PNG, CSV and Markdown, too."""
 HEAVY_LINK = re.compile(r'<a href="(?:tables|figures)/[^"]+\.(?:svg|pdf|tex)"[^>]*>\w+</a>')
-OF_ONE_RUN = {"start", "end", "attempts", "command", "data"}
+OF_ONE_RUN = {"start", "end", "attempts", "command", "data", "identity", "taken_over_from"}
 """Keys of provenance.json that differ from run to run; data and their checksums are in runs.csv."""
 
 

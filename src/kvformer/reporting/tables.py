@@ -250,7 +250,8 @@ def _incomplete_table(raw: pd.DataFrame) -> Table:
     lost = raw.drop(usable(raw).index)
     caption = (
         "Expected runs that do not count. failed: stopped with an error (see its failure.json). diverged: the loss "
-        "became non-finite. missing: not run, or not finished. stale: its folder belongs to another configuration."
+        "became non-finite. not started: the first seed of its cell failed. missing: not run, or not finished. stale: "
+        "its folder belongs to another configuration."
     )
     names = ["task", "setting", "variant", "seed", "status", "path"]
     return Table("incomplete", caption, lost[names].astype(str).reset_index(drop=True))

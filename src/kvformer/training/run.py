@@ -140,7 +140,10 @@ def _summary(trainer: Trainer, outcome: Outcome, startup: float) -> Summary:
 
 
 def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Provenance:
-    device, gpu = trainer.device, trainer.device.type == "cuda"
+    run, device, gpu = trainer.run, trainer.device, trainer.device.type == "cuda"
+    prepared = (
+        [record.sha256 for record in data] if run.datasets else []
+    )  # drawn data follow from configuration and code
     return Provenance(
         git=git_state(),
         packages=package_versions(),
@@ -149,16 +152,16 @@ def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Pro
         cpu=processor(),
         gpu=torch.cuda.get_device_name(device) if gpu else None,
         cuda=torch.version.cuda if gpu else None,
-        threads=trainer.run.threads,
+        threads=run.threads,
         device=device.type,
-        precision=trainer.run.training.precision,
+        precision=run.training.precision,
         compile=trainer.compiler_mode,
         data=data,
         start=utc_now(before=time.monotonic() - started),
         end=utc_now(),
         attempts=trainer.state.attempts,
         command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]),
-        identity=identity_of(trainer.run, [record.sha256 for record in data], device.type, trainer.compiler_mode),
+        identity=identity_of(run, prepared, device.type, trainer.compiler_mode),
     )
 
 
