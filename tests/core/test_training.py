@@ -308,11 +308,11 @@ def test_the_record_of_a_run(prepared: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     assert summary["data"] == [load_manifest(prepared / "mnist").record()]
     assert set(provenance) == {
-        "git", "code_digest", "packages", "python", "platform", "cpu", "gpu", "cuda", "threads", "device", "compile", "precision",
-        "data", "start", "end", "attempts", "command",
+        "git", "packages", "python", "platform", "cpu", "gpu", "cuda", "threads", "device", "compile", "precision",
+        "data", "start", "end", "attempts", "command", "identity",
     }  # fmt: skip
     assert set(provenance["git"]) == {"commit", "dirty", "diff_sha256"} and provenance["data"] == summary["data"]
-    assert provenance["code_digest"] == code_digest("vision")
+    assert provenance["identity"]["code"] == code_digest("vision")
     assert Provenance.load(tmp_path / "provenance.json").threads == 1
     assert (
         provenance["start"] <= provenance["end"] and provenance["packages"]["torch"] == torch.__version__.split("+")[0]

@@ -332,11 +332,10 @@ def test_files_that_take_the_place_of_a_stand_in_are_a_change(tmp_path: Path) ->
 
 
 def test_an_intact_set_takes_no_lock(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Refused:
-        def __init__(self, path: Path) -> None:
-            raise AssertionError(f"{path} is locked")
+    def refused(path: Path, timeout: float, what: str) -> None:
+        raise AssertionError(f"{path} is locked")
 
-    monkeypatch.setattr("kvformer.data.prepare.FileLock", Refused)
+    monkeypatch.setattr("kvformer.data.prepare.hold", refused)
     again(tmp_path)
 
 

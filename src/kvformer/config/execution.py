@@ -36,8 +36,18 @@ class Execution(Section):
     )
     keep_weights: bool = Field(False, description="Keep the final weights of every run (model.safetensors).")
     checkpoint_seconds: Annotated[float, Field(ge=0)] = Field(60.0, description="Seconds between resume checkpoints.")
+    reuse: bool = Field(
+        True,
+        description="Take over a finished run of the same configuration, code, data and kind of device, from whichever "
+        "study, instead of training it again.",
+    )
 
     @property
     def prepared(self) -> Path:
         """The folder of prepared data sets."""
         return Path(self.results_folder, "data")
+
+    @property
+    def archive(self) -> Path:
+        """The folder of finished runs by content."""
+        return Path(self.results_folder, "archive")

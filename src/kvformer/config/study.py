@@ -27,7 +27,7 @@ from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
 from kvformer.tasks.base import TaskDefinition
 
-RESERVED = ("benchmarks", "compare", "data", "logs", "mlflow", "reference")
+RESERVED = ("archive", "benchmarks", "compare", "data", "logs", "mlflow", "reference")
 """Folders of results/ that belong to no study."""
 MARGINS = {"accuracy": 0.01, "loss": 0.02, "bleu": 1.0}
 """Margins of equivalence where a study fixes no others."""

@@ -5,11 +5,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock
-
 from kvformer.data.datasets import Candidate, Dataset, find_dataset
 from kvformer.data.user_files import note_files
 from kvformer.errors import DataError
+from kvformer.locks import hold
 from kvformer.records.manifest import MANIFEST, USER_FILES, Manifest, ManifestWriter, UserFiles, load_manifest
 
 
@@ -30,8 +29,7 @@ def prepare(dataset: str, out: Path, user_folder: Path) -> Manifest:
     if problem:
         print(f"{entry.name}: {problem}", flush=True)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(out.parent / f".{out.name}.lock"):
+        with hold(out.parent / f".{out.name}.lock", -1, "another process is preparing this data set"):
             return _intact(entry, out, user_folder)[0] or _from_sources(entry, out, user_folder, prepared)
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error})") from None
