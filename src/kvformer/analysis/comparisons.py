@@ -1,47 +1,45 @@
 """What the runs of a study say: means per variant, paired differences to the baseline, aggregates over tasks.
 
-Every function takes `scores`: the rows of `frames.scores`, one per expected run. Rows come out in the study's order.
+Every function takes `scores`: the rows of `frames.scores`, one per expected run, and returns rows in the study's order;
+their columns are those of the tables of `results.Results`.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from kvformer.analysis import statistics
-from kvformer.analysis.frames import usable
-from kvformer.analysis.quantities import quantity
+from kvformer.analysis.decisions import judge
+from kvformer.analysis.frames import CELL, KEYS, usable
+from kvformer.analysis.quantities import SOLVED, quantity
 from kvformer.analysis.study import ALL_SETTINGS, Study
-from kvformer.errors import KvformerError
-
-SUCCESS = 0.99
-"""A synthetic task counts as solved from this accuracy on (the papers' threshold)."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """The runs by (task, setting, variant): `values` by seed of those that count, `lost` words on those that do not."""
+    """The runs by (task, setting, variant): `values` by seed of those that count, `lost` words on the others."""
 
     values: Mapping[tuple[str, str, str], pd.Series]
-    lost: Mapping[tuple[str, str, str], dict[int, str]]
+    lost: Mapping[tuple[str, str, str], Mapping[int, str]]
 
     @classmethod
     def of(cls, scores: pd.DataFrame) -> "Cells":
         """Split a scores frame."""
         values: dict[tuple[str, str, str], dict[int, float]] = {}
         lost: dict[tuple[str, str, str], dict[int, str]] = {}
-        counted = set(usable(scores).index)
-        columns = scores[["task", "setting", "variant", "seed", "value", "status"]]
-        for index, task, setting, variant, seed, value, status in columns.itertuples(name=None):
+        counted = scores.index.isin(usable(scores).index)
+        rows = scores[[*KEYS, "value", "status"]].itertuples(index=False, name=None)
+        for good, (task, setting, variant, seed, value, status) in zip(counted, rows, strict=True):
             cell = (task, setting, variant)
             values.setdefault(cell, {})
             lost.setdefault(cell, {})
-            if index in counted:
+            if good:
                 values[cell][seed] = value
             else:
-                # A finished run can still lack its metric, or hold one that is no number.
+                # A finished run can still have no value of its metric, or one that is not finite.
                 lost[cell][seed] = "finished without a value" if status == "finished" else status
         return cls({cell: pd.Series(found, dtype=float).sort_index() for cell, found in values.items()}, lost)
 
@@ -50,29 +48,36 @@ class Cells:
         return self.values.get((task, setting, variant), pd.Series(dtype=float))
 
 
-def _blocks(scores: pd.DataFrame, study: Study, by_setting: bool) -> Iterator[tuple[str, str, list[str], str, str]]:
-    """(task, setting's name, settings in it, metric, goal): a row group per setting, or one per task."""
+class Block(NamedTuple):
+    """A group of rows of a table: a task at one setting, or over all of its settings (then `name` is `all`)."""
+
+    task: str
+    name: str
+    settings: list[str]
+    metric: str
+    goal: str
+
+
+def blocks(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> Iterator[Block]:
+    """The blocks of the tasks: one per setting, or one per task."""
     for task, group in ((task, scores[scores["task"] == task]) for task in study.tasks):
         if group.empty:
             continue
         settings = list(dict.fromkeys(group["setting"]))
         metric, goal = group["metric"].iloc[0], group["goal"].iloc[0]
         if by_setting or len(settings) == 1:
-            yield from ((task, setting, [setting], metric, goal) for setting in settings)
+            yield from (Block(task, setting, [setting], metric, goal) for setting in settings)
         else:
-            yield task, ALL_SETTINGS, settings, metric, goal
+            yield Block(task, ALL_SETTINGS, settings, metric, goal)
 
 
 def summarise(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> pd.DataFrame:
-    """Mean, intervals and spreads per (task, variant), over the settings of the task; or per setting.
-
-    Columns: task, family, setting, variant, metric, goal, n, expected, mean, low, high, bootstrap_low, bootstrap_high
-    (not per setting), seed_sd, setting_sd, minimum, maximum, parameters, lost.
-    """
+    """Mean, intervals and spreads per (task, variant), over the settings of the task; or per setting, without bootstrap
+    and without naming a winner."""
     cells = Cells.of(scores)
-    parameters = usable(scores).groupby(["task", "setting", "variant"])["parameters"].max().to_dict()
+    parameters = usable(scores).groupby(CELL)["parameters"].max().to_dict()
     rows = []
-    for task, name, settings, metric, goal in _blocks(scores, study, by_setting):
+    for task, name, settings, metric, goal in blocks(scores, study, by_setting):
         for variant in study.variants:
             keys = [(task, setting, variant) for setting in settings if (task, setting, variant) in cells.values]
             if not keys:
@@ -81,40 +86,69 @@ def summarise(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> p
             found = statistics.estimate(groups, quantity(metric).bounds)
             seed_sd, setting_sd = statistics.spreads(groups)
             pooled = pd.concat(groups)
-            lost = [f"{key[1]} seed {seed}: {words}" for key in keys for seed, words in cells.lost[key].items()]
+            lost = sum(len(cells.lost[key]) for key in keys)
             rows.append(
-                {"task": task, "family": study.tasks[task]["family"], "setting": name, "variant": variant}
-                | {"metric": metric, "goal": goal, "n": found.n, "expected": found.n + len(lost)}
+                {"task": task, "family": study.tasks[task].family, "setting": name, "variant": variant}
+                | {"metric": metric, "goal": goal, "n": found.n, "expected": found.n + lost}
                 | {"mean": found.mean, "low": found.low, "high": found.high}
-                | ({} if by_setting else _bootstrap(groups))
+                | _bootstrap(groups, by_setting)
                 | {"seed_sd": seed_sd, "setting_sd": setting_sd}
                 | {"minimum": pooled.min(), "maximum": pooled.max()}
                 | {"parameters": max((parameters[key] for key in keys if key in parameters), default=np.nan)}
-                | {"lost": "; ".join(lost)}
+            )
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    return table.assign(winner=False if by_setting else _clear_winners(table))
+
+
+def _bootstrap(groups: list[pd.Series], skipped: bool) -> dict[str, float]:
+    low, high = (np.nan, np.nan) if skipped else statistics.bootstrap_interval(groups)
+    return {"bootstrap_low": low, "bootstrap_high": high}
+
+
+def _clear_winners(summary: pd.DataFrame) -> pd.Series:
+    """Whether a row has the best mean of its task, and the next best one lies outside its interval."""
+    winners = pd.Series(False, index=summary.index)
+    for _, rows in summary.dropna(subset=["mean"]).groupby("task"):
+        ranked = rows.sort_values("mean", ascending=rows["goal"].iloc[0] == "min")
+        if len(ranked) > 1 and pd.notna(ranked["low"].iloc[0]):
+            best, following = ranked.iloc[0], ranked["mean"].iloc[1]
+            winners[ranked.index[0]] = not best["low"] <= following <= best["high"]
+    return winners
+
+
+def family_averages(summary: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Per family and variant: the mean over tasks, where all are judged by accuracy, and the range of parameters."""
+    rows = []
+    for family in study.families:
+        own = summary[summary["family"] == family]
+        comparable = own["task"].nunique() > 1 and {quantity(metric).name for metric in own["metric"]} == {"accuracy"}
+        means = own.pivot(index="variant", columns="task", values="mean").mean(axis=1, skipna=False)
+        for variant in own["variant"].drop_duplicates():
+            counts = own.loc[own["variant"] == variant, "parameters"]
+            rows.append(
+                {"family": family, "variant": variant, "average": means[variant] if comparable else np.nan}
+                | {"fewest_parameters": counts.min(), "most_parameters": counts.max()}
             )
     return pd.DataFrame(rows)
 
 
-def _bootstrap(groups: list[pd.Series]) -> dict[str, float]:
-    low, high = statistics.bootstrap_interval(groups)
-    return {"bootstrap_low": low, "bootstrap_high": high}
-
-
 def success_rates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Share of runs that solve a synthetic task, with Wilson's interval; one that diverged or failed has not.
+    """Share of runs that solve a synthetic task, with Wilson's interval.
 
-    Columns: task, setting, variant, successes, n (finished, diverged and failed runs), rate, low, high.
+    n: finished, diverged and failed runs; only finished ones can have solved it.
     """
     rows = []
-    for task, name, settings, metric, _ in _blocks(scores, study, by_setting=False):
-        if study.tasks[task]["family"] != "synthetic" or quantity(metric).name != "accuracy":
+    for task, name, settings, metric, _ in blocks(scores, study):
+        if study.tasks[task].family != "synthetic" or quantity(metric).name != "accuracy":
             continue
         for variant in study.variants:
             runs = scores[(scores["task"] == task) & (scores["variant"] == variant) & scores["setting"].isin(settings)]
             tried = runs[runs["status"].isin(["finished", "diverged", "failed"])]
             if tried.empty:
                 continue
-            successes = int((usable(tried)["value"] >= SUCCESS).sum())
+            successes = int((usable(tried)["value"] >= SOLVED).sum())
             low, high = statistics.wilson_interval(successes, len(tried))
             rows.append(
                 {"task": task, "setting": name, "variant": variant, "successes": successes, "n": len(tried)}
@@ -123,40 +157,26 @@ def success_rates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def require_complete(scores: pd.DataFrame, study: Study) -> None:
-    """Refuse unequal seed sets.
-
-    Raises:
-        KvformerError: a run of a pair with the baseline is lost; all such runs are named.
-    """
-    cells = Cells.of(scores)
-    named = [
-        f"{task}/{setting}/{variant}/seed{seed} ({words})"
-        for (task, setting, variant), lost in cells.lost.items()
-        for seed, words in lost.items()
-    ]
-    for task, setting, variant in cells.values:
-        seeds, baseline = (
-            set(cells.get(task, setting, name).index) | set(cells.lost.get((task, setting, name), {}))
-            for name in (variant, study.baseline)
-        )
-        named += [f"{task}/{setting}/{variant}/seed{seed} (not in the study)" for seed in sorted(baseline - seeds)]
-        named += [
-            f"{task}/{setting}/{study.baseline}/seed{seed} (not in the study)" for seed in sorted(seeds - baseline)
-        ]
-    if named:
-        raise KvformerError(f"variants cannot be compared on equal seeds, these runs are lacking: {', '.join(named)}")
+def seed_means(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The metric of each (task, variant) by seed, averaged over settings; only seeds that finished every setting."""
+    frames = [pd.DataFrame()]
+    done = usable(scores)
+    for task, _, settings, _, _ in blocks(scores, study):
+        for variant in study.variants:
+            own = done[(done["task"] == task) & (done["variant"] == variant)].groupby("seed")["value"]
+            means = own.mean()[own.count() == len(settings)]
+            frames.append(means.rename("value").reset_index().assign(task=task, variant=variant))
+    return pd.concat(frames, ignore_index=True)
 
 
 def paired_differences(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> pd.DataFrame:
     """Differences to the baseline at equal setting and seed, with tests adjusted (Holm) over the table and a verdict.
 
-    A pair that lacks a run is left out and its lost run named in `unpaired`; `require_complete` refuses instead.
-    Columns: task, setting, variant, baseline, metric, goal, n, then those of `describe_differences`, margin, unpaired.
+    A pair of which a run is lost is left out, and the lost run is named in `unpaired`.
     """
     cells = Cells.of(scores)
     rows = []
-    for task, name, settings, metric, goal in _blocks(scores, study, by_setting):
+    for task, name, settings, metric, goal in blocks(scores, study, by_setting):
         for variant in study.variants:
             keys = [setting for setting in settings if (task, setting, variant) in cells.values]
             if not keys or variant == study.baseline:
@@ -171,10 +191,9 @@ def paired_differences(scores: pd.DataFrame, study: Study, by_setting: bool = Fa
                     for seed, words in cells.lost.get((task, setting, who), {}).items()
                 ]
             rows.append(
-                {"task": task, "setting": name, "variant": variant, "baseline": study.baseline}
-                | {"metric": metric, "goal": goal, "margin": study.margin(metric)}
+                {"task": task, "setting": name, "variant": variant, "metric": metric, "goal": goal}
+                | {"margin": study.margin(metric), "unpaired": "; ".join(unpaired)}
                 | describe_differences(groups, metric, goal)
-                | {"unpaired": "; ".join(unpaired)}
             )
     return judge(pd.DataFrame(rows))
 
@@ -207,31 +226,18 @@ def describe_differences(groups: list[pd.Series], metric: str, goal: str) -> dic
     }
 
 
-def judge(table: pd.DataFrame) -> pd.DataFrame:
-    """Add `p_t_holm` and `p_wilcoxon_holm`, adjusted over the table, and the `verdict` of every row."""
-    if table.empty:
-        return table
-    table = table.assign(p_t_holm=statistics.holm(table["p_t"]), p_wilcoxon_holm=statistics.holm(table["p_wilcoxon"]))
-    verdicts = []
-    for row in table.to_dict("records"):
-        found = statistics.Estimate(*(row[name] for name in ("difference", "low", "high", "n", "error", "freedom")))
-        margin = None if pd.isna(row["margin"]) else row["margin"]
-        verdicts.append(statistics.verdict(found, row["p_t_holm"], margin, row["goal"]))
-    return table.assign(verdict=verdicts)
-
-
 def aggregates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Interquartile mean and probability of improvement over the tasks judged by accuracy, with bootstrap intervals.
 
-    A task counts with one value a seed, the mean over its settings, and with the seeds that variant and baseline both
-    completed. Columns: variant, tasks, n, mean, iqm, iqm_low, iqm_high, improvement, improvement_low, improvement_high.
+    A task counts with one value per seed, the mean over its settings, and with the seeds that variant and baseline both
+    completed.
     """
     cells = Cells.of(scores)
-    blocks = [block for block in _blocks(scores, study, by_setting=False) if quantity(block[3]).name == "accuracy"]
+    judged = [block for block in blocks(scores, study) if quantity(block.metric).name == "accuracy"]
     rows = []
     for variant in study.variants:
         ours, theirs = [], []
-        for task, _, settings, _, _ in blocks:
+        for task, _, settings, _, _ in judged:
             columns = [
                 pd.concat([cells.get(task, setting, who) for setting in settings], axis=1).dropna().mean(axis=1)
                 for who in (variant, study.baseline)
@@ -242,14 +248,6 @@ def aggregates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
                 theirs.append(both.iloc[:, 1].to_numpy())
         if len(ours) < 2:
             continue
-        found = statistics.aggregate(ours, theirs)
-        rows.append(
-            {
-                "variant": variant,
-                "tasks": len(ours),
-                "n": sum(map(len, ours)),
-                "mean": np.mean([x.mean() for x in ours]),
-            }
-            | found._asdict()
-        )
+        counts = {"tasks": len(ours), "n": sum(map(len, ours)), "mean": np.mean([values.mean() for values in ours])}
+        rows.append({"variant": variant} | counts | statistics.aggregate(ours, theirs)._asdict())
     return pd.DataFrame(rows)

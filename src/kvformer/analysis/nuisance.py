@@ -1,7 +1,7 @@
 """Nuisance grids: each variant at the setting that suits it best, chosen by validation alone.
 
-A task may mark keys of its grid (a learning rate, say) as nuisance. Is a variant worse, or only tuned for another? So
-each variant is compared at its own best nuisance values, and beside it at those that are best for the baseline.
+A task may mark keys of its grid (a learning rate, say) as nuisance. Is a variant worse, or only tuned for another one?
+To tell, each variant is compared at its own best nuisance values, and also at those that are best for the baseline.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,10 @@ def fixed(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def comparison(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The choices, with the differences to the baseline at each variant's own best point and at the baseline's."""
+    """The choices, with the differences to the baseline at each variant's own best point and at the baseline's.
+
+    The columns of the differences end in `_own` and `_fixed`; the baseline's own rows have none.
+    """
     tuned, choices = select(runs, study)
     if choices.empty:
         return choices
@@ -60,11 +63,11 @@ def _reduce(runs: pd.DataFrame, study: Study, own: bool) -> tuple[pd.DataFrame, 
     for task in tuned_tasks:
         of_task = frame[frame["task"] == task]
         validation = runs[
-            (runs["task"] == task) & (runs["metric"] == f"validation/{quantity(study.tasks[task]['metric']).name}")
+            (runs["task"] == task) & (runs["metric"] == f"validation/{quantity(study.tasks[task].metric).name}")
         ]
         for name, candidates in _groups(study, task).items():
             found = {
-                variant: _choose(usable(validation), of_task, candidates, variant, study.tasks[task]["goal"])
+                variant: _choose(usable(validation), of_task, candidates, variant, study.tasks[task].goal)
                 for variant in study.variants
                 if ((of_task["variant"] == variant) & of_task["setting"].isin(candidates)).any()
             }

@@ -134,7 +134,7 @@ def variant_styles(names: Iterable[str]) -> dict[str, VariantStyle]:
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Draw with the look of the house, whatever the user's own matplotlib settings are."""
+    """Draw in the style of this package, whatever the user's own matplotlib settings are."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(RC)

@@ -10,7 +10,7 @@ from typing import Any
 
 from kvformer.errors import DataError
 from kvformer.records.metrics import MetricPoint
-from kvformer.records.run import Primary, RunFolder
+from kvformer.records.run import NOT_STARTED, Primary, RunFolder
 from kvformer.records.study import RunEntry, StudyManifest, study_file
 from kvformer.tracking.entries import (
     METRIC,
@@ -28,7 +28,7 @@ from kvformer.tracking.ownership import NOTE
 
 CELLS = "@cells"
 """The group of all cells of a study: a verdict depends on all of its runs."""
-ENDED = ("finished", "diverged", "failed")
+ENDED = ("finished", "diverged", "failed", NOT_STARTED)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from kvformer.errors import DataError
 from kvformer.files import canonical_json
 from kvformer.records.metrics import MetricPoint, read_metrics
-from kvformer.records.run import DataRecord, Failure, Provenance, RunConfiguration, RunFolder, Summary
+from kvformer.records.run import NOT_STARTED, DataRecord, Failure, Provenance, RunConfiguration, RunFolder, Summary
 from kvformer.records.study import RunEntry, SettingEntry, StudyManifest
 
 State = Literal["done", "failed", "running", "missing", "cell", "study"]
@@ -172,7 +172,7 @@ def _read_run(folder: RunFolder, run: RunEntry, setting: SettingEntry | None, st
     starts = [_time(provenance.start, folder.path), end, *(point.time for point in points[:1])]
     if summary and end:
         points += _final_points(summary, end)
-    label = summary.status if summary else state
+    label = summary.status if summary else NOT_STARTED if failure and failure.type == NOT_STARTED else state
     tags = {
         "kind": "run",
         **run.model_dump(include={"task", "setting", "variant", "seed"}),

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from filelock import FileLock
-
 from kvformer.errors import ConfigError, KvformerError
+from kvformer.errors import ConfigError, KvformerError
+from kvformer.locks import hold
 from kvformer.tracking.ownership import changed_tags, first_tags
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ class Store:
         """
         # Processes that migrate a new SQLite file together, or write to it together, fail: "database is locked".
         with self._plain_errors():
-            self._lock.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._lock):
+            with hold(self._lock, -1, "another process is writing to this store"):
                 yield self._client()
 
     def _client(self) -> "MlflowClient":

@@ -11,12 +11,6 @@ from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.figures.loss import plot_variants
 from kvformer.reporting.style import WIDTH
 
-CAPTION = (
-    "On fixed validation examples, a column for each layer. Gain: the factor s on the logits, of variants that have "
-    "one. Symmetry: 1 for symmetric logits, −1 for antisymmetric ones. Entropy: of the attention rows, as a share of "
-    "that of uniform attention. Diagonal: the mean weight of a token on itself. A curve is the mean over seeds, its "
-    "band reaches from the lowest to the highest seed."
-)
 PREFIX = "diagnostics/layer"
 ORDER = ("gain", "symmetry", "entropy", "diagonal")
 MAX_LAYERS = 4
@@ -43,7 +37,7 @@ def draw_task(data: FigureData, task: Task, keys: list[str]) -> Figure:
     axes = figure.subplots(len(quantities), len(shown), squeeze=False, sharex=True, sharey="row")
     for row, name in zip(axes, quantities, strict=True):
         for ax, layer in zip(row, shown, strict=True):
-            plot_variants(data, task, data.curve(task, f"{PREFIX}{layer}/{name}"), ax, "step")
+            plot_variants(data, data.curve(task, f"{PREFIX}{layer}/{name}"), ax, "step")
             ax.yaxis.set_major_locator(MaxNLocator(4))
             ax.xaxis.set_major_locator(MaxNLocator(3))
         row[0].set_ylabel(name.replace("_", " ").capitalize())

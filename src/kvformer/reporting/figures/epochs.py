@@ -11,10 +11,6 @@ from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.figures.loss import cut_diverged, plot_variants, scale_loss
 from kvformer.reporting.style import WIDTH
 
-CAPTION = (
-    "Training loss, validation loss and validation accuracy (or BLEU) against epochs. A curve is the mean over seeds,"
-    " its band reaches from the lowest to the highest seed; a diverged run is a thin line that ends in a cross."
-)
 FAMILY = "language"
 
 
@@ -31,7 +27,7 @@ def draw_task(data: FigureData, task: Task, metrics: list[str]) -> Figure:
     figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
     for ax, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         what = quantity(metric)
-        plot_variants(data, task, data.curve(task, metric), ax, "epoch", what.scale)
+        plot_variants(data, data.curve(task, metric), ax, "epoch", what.scale)
         if what.name == "loss":
             scale_loss(ax)
             cut_diverged(ax)

@@ -1,6 +1,7 @@
 """Loss over training: against wall-clock time and against steps, on training and on validation data."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,16 +14,7 @@ from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.style import BAND_ALPHA, GREY, WIDTH
 
-CAPTION = (
-    "Above against the seconds spent in optimisation steps, below against steps; left the loss on training, right on "
-    "validation data. A curve is the mean over seeds (and over settings, where a task has several), its band reaches "
-    "from the lowest to the highest seed. A run that diverged is a thin line of its own that ends in a cross, at the "
-    "last finite loss or where it leaves the panel."
-)
 LOSSES = ("train/loss", "validation/loss")
-SMOOTH_ABOVE = 200
-"""Curves with more points than this are smoothed by a moving average over a hundredth of their points."""
-Settings = tuple[str, ...] | None
 DIVERGED_MARKER = "x"
 LOG_ABOVE = 20.0
 """Ratio of the largest to the smallest mean from which the loss axis is logarithmic."""
@@ -42,7 +34,7 @@ def draw_task(data: FigureData, task: Task) -> Figure:
     for column, metric in zip(axes.T, LOSSES, strict=True):
         frame = data.curve(task, metric)
         for ax, (x, label) in zip(column, {"elapsed": "Training time (s)", "step": "Step"}.items(), strict=True):
-            plot_variants(data, task, frame, ax, x)
+            plot_variants(data, frame, ax, x)
             ax.set_xlabel(label)
             ax.set_ylabel(axis_label(metric))
         scale_loss(column[0])
@@ -52,64 +44,33 @@ def draw_task(data: FigureData, task: Task) -> Figure:
     return figure
 
 
-def plot_variants(
-    data: FigureData, task: Task, frame: pd.DataFrame, ax: Axes, x: str, scale: float = 1.0, settings: Settings = None
-) -> None:
+def plot_variants(data: FigureData, frame: pd.DataFrame, ax: Axes, x: str, scale: float = 1.0) -> None:
     """Draw a mean curve with a band for each variant, and each diverged run, against the column `x` of `frame`.
 
-    settings: average over these settings instead of those that the variant is judged by.
+    frame: of `FigureData.curve`.
     """
     for variant in data.variants:
         style = data.styles[variant]
-        counted = settings or data.counted(task, variant)
-        own = frame[(frame["variant"] == variant) & frame["setting"].isin(counted)]
-        bad = own["diverged"].to_numpy()
-        for _, run in own[bad].groupby(["setting", "seed"], sort=True):
-            finite = run[np.isfinite(run["value"])]
+        own = frame[frame["variant"] == variant]
+        for _, run in own[own["seed"] != ""].groupby(["setting", "seed"], sort=False):
+            finite = run[np.isfinite(run["mean"])]
             if not finite.empty:
-                ax.plot(
-                    finite[x],
-                    scale * finite["value"],
-                    color=style.colour,
-                    linewidth=0.8,
-                    marker=DIVERGED_MARKER,
-                    markevery=[-1],
-                    clip_on=False,
-                )
-        # A setting of which every run diverged is not in the mean, as it is in no table's.
-        mean = average(own[~bad], x, own.loc[~bad, "setting"].nunique())
-        if mean is None:
-            continue
-        along, value, low, high = (
-            column * factor for column, factor in zip(mean, (1.0, scale, scale, scale), strict=True)
-        )
-        ax.fill_between(along, low, high, color=style.colour, alpha=BAND_ALPHA, linewidth=0)
-        ax.plot(along, value, **style.line)
+                look: dict[str, Any] = {
+                    "linewidth": 0.8,
+                    "marker": DIVERGED_MARKER,
+                    "markevery": [-1],
+                    "clip_on": False,
+                }
+                ax.plot(finite[x], scale * finite["mean"], color=style.colour, **look)
+        mean = own[own["seed"] == ""].dropna(subset=[x])
+        if not mean.empty:
+            ax.fill_between(
+                mean[x], scale * mean["low"], scale * mean["high"], color=style.colour, alpha=BAND_ALPHA, linewidth=0
+            )
+            ax.plot(mean[x], scale * mean["mean"], **style.line)
     ax.set_xlim(left=0)
     if not ax.lines:
         ax.text(0.5, 0.5, "no finite value", transform=ax.transAxes, ha="center", color=GREY)
-
-
-def average(frame: pd.DataFrame, x: str, settings: int) -> tuple[np.ndarray, ...] | None:
-    """x, mean, lowest and highest seed at the steps that every seed (and every setting) has; None if there is none.
-
-    Settings are averaged first, seeds last, as in the paper. The wall-clock of a step is its mean over runs.
-    """
-    if frame.empty:
-        return None
-    grouped = frame.groupby(["step", "seed"], sort=True)[["value", x] if x != "step" else ["value"]]
-    complete = grouped.size() == settings
-    by_seed = grouped.mean()[complete].unstack("seed").dropna()
-    if by_seed.empty:
-        return None
-    values = by_seed["value"].to_numpy()
-    along = by_seed.index.to_numpy(float) if x == "step" else by_seed[x].to_numpy(float).mean(axis=1)
-    window = len(along) // 100 if len(along) > SMOOTH_ABOVE else 1
-    if window > 1:
-        kernel = np.full(window, 1 / window)
-        along = np.convolve(along, kernel, mode="valid")
-        values = np.stack([np.convolve(column, kernel, mode="valid") for column in values.T], axis=1)
-    return along, values.mean(axis=1), values.min(axis=1), values.max(axis=1)
 
 
 def scale_loss(ax: Axes) -> None:
