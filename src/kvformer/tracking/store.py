@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from kvformer.errors import ConfigError, KvformerError
-from kvformer.errors import ConfigError, KvformerError
 from kvformer.locks import hold
 from kvformer.tracking.ownership import changed_tags, first_tags
 
@@ -70,9 +69,8 @@ class Store:
         Raises KvformerError, in one line and without secrets, for everything that goes wrong with the store meanwhile.
         """
         # Processes that migrate a new SQLite file together, or write to it together, fail: "database is locked".
-        with self._plain_errors():
-            with hold(self._lock, -1, "another process is writing to this store"):
-                yield self._client()
+        with self._plain_errors(), hold(self._lock, -1, "another process is writing to this store"):
+            yield self._client()
 
     def _client(self) -> "MlflowClient":
         for name, value in ENVIRONMENT.items():
