@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from kvformer.analysis import statistics
-from kvformer.analysis.frames import by_setting, read_table, to_numbers, usable
+from kvformer.analysis.frames import by_setting, paired_by_setting, read_table, to_numbers, usable
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.study import Study
 from kvformer.data.datasets import DATASETS
@@ -89,13 +89,10 @@ def _our_groups(of_task: pd.DataFrame, study: Study, row: Mapping[Hashable, Any]
     """Per setting our values of the published metric, or their differences to the baseline, by seed."""
     difference = row["compare_with"].startswith(DIFFERENCE)
     of_metric = of_task[of_task["metric"] == row["compare_with"].removeprefix(DIFFERENCE)]
-
-    ours = by_setting(of_metric[of_metric["variant"] == row["variant"]])
+    ours = of_metric[of_metric["variant"] == row["variant"]]
     if not difference:
-        return ours
-    theirs = by_setting(of_metric[of_metric["variant"] == study.baseline])
-    groups = {name: (values - theirs[name]).dropna() for name, values in ours.items() if name in theirs}
-    return {name: values for name, values in groups.items() if len(values)}
+        return by_setting(ours)
+    return paired_by_setting(ours, of_metric[of_metric["variant"] == study.baseline])
 
 
 def _conflicts(known: Mapping[str, Any], conditions: Mapping[str, list[str]]) -> Iterator[str]:

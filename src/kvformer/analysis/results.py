@@ -199,10 +199,6 @@ def _layouts() -> Iterator[tuple[str, Columns]]:
 def _plain(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The rows as JSON has them."""
     for row in frame.to_dict("records"):
-        yield {str(name): _number(value) if isinstance(value, float) else value for name, value in row.items()}
-
-
-def _number(value: float) -> float | str | None:
-    if math.isfinite(value):
-        return value
-    return None if math.isnan(value) else str(value)
+        infinite = {name: str(value) for name, value in row.items() if value in (math.inf, -math.inf)}
+        unknown = {name: None for name, value in row.items() if value != value}
+        yield {**row, **infinite, **unknown}
