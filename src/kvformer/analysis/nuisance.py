@@ -40,8 +40,7 @@ def select(runs: pd.DataFrame, study: Study) -> tuple[pd.DataFrame, pd.DataFrame
 def comparison(expected: pd.DataFrame, choices: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The choices, with the differences to the baseline at each variant's own best point and at the baseline's.
 
-    expected: of `frames.scores`. The columns of the differences end in `_own` and `_fixed`; the baseline's own rows have
-    none.
+    expected: of `frames.scores`. The columns of the differences end in `_own` and `_fixed`; the baseline has none.
     """
     if choices.empty:
         return choices
@@ -98,7 +97,7 @@ def _choose(points: pd.DataFrame, goal: str) -> dict[str, Any]:
     eligible = complete if len(complete) else found
     if eligible.empty:
         return {"chosen": points.index[0], "validation": np.nan, "runs": 0, "budget": 0}
-    best = eligible["mean"].idxmax() if goal == "max" else eligible["mean"].idxmin()
+    best = str(eligible["mean"].idxmax() if goal == "max" else eligible["mean"].idxmin())
     runs, budget = eligible["size"][best], found["size"].sum()
     return {"chosen": best, "validation": eligible["mean"][best], "runs": runs, "budget": budget}
 

@@ -6,7 +6,7 @@ computation in `analysis.analyse`.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -196,7 +196,7 @@ def _layouts() -> Iterator[tuple[str, Columns]]:
             yield name, get_args(hint)[1]
 
 
-def _plain(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _plain(frame: pd.DataFrame) -> Iterator[dict[Hashable, Any]]:
     """The rows as JSON has them."""
     for row in frame.to_dict("records"):
         infinite = {name: str(value) for name, value in row.items() if value in (math.inf, -math.inf)}

@@ -145,15 +145,14 @@ def _add_reporting(crate: ROCrate, results: Path, study: Study, plan: Entity, tr
     paths = sorted(path for pattern in REPORTS for path in results.glob(pattern) if path.is_file())
     reports = [_add_file(crate, results, path.relative_to(results).as_posix(), _title(path)) for path in paths]
     software = _software(crate, Provenance())
-    collecting = {"name": f"Collection of the runs of study {study.name}"}
-    crate.add_action(software, "#collect", object=[plan, *trained], result=collected, properties=collecting)
-    if analysed:
-        analysis = {"name": f"Analysis of study {study.name}"}
-        crate.add_action(software, "#analyse", object=[plan, *collected], result=analysed, properties=analysis)
-    if reports:
-        reporting = {"name": f"Tables, figures and report of study {study.name}"}
-        sources = [plan, *(analysed or collected)]
-        crate.add_action(software, "#report", object=sources, result=reports, properties=reporting)
+    for step, name, sources, made in (
+        ("collect", "Collection of the runs", [plan, *trained], collected),
+        ("analyse", "Analysis", [plan, *collected], analysed),
+        ("report", "Tables, figures and report", [plan, *(analysed or collected)], reports),
+    ):
+        if made:
+            words = {"name": f"{name} of study {study.name}"}
+            crate.add_action(software, f"#{step}", object=sources, result=made, properties=words)
     return collected + analysed + reports
 
 
