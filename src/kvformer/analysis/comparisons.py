@@ -187,7 +187,7 @@ def aggregates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
     completed.
     """
     seeds = seed_means(scores, study)
-    seeds = seeds[[quantity(metric).name == "accuracy" for metric in seeds["metric"]]]
+    seeds = seeds[seeds["metric"].map(lambda metric: quantity(metric).name) == "accuracy"]
     values = {key: group.set_index("seed")["value"] for key, group in seeds.groupby(["task", "variant"], sort=False)}
     rows = []
     for variant in study.variants:

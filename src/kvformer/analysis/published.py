@@ -25,6 +25,7 @@ UNKNOWN_REST = "the rest of its setting is not known"
 NO_EFFECT = {"training.record_every", "training.threads"}
 """Keys that change no result, or no more than its last digits."""
 SHOWN_REASONS = 4
+Row = Mapping[Hashable, Any]
 
 
 def load_published(path: Path) -> pd.DataFrame:
@@ -59,17 +60,16 @@ def compare_published(runs: pd.DataFrame, study: Study, published: pd.DataFrame)
             key: value.split("|") for key, _, value in (part.partition("=") for part in row["conditions"].split())
         }
         grid = not conditions or any(len(values) > 1 for values in conditions.values())
-        groups = _our_groups(done[done["task"] == row["task"]], study, row)
-        known = {setting: study.configurations[row["task"], setting] for setting in groups}
-        inside = [name for name, values in known.items() if not list(_conflicts(values, conditions))]
+        of_task = done[done["task"] == row["task"]]
+        groups, bounds = _ours(of_task, study, row)
+        inside = [name for name in groups if not list(_conflicts(study.configurations[row["task"], name], conditions))]
         settings = inside or (list(groups) if grid else [])
         if not settings:
             continue
-        labels = set(done[(done["task"] == row["task"]) & done["setting"].isin(settings)]["data_label"].dropna())
+        labels = set(of_task.loc[of_task["setting"].isin(settings), "data_label"])
         differs = _differs(study, row, settings, conditions, labels)
-        found = statistics.estimate([groups[name] for name in settings], _bounds(row["compare_with"]))
-        half = found.half_width
-        difference = found.mean - row["mean"]
+        found = statistics.estimate([groups[name] for name in settings], bounds)
+        difference, half = found.mean - row["mean"], found.half_width
         rows.append(
             {str(key): value for key, value in row.items()}
             | {"ours": found.mean, "low": found.low, "high": found.high, "n_ours": found.n}
@@ -80,19 +80,15 @@ def compare_published(runs: pd.DataFrame, study: Study, published: pd.DataFrame)
     return pd.DataFrame([row for task in study.tasks for row in rows if row["task"] == task])
 
 
-def _bounds(compare_with: str) -> tuple[float, float]:
-    low, high = quantity(compare_with).bounds
-    return (low - high, high - low) if compare_with.startswith(DIFFERENCE) else (low, high)
-
-
-def _our_groups(of_task: pd.DataFrame, study: Study, row: Mapping[Hashable, Any]) -> dict[str, pd.Series]:
-    """Per setting our values of the published metric, or their differences to the baseline, by seed."""
-    difference = row["compare_with"].startswith(DIFFERENCE)
-    of_metric = of_task[of_task["metric"] == row["compare_with"].removeprefix(DIFFERENCE)]
+def _ours(of_task: pd.DataFrame, study: Study, row: Row) -> tuple[dict[str, pd.Series], tuple[float, float]]:
+    """By seed for each setting, our values of the published metric or their differences to the baseline; their bounds."""
+    metric = row["compare_with"].removeprefix(DIFFERENCE)
+    low, high = quantity(metric).bounds
+    of_metric = of_task[of_task["metric"] == metric]
     ours = of_metric[of_metric["variant"] == row["variant"]]
-    if not difference:
-        return by_setting(ours)
-    return paired_by_setting(ours, of_metric[of_metric["variant"] == study.baseline])
+    if metric == row["compare_with"]:
+        return by_setting(ours), (low, high)
+    return paired_by_setting(ours, of_metric[of_metric["variant"] == study.baseline]), (low - high, high - low)
 
 
 def _conflicts(known: Mapping[str, Any], conditions: Mapping[str, list[str]]) -> Iterator[str]:
@@ -102,20 +98,14 @@ def _conflicts(known: Mapping[str, Any], conditions: Mapping[str, list[str]]) ->
             yield f"{_short(key)} {_text(key, known[key])} ({' or '.join(values)})"
 
 
-def _differs(
-    study: Study,
-    row: Mapping[Hashable, Any],
-    settings: list[str],
-    conditions: Mapping[str, list[str]],
-    labels: set[str],
-) -> str:
+def _differs(study: Study, row: Row, settings: list[str], conditions: Mapping[str, list[str]], labels: set[str]) -> str:
     """How our settings differ from the published one, or from the whole published grid; empty where they do not.
 
     labels: of the data that our runs read; a stand-in has another than its data set.
     """
     reasons = [] if conditions else [UNKNOWN_GRID]
     for setting in settings:
-        known = study.configurations[row["task"], setting]
+        known, entry = study.configurations[row["task"], setting], study.sections.get((row["task"], setting))
         dataset = DATASETS.get(str(known.get("data.dataset")))
         reasons += [f"data {label} ({dataset.label})" for label in sorted(labels) if dataset and label != dataset.label]
         reasons += _conflicts(known, conditions)
@@ -124,10 +114,10 @@ def _differs(
             for key, values in conditions.items()
             if key not in known
         ]
-        if row["study"] == SETTINGS_OF:
+        if row["study"] == SETTINGS_OF and entry:
             reasons += [
                 f"{_short(key)} {_text(key, known[key])} ({_text(key, value)})"
-                for key, value in study.departures(row["task"], setting).items()
+                for key, value in entry.departures.items()
                 if key not in conditions and _matters(key, known)
             ]
     size = prod(map(len, conditions.values()))

@@ -80,7 +80,9 @@ def write_crate(results: Path, snakefile: Path = Path("Snakefile")) -> Path:
             properties={"name": f"Workflow run of study {study.name}", **times},
         )
     crate.root_dataset["mentions"] = crate.get_by_type("CreateAction")
-    _add_profiles(crate, list(PROFILES) if workflow else list(PROFILES)[:1])
+    for identifier, name in list(PROFILES.items())[: None if workflow else 1]:
+        properties = {"@type": "CreativeWork", "name": name, "version": identifier.rsplit("/", 1)[-1]}
+        crate.root_dataset.append_to("conformsTo", crate.add(ContextEntity(crate, identifier, properties=properties)))
     write_json(results / METADATA, crate.metadata.generate())
     return results / METADATA
 
@@ -94,14 +96,6 @@ def _add_workflow(crate: ROCrate, results: Path, snakefile: Path) -> Entity | No
     workflow["name"] = "kvformer"
     workflow["encodingFormat"] = "text/plain"
     return workflow
-
-
-def _add_profiles(crate: ROCrate, identifiers: list[str]) -> None:
-    profiles = []
-    for identifier in identifiers:
-        properties = {"@type": "CreativeWork", "name": PROFILES[identifier], "version": identifier.rsplit("/", 1)[-1]}
-        profiles.append(crate.add(ContextEntity(crate, identifier, properties=properties)))
-    crate.root_dataset["conformsTo"] = profiles
 
 
 def _add_file(crate: ROCrate, results: Path, path: str, name: str) -> Entity:

@@ -19,7 +19,6 @@ from kvformer.reporting.figures.loss import cut_diverged, plot_variants, scale_l
 from kvformer.reporting.style import WIDTH
 
 LOSS = "validation/loss"
-Axis = list[tuple[Any, ...]]
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
@@ -89,8 +88,14 @@ def _curve(data: FigureData, task: Task, keys: list[str]) -> Figure:
 def _heat_maps(data: FigureData, task: Task, keys: list[str]) -> Figure:
     """Rows: the first half of the keys, columns: the other half, every combination of their values."""
     down, across = keys[: len(keys) // 2], keys[len(keys) // 2 :]
-    rows, columns = (_combinations(data, task, part) for part in (down, across))
-    maps = {variant: _means(data, task, variant, (down, rows), (across, columns)) for variant in data.variants}
+    sides = [list(zip(*(_values(data, task, key) for key in part), strict=True)) for part in (down, across)]
+    rows, columns = (list(product(*map(dict.fromkeys, zip(*side, strict=True)))) for side in sides)
+    places = [(rows.index(row), columns.index(column)) for row, column in zip(*sides, strict=True)]
+    maps = {}
+    for variant in data.variants:
+        maps[variant] = np.full((len(rows), len(columns)), np.nan)
+        for place, setting in zip(places, task.settings, strict=True):
+            maps[variant][place] = data.mean(task, variant, setting).mean
     base = maps[data.study.baseline]
     width = min(WIDTH, 0.9 + len(maps) * (0.35 + 0.48 * len(columns)))
     figure = Figure(figsize=(max(width, 4.0), 1.3 + 0.34 * len(rows) + 0.16 * len(across)), layout="constrained")
@@ -124,26 +129,6 @@ def _heat_maps(data: FigureData, task: Task, keys: list[str]) -> Figure:
         ax.set_facecolor("#E6E6E6")
     finish(figure, task.label, [], data.notes([task]))
     return figure
-
-
-def _combinations(data: FigureData, task: Task, keys: list[str]) -> Axis:
-    return list(product(*(list(dict.fromkeys(_values(data, task, key))) for key in keys)))
-
-
-def _means(
-    data: FigureData,
-    task: Task,
-    variant: str,
-    down: tuple[list[str], Axis],
-    across: tuple[list[str], Axis],
-) -> np.ndarray:
-    """Mean over seeds of the variant's metric, (rows, columns), in shown units; NaN where no run has finished."""
-    picture = np.full((len(down[1]), len(across[1])), np.nan)
-    for setting in task.settings:
-        known = data.study.configurations[task.name, setting]
-        row, column = (axis.index(tuple(known.get(key) for key in keys)) for keys, axis in (down, across))
-        picture[row, column] = data.mean(task, variant, setting).mean
-    return picture
 
 
 def _words(keys: list[str], values: tuple[Any, ...]) -> str:
