@@ -9,7 +9,7 @@ import pandas as pd
 
 from kvformer.analysis import statistics
 from kvformer.analysis.frames import by_setting, paired_by_setting, read_table, to_numbers, usable
-from kvformer.analysis.quantities import quantity
+from kvformer.analysis.quantities import quantity, short_key
 from kvformer.analysis.study import Study
 from kvformer.data.datasets import DATASETS
 
@@ -81,7 +81,7 @@ def compare_published(runs: pd.DataFrame, study: Study, published: pd.DataFrame)
 
 
 def _ours(of_task: pd.DataFrame, study: Study, row: Row) -> tuple[dict[str, pd.Series], tuple[float, float]]:
-    """By seed for each setting, our values of the published metric or their differences to the baseline; their bounds."""
+    """Our values of the published metric (or differences in it) by seed for each setting, and their bounds."""
     metric = row["compare_with"].removeprefix(DIFFERENCE)
     low, high = quantity(metric).bounds
     of_metric = of_task[of_task["metric"] == metric]
@@ -95,7 +95,7 @@ def _conflicts(known: Mapping[str, Any], conditions: Mapping[str, list[str]]) ->
     """The conditions that a setting of ours does not meet, in words."""
     for key, values in conditions.items():
         if key in known and not any(_same(known[key], value) for value in values):
-            yield f"{_short(key)} {_text(key, known[key])} ({' or '.join(values)})"
+            yield f"{short_key(key)} {_text(key, known[key])} ({' or '.join(values)})"
 
 
 def _differs(study: Study, row: Row, settings: list[str], conditions: Mapping[str, list[str]], labels: set[str]) -> str:
@@ -110,13 +110,13 @@ def _differs(study: Study, row: Row, settings: list[str], conditions: Mapping[st
         reasons += [f"data {label} ({dataset.label})" for label in sorted(labels) if dataset and label != dataset.label]
         reasons += _conflicts(known, conditions)
         reasons += [
-            f"{_short(key)} not recorded here ({' or '.join(values)})"
+            f"{short_key(key)} not recorded here ({' or '.join(values)})"
             for key, values in conditions.items()
             if key not in known
         ]
         if row["study"] == SETTINGS_OF and entry:
             reasons += [
-                f"{_short(key)} {_text(key, known[key])} ({_text(key, value)})"
+                f"{short_key(key)} {_text(key, known[key])} ({_text(key, value)})"
                 for key, value in entry.departures.items()
                 if key not in conditions and _matters(key, known)
             ]
@@ -141,10 +141,6 @@ def _matters(key: str, known: Mapping[str, Any]) -> bool:
     if key == "training.evaluation_batch_size":
         return "data.loss_rows" in known
     return key not in NO_EFFECT
-
-
-def _short(key: str) -> str:
-    return key.rpartition(".")[2].replace("_", " ")
 
 
 def _text(key: str, value: object) -> str:

@@ -190,14 +190,12 @@ class Results:
 
 
 def _layouts() -> Iterator[tuple[str, Columns]]:
-    """The tables and their columns."""
     for name, hint in get_type_hints(Results, include_extras=True).items():
         if get_origin(hint) is Annotated:
             yield name, get_args(hint)[1]
 
 
 def _plain(frame: pd.DataFrame) -> Iterator[dict[Hashable, Any]]:
-    """The rows as JSON has them."""
     for row in frame.to_dict("records"):
         infinite = {name: str(value) for name, value in row.items() if value in (math.inf, -math.inf)}
         unknown = {name: None for name, value in row.items() if value != value}

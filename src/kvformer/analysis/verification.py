@@ -48,7 +48,6 @@ class Verdict:
         return self.word in ("identical", "within tolerance")
 
     def __str__(self) -> str:
-        """One line."""
         return f"{self.name}: {self.word}: {self.reason}"
 
 

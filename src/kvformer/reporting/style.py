@@ -152,8 +152,8 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     buffers = {stem.with_name(f"{stem.name}.{extension}"): BytesIO() for extension in FORMATS}
     png, svg, pdf = buffers.values()
     _print_png(canvas, png)
-    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
-    FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
+    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})  # type: ignore[no-untyped-call]
     for path, buffer in buffers.items():
         write_bytes(path, buffer.getvalue())
     return list(buffers)

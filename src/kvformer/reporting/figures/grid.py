@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from kvformer.analysis.quantities import quantity
+from kvformer.analysis.quantities import quantity, short_key
 from kvformer.reporting.cells import number, signed
 from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles
@@ -43,12 +43,7 @@ def varying_keys(data: FigureData, task: Task) -> list[str]:
 
 
 def _values(data: FigureData, task: Task, key: str) -> list[Any]:
-    """The value of a key in each setting, also in those that leave it as it is."""
     return [data.study.configurations[task.name, setting].get(key) for setting in task.settings]
-
-
-def _short(key: str) -> str:
-    return key.rpartition(".")[2].replace("_", " ")
 
 
 def _curve(data: FigureData, task: Task, keys: list[str]) -> Figure:
@@ -79,7 +74,7 @@ def _curve(data: FigureData, task: Task, keys: list[str]) -> Figure:
         ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_locator(FixedLocator(list(places)))
     ax.set_xticklabels([f"{value:g}" if numeric else str(value) for value in values])
-    ax.set_xlabel(_short(keys[0]).capitalize())
+    ax.set_xlabel(short_key(keys[0]).capitalize())
     ax.set_ylabel(task.axis)
     finish(figure, task.label, legend_handles(data), data.notes([task]))
     return figure
@@ -132,7 +127,7 @@ def _heat_maps(data: FigureData, task: Task, keys: list[str]) -> Figure:
 
 
 def _words(keys: list[str], values: tuple[Any, ...]) -> str:
-    return "\n".join(f"{_short(key)} {value}" for key, value in zip(keys, values, strict=True))
+    return "\n".join(f"{short_key(key)} {value}" for key, value in zip(keys, values, strict=True))
 
 
 def _settings(data: FigureData, task: Task) -> Figure:
