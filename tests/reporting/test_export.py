@@ -194,7 +194,7 @@ def test_other_data_failed_runs_and_other_versions_are_reported(
     assert str(reference.verify(run, copy, copy)) == "copy/default/qkv/seed0: FAILED: kvformer: error: no memory"
     with pytest.raises(KvformerError, match="check out the commit"):
         reference.verify(run.model_copy(update={"hash": "0" * 16}), copy, copy)
-    reference.study.settings.clear()
+    reference.study.sections.clear()
     with pytest.raises(KvformerError, match="does not list the settings"):
         reference.verify(run, copy, copy)
 

@@ -174,7 +174,7 @@ def test_the_table_of_costs_has_those_that_were_measured(written: Path, tmp_path
 def test_a_damaged_file_of_costs_is_one_clear_line(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "cost.csv").write_text(text)
     with pytest.raises(KvformerError, match=rf"cost\.csv: {words}"):
-        load_costs(tmp_path / "cost.csv")
+        load_costs(tmp_path)
 
 
 def test_a_study_without_any_finished_run_still_has_its_tables(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 from kvformer.analysis import comparisons, cost, nuisance, provenance
 from kvformer.analysis.curves import FILE as CURVES
 from kvformer.analysis.curves import average_curves, read_curves
-from kvformer.analysis.frames import load_runs, scores, usable
+from kvformer.analysis.frames import load_runs, lost, scores, usable
 from kvformer.analysis.published import compare_published, load_published
 from kvformer.analysis.results import FILE, Results
 from kvformer.analysis.study import Study, read_study
@@ -25,7 +25,7 @@ def analyse(results: Path, published: Path | None = None) -> Results:
     study, runs = read_study(results), load_runs(results)
     expected = scores(runs)
     tuned, choices = nuisance.select(runs, study)
-    costs = cost.load_costs(cost.find_costs(results))
+    costs = cost.load_costs(results)
     records = list(provenance.by_run(results, study).values())
     summary = comparisons.summarise(tuned, study)
     tables = {
@@ -35,7 +35,7 @@ def analyse(results: Path, published: Path | None = None) -> Results:
         "seeds": comparisons.seed_means(tuned, study),
         "families": comparisons.family_averages(summary, study),
         "paired": comparisons.paired_differences(tuned, study),
-        "nuisance": nuisance.comparison(runs, study),
+        "nuisance": nuisance.comparison(expected, choices, study),
         "success": comparisons.success_rates(tuned, study),
         "aggregate": comparisons.aggregates(tuned, study),
         "cost": cost.cost_table(runs, study, costs),
@@ -79,9 +79,9 @@ def _tasks(runs: pd.DataFrame, expected: pd.DataFrame, study: Study) -> pd.DataF
 
 
 def _incomplete(expected: pd.DataFrame, results: Path) -> pd.DataFrame:
-    lost = expected.drop(usable(expected).index)
-    failures = [RunFolder(results / path).failure() for path in lost["path"]]
-    return lost.assign(reason=[f"{failure.type}: {failure.error}" if failure else "" for failure in failures])
+    excluded = lost(expected)
+    failures = [RunFolder(results / path).failure() for path in excluded["path"]]
+    return excluded.assign(reason=[f"{failure.type}: {failure.error}" if failure else "" for failure in failures])
 
 
 def _provenance(expected: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from kvformer.analysis.study import Study, read_study
 from kvformer.errors import DataError
 from kvformer.files import atomic_writer, write_text
 from kvformer.records.metrics import MetricPoint, read_metrics
-from kvformer.records.run import Provenance, RunFolder, RunStatus, Summary
+from kvformer.records.run import Provenance, RunFolder, Summary
 from kvformer.records.study import RunEntry
 
 RUN_COLUMNS = [
@@ -27,6 +27,9 @@ RUN_COLUMNS = [
 CURVE_COLUMNS = ["task", "setting", "variant", "seed", "metric", "step", "epoch", "elapsed", "value"]
 POINTS_PER_CURVE = 500
 """A longer curve keeps this many points, evenly spaced, first and last among them: the same steps for every variant."""
+
+Found = tuple[RunEntry, Summary | None, dict[str, Any]]
+"""An expected run, its summary if it came to an end, and the columns of runs.csv that hold for all of its metrics."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ def collect(results: Path) -> None:
         KvformerError: there is no readable `study.json`.
     """
     study = read_study(results)
-    outcomes: list[tuple[RunEntry, RunStatus, Summary | None, dict[str, Any]]] = []
+    found: list[Found] = []
     with gzip_text(results / "curves.csv.gz") as stream:
         curves = csv.writer(stream, lineterminator="\n")
         curves.writerow(CURVE_COLUMNS)
@@ -48,17 +51,16 @@ def collect(results: Path) -> None:
             folder = RunFolder(results / run.path)
             status, summary = folder.outcome(run.hash)
             facts = _facts(summary, folder.provenance() or Provenance()) if summary else {}
-            outcomes.append((run, status, summary, facts))
+            found.append((run, summary, {"status": status, **facts}))
             if summary:
                 identity = [run.task, run.setting, run.variant, run.seed]
                 curves.writerows(identity + point for point in curve_points(folder.metrics_file))
     table = io.StringIO()
     writer = csv.DictWriter(table, RUN_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    judged = _judged_by(study, [(run.task, summary) for run, _, summary, _ in outcomes])
-    for run, status, summary, facts in outcomes:
-        metrics = summary.metrics if summary else {}
-        writer.writerows(_run_rows(run, study, judged[run.task], metrics, {"status": status, **facts}))
+    judged = _judged_by(study, found)
+    for run, summary, facts in found:
+        writer.writerows(_run_rows(run, study, judged[run.task], summary.metrics if summary else {}, facts))
     write_text(results / "runs.csv", table.getvalue())
 
 
@@ -84,20 +86,16 @@ def _run_rows(
     row |= {"path": run.path, **facts}
     for metric, value in sorted({primary: "", **metrics}.items()):
         lower = task.goal == "min" if quantity(metric) == quantity(primary) else quantity(metric).falls
-        yield row | {
-            "metric": metric,
-            "value": value,
-            "goal": "min" if lower else "max",
-            "primary": metric == primary,
-        }
+        goal = "min" if lower else "max"
+        yield {**row, "metric": metric, "value": value, "goal": goal, "primary": metric == primary}
 
 
-def _judged_by(study: Study, summaries: list[tuple[str, Summary | None]]) -> dict[str, str]:
+def _judged_by(study: Study, found: list[Found]) -> dict[str, str]:
     """The metric key of each task, with its split: as its runs say, and on the test split where no run has ended."""
     judged = {name: task.metric if "/" in task.metric else f"test/{task.metric}" for name, task in study.tasks.items()}
-    for task, summary in reversed(summaries):
+    for run, summary, _ in reversed(found):
         if summary and summary.primary:
-            judged[task] = summary.primary.metric
+            judged[run.task] = summary.primary.metric
     return judged
 
 

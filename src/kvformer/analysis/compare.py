@@ -74,7 +74,6 @@ def _select(folder: Path, setting: str) -> pd.DataFrame:
 
 
 def _differences(frames: list[pd.DataFrame], study: Study) -> pd.DataFrame:
-    """One row per (task, variant), over all common settings and seeds."""
     pairs = usable(frames[0]).merge(usable(frames[1]), on=KEYS, suffixes=("_a", "_b"))
     pairs["difference"] = pairs["value_b"] - pairs["value_a"]
     pairs["same"] = pairs["config_hash_a"] == pairs["config_hash_b"]

@@ -4,107 +4,73 @@ Every function takes `scores`: the rows of `frames.scores`, one per expected run
 their columns are those of the tables of `results.Results`.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kvformer.analysis import statistics
+from kvformer.analysis import frames, statistics
 from kvformer.analysis.decisions import judge
-from kvformer.analysis.frames import CELL, KEYS, usable
+from kvformer.analysis.frames import CELL, usable
 from kvformer.analysis.quantities import SOLVED, quantity
 from kvformer.analysis.study import ALL_SETTINGS, Study
 
 
-@dataclass(frozen=True)
-class Cells:
-    """The runs by (task, setting, variant): `values` by seed of those that count, `lost` words on the others."""
-
-    values: Mapping[tuple[str, str, str], pd.Series]
-    lost: Mapping[tuple[str, str, str], Mapping[int, str]]
-
-    @classmethod
-    def of(cls, scores: pd.DataFrame) -> "Cells":
-        """Split a scores frame."""
-        values: dict[tuple[str, str, str], dict[int, float]] = {}
-        lost: dict[tuple[str, str, str], dict[int, str]] = {}
-        counted = scores.index.isin(usable(scores).index)
-        rows = scores[[*KEYS, "value", "status"]].itertuples(index=False, name=None)
-        for good, (task, setting, variant, seed, value, status) in zip(counted, rows, strict=True):
-            cell = (task, setting, variant)
-            values.setdefault(cell, {})
-            lost.setdefault(cell, {})
-            if good:
-                values[cell][seed] = value
-            else:
-                # A finished run can still have no value of its metric, or one that is not finite.
-                lost[cell][seed] = "finished without a value" if status == "finished" else status
-        return cls({cell: pd.Series(found, dtype=float).sort_index() for cell, found in values.items()}, lost)
-
-    def get(self, task: str, setting: str, variant: str) -> pd.Series:
-        """Values by seed; empty where the study has no such runs."""
-        return self.values.get((task, setting, variant), pd.Series(dtype=float))
-
-
 class Block(NamedTuple):
-    """A group of rows of a table: a task at one setting, or over all of its settings (then `name` is `all`)."""
+    """What a row of a table is about: a variant on a task, at one setting or over all of them.
+
+    setting: its name, or `all`. runs: the expected runs. baseline: those of the baseline at the same settings.
+    """
 
     task: str
-    name: str
-    settings: list[str]
+    setting: str
+    variant: str
     metric: str
     goal: str
+    settings: list[str]
+    runs: pd.DataFrame
+    baseline: pd.DataFrame
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The columns that identify the row, and what is compared in it."""
+        return {name: getattr(self, name) for name in (*CELL, "metric", "goal")}
 
 
 def blocks(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> Iterator[Block]:
-    """The blocks of the tasks: one per setting, or one per task."""
-    for task, group in ((task, scores[scores["task"] == task]) for task in study.tasks):
-        if group.empty:
-            continue
-        settings = list(dict.fromkeys(group["setting"]))
-        metric, goal = group["metric"].iloc[0], group["goal"].iloc[0]
-        if by_setting or len(settings) == 1:
-            yield from (Block(task, setting, [setting], metric, goal) for setting in settings)
-        else:
-            yield Block(task, ALL_SETTINGS, settings, metric, goal)
+    """The blocks of the tasks, in the study's order: one per variant and setting, or one per variant."""
+    for task, of_task in ((task, scores[scores["task"] == task]) for task in study.tasks):
+        settings = list(dict.fromkeys(of_task["setting"]))
+        groups = {name: [name] for name in settings} if by_setting or len(settings) == 1 else {ALL_SETTINGS: settings}
+        for name, inside in groups.items():
+            runs = dict(list(of_task[of_task["setting"].isin(inside)].groupby("variant")))
+            baseline = runs.get(study.baseline, of_task.iloc[:0])
+            for variant in (variant for variant in study.variants if variant in runs):
+                metric, goal = of_task["metric"].iloc[0], of_task["goal"].iloc[0]
+                yield Block(task, name, variant, metric, goal, inside, runs[variant], baseline)
 
 
 def summarise(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> pd.DataFrame:
     """Mean, intervals and spreads per (task, variant), over the settings of the task; or per setting, without bootstrap
     and without naming a winner."""
-    cells = Cells.of(scores)
-    parameters = usable(scores).groupby(CELL)["parameters"].max().to_dict()
     rows = []
-    for task, name, settings, metric, goal in blocks(scores, study, by_setting):
-        for variant in study.variants:
-            keys = [(task, setting, variant) for setting in settings if (task, setting, variant) in cells.values]
-            if not keys:
-                continue
-            groups = [cells.values[key] for key in keys]
-            found = statistics.estimate(groups, quantity(metric).bounds)
-            seed_sd, setting_sd = statistics.spreads(groups)
-            pooled = pd.concat(groups)
-            lost = sum(len(cells.lost[key]) for key in keys)
-            rows.append(
-                {"task": task, "family": study.tasks[task].family, "setting": name, "variant": variant}
-                | {"metric": metric, "goal": goal, "n": found.n, "expected": found.n + lost}
-                | {"mean": found.mean, "low": found.low, "high": found.high}
-                | _bootstrap(groups, by_setting)
-                | {"seed_sd": seed_sd, "setting_sd": setting_sd}
-                | {"minimum": pooled.min(), "maximum": pooled.max()}
-                | {"parameters": max((parameters[key] for key in keys if key in parameters), default=np.nan)}
-            )
+    for block in blocks(scores, study, by_setting):
+        done = usable(block.runs)
+        groups = list(frames.by_setting(done).values())
+        found = statistics.estimate(groups, quantity(block.metric).bounds)
+        seed_sd, setting_sd = statistics.spreads(groups)
+        low, high = (np.nan, np.nan) if by_setting else statistics.bootstrap_interval(groups)
+        rows.append(
+            {**block.names, "family": study.tasks[block.task].family, "n": found.n, "expected": len(block.runs)}
+            | {"mean": found.mean, "low": found.low, "high": found.high}
+            | {"bootstrap_low": low, "bootstrap_high": high, "seed_sd": seed_sd, "setting_sd": setting_sd}
+            | {"minimum": done["value"].min(), "maximum": done["value"].max(), "parameters": done["parameters"].max()}
+        )
     table = pd.DataFrame(rows)
     if table.empty:
         return table
     return table.assign(winner=False if by_setting else _clear_winners(table))
-
-
-def _bootstrap(groups: list[pd.Series], skipped: bool) -> dict[str, float]:
-    low, high = (np.nan, np.nan) if skipped else statistics.bootstrap_interval(groups)
-    return {"bootstrap_low": low, "bootstrap_high": high}
 
 
 def _clear_winners(summary: pd.DataFrame) -> pd.Series:
@@ -140,18 +106,14 @@ def success_rates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
     n: finished, diverged and failed runs; only finished ones can have solved it.
     """
     rows = []
-    for task, name, settings, metric, _ in blocks(scores, study):
-        if study.tasks[task].family != "synthetic" or quantity(metric).name != "accuracy":
-            continue
-        for variant in study.variants:
-            runs = scores[(scores["task"] == task) & (scores["variant"] == variant) & scores["setting"].isin(settings)]
-            tried = runs[runs["status"].isin(["finished", "diverged", "failed"])]
-            if tried.empty:
-                continue
+    for block in blocks(scores, study):
+        tried = block.runs[block.runs["status"].isin(["finished", "diverged", "failed"])]
+        accurate = quantity(block.metric).name == "accuracy"
+        if study.tasks[block.task].family == "synthetic" and accurate and len(tried):
             successes = int((usable(tried)["value"] >= SOLVED).sum())
             low, high = statistics.wilson_interval(successes, len(tried))
             rows.append(
-                {"task": task, "setting": name, "variant": variant, "successes": successes, "n": len(tried)}
+                {**block.names, "successes": successes, "n": len(tried)}
                 | {"rate": successes / len(tried), "low": low, "high": high}
             )
     return pd.DataFrame(rows)
@@ -159,14 +121,12 @@ def success_rates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 def seed_means(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The metric of each (task, variant) by seed, averaged over settings; only seeds that finished every setting."""
-    frames = [pd.DataFrame()]
-    done = usable(scores)
-    for task, _, settings, _, _ in blocks(scores, study):
-        for variant in study.variants:
-            own = done[(done["task"] == task) & (done["variant"] == variant)].groupby("seed")["value"]
-            means = own.mean()[own.count() == len(settings)]
-            frames.append(means.rename("value").reset_index().assign(task=task, variant=variant))
-    return pd.concat(frames, ignore_index=True)
+    means = [pd.DataFrame(columns=["seed", "value", *CELL, "metric"])]
+    for block in blocks(scores, study):
+        done = usable(block.runs).groupby("seed")["value"]
+        whole = done.mean()[done.count() == len(block.settings)]
+        means.append(whole.reset_index().assign(**block.names))
+    return pd.concat(means, ignore_index=True)
 
 
 def paired_differences(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> pd.DataFrame:
@@ -174,27 +134,21 @@ def paired_differences(scores: pd.DataFrame, study: Study, by_setting: bool = Fa
 
     A pair of which a run is lost is left out, and the lost run is named in `unpaired`.
     """
-    cells = Cells.of(scores)
     rows = []
-    for task, name, settings, metric, goal in blocks(scores, study, by_setting):
-        for variant in study.variants:
-            keys = [setting for setting in settings if (task, setting, variant) in cells.values]
-            if not keys or variant == study.baseline:
-                continue
-            groups, unpaired = [], []
-            for setting in keys:
-                ours, theirs = cells.get(task, setting, variant), cells.get(task, setting, study.baseline)
-                groups.append((ours - theirs).dropna())
-                unpaired += [
-                    f"{who} {setting} seed {seed}: {words}"
-                    for who in (variant, study.baseline)
-                    for seed, words in cells.lost.get((task, setting, who), {}).items()
-                ]
-            rows.append(
-                {"task": task, "setting": name, "variant": variant, "metric": metric, "goal": goal}
-                | {"margin": study.margin(metric), "unpaired": "; ".join(unpaired)}
-                | describe_differences(groups, metric, goal)
-            )
+    for block in blocks(scores, study, by_setting):
+        if block.variant == study.baseline:
+            continue
+        lost = frames.lost(pd.concat([block.runs, block.baseline]))
+        lost = lost.sort_values("setting", key=lambda names: names.map(block.settings.index), kind="stable")
+        # A finished run can still have no value of its metric, or one that is not finite.
+        words = lost["status"].replace("finished", "finished without a value")
+        named = zip(lost["variant"], lost["setting"], lost["seed"], words, strict=True)
+        unpaired = "; ".join(f"{variant} {setting} seed {seed}: {became}" for variant, setting, seed, became in named)
+        groups = list(frames.paired_by_setting(usable(block.runs), usable(block.baseline)).values())
+        rows.append(
+            {**block.names, "margin": study.margin(block.metric), "unpaired": unpaired}
+            | describe_differences(groups, block.metric, block.goal)
+        )
     return judge(pd.DataFrame(rows))
 
 
@@ -232,22 +186,20 @@ def aggregates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
     A task counts with one value per seed, the mean over its settings, and with the seeds that variant and baseline both
     completed.
     """
-    cells = Cells.of(scores)
-    judged = [block for block in blocks(scores, study) if quantity(block.metric).name == "accuracy"]
+    seeds = seed_means(scores, study)
+    seeds = seeds[seeds["metric"].map(lambda metric: quantity(metric).name) == "accuracy"]
+    values = {key: group.set_index("seed")["value"] for key, group in seeds.groupby(["task", "variant"], sort=False)}
     rows = []
     for variant in study.variants:
-        ours, theirs = [], []
-        for task, _, settings, _, _ in judged:
-            columns = [
-                pd.concat([cells.get(task, setting, who) for setting in settings], axis=1).dropna().mean(axis=1)
-                for who in (variant, study.baseline)
-            ]
-            both = pd.concat(columns, axis=1).dropna()
-            if len(both):
-                ours.append(both.iloc[:, 0].to_numpy())
-                theirs.append(both.iloc[:, 1].to_numpy())
-        if len(ours) < 2:
+        pairs = [
+            pd.concat([values[task, variant], values[task, study.baseline]], axis=1, join="inner").to_numpy(float).T
+            for task in seeds["task"].unique()
+            if {(task, variant), (task, study.baseline)} <= values.keys()
+        ]
+        pairs = [pair for pair in pairs if pair.size]
+        if len(pairs) < 2:
             continue
+        ours, theirs = zip(*pairs, strict=True)
         counts = {"tasks": len(ours), "n": sum(map(len, ours)), "mean": np.mean([values.mean() for values in ours])}
         rows.append({"variant": variant} | counts | statistics.aggregate(ours, theirs)._asdict())
     return pd.DataFrame(rows)

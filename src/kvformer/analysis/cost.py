@@ -14,20 +14,16 @@ DRAWN = ("macs", "cache_bytes_per_token", "step_seconds", "peak_bytes")
 """Columns of cost.csv that figures draw."""
 
 
-def find_costs(results: Path) -> Path | None:
-    """The file of measured costs of a study; None where they were not measured."""
-    return next((results / name for name in FILES if (results / name).exists()), None)
-
-
-def load_costs(path: Path | None) -> pd.DataFrame | None:
-    """Read a file of costs, keyed by some of task, setting and variant.
+def load_costs(results: Path) -> pd.DataFrame:
+    """The measured costs of a study, keyed by some of task, setting and variant; empty where none were measured.
 
     Raises:
         KvformerError: it is not readable as CSV, has none of these columns, two rows of one key, or a cost that is
             drawn is not a number.
     """
+    path = next((results / name for name in FILES if (results / name).exists()), None)
     if path is None:
-        return None
+        return pd.DataFrame(columns=CELL)
     costs = read_table(path, (), dtype=dict.fromkeys(CELL, str))
     keys = keys_of(costs)
     if not keys:
@@ -43,7 +39,7 @@ def keys_of(costs: pd.DataFrame) -> list[str]:
     return [column for column in costs.columns if column in CELL]
 
 
-def cost_table(runs: pd.DataFrame, study: Study, costs: pd.DataFrame | None) -> pd.DataFrame:
+def cost_table(runs: pd.DataFrame, study: Study, costs: pd.DataFrame) -> pd.DataFrame:
     """Medians over seeds per (task, setting, variant), followed by the columns of `costs`.
 
     ratio: samples per second over those of the baseline at the same seed.
@@ -63,20 +59,17 @@ def cost_table(runs: pd.DataFrame, study: Study, costs: pd.DataFrame | None) -> 
         ],
         axis=1,
     ).reset_index()
-    if costs is None:
-        return table
     new = [name for name in costs if name not in table or name in CELL]
     return table.merge(costs[new], how="left", on=keys_of(costs))
 
 
-def drawn_costs(runs: pd.DataFrame, study: Study, choices: pd.DataFrame, costs: pd.DataFrame | None) -> pd.DataFrame:
+def drawn_costs(runs: pd.DataFrame, study: Study, choices: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     """The costs of each (task, variant) that figures draw, averaged over the settings that it is judged by.
 
     choices: of `nuisance.select`.
     """
     table = usable(scores(runs)).groupby(CELL, sort=False)[["parameters"]].max().reset_index()
-    if costs is not None:
-        names = [name for name in DRAWN if name in costs]
-        table = table.merge(costs[keys_of(costs) + names], how="left", on=keys_of(costs))
+    names = [name for name in DRAWN if name in costs]
+    table = table.merge(costs[keys_of(costs) + names], how="left", on=keys_of(costs))
     table = at_judged_settings(table, choices)
     return table.groupby(["task", "variant"], sort=False).mean(numeric_only=True).reset_index()

@@ -83,18 +83,34 @@ def usable(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[(frame["status"] == "finished") & finite]
 
 
+def lost(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that `usable` leaves out."""
+    return frame.drop(usable(frame).index)
+
+
 def by_setting(frame: pd.DataFrame, column: str = "value") -> dict[str, pd.Series]:
     """A column by seed, for each setting of one task and variant, in the order of the frame."""
     groups = frame.set_index("seed")[column].groupby(frame["setting"].to_numpy(), sort=False)
     return {str(name): group for name, group in groups}
 
 
-def at_judged_settings(frame: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
+def paired_by_setting(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, pd.Series]:
+    """Differences (ours minus theirs) by seed, for each setting with a pair. Each side has one task and variant."""
+    reference = by_setting(theirs)
+    pairs = {
+        name: (values - reference[name]).dropna() for name, values in by_setting(ours).items() if name in reference
+    }
+    return {name: values for name, values in pairs.items() if len(values)}
+
+
+def at_judged_settings(frame: pd.DataFrame, choices: pd.DataFrame, point: str = "chosen") -> pd.DataFrame:
     """The rows of `frame` (with task, setting and variant) at the settings by which variants are judged.
 
-    choices: the chosen points of nuisance grids, of `nuisance.select`. The settings of other tasks all count.
+    choices: of `nuisance.select`. Of their tasks only the settings in the column `point` stay, under the name of
+    what is left of the grid. Of other tasks all settings count.
     """
     if choices.empty:
         return frame
-    chosen = pd.MultiIndex.from_frame(choices[["task", "chosen", "variant"]])
-    return frame[~frame["task"].isin(choices["task"]) | pd.MultiIndex.from_frame(frame[CELL]).isin(chosen)]
+    points = choices[[*CELL, point]]
+    tuned = points.merge(frame.rename(columns={"setting": point}), on=["task", point, "variant"]).drop(columns=point)
+    return pd.concat([frame[~frame["task"].isin(choices["task"])], tuned], ignore_index=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from kvformer.analysis.study import Study
@@ -90,7 +91,7 @@ def compare_with_lock(running: Iterable[tuple[str, str]], lock: Path | None) -> 
     found: dict[str, list[str]] = {}
     for name, version in running:
         found.setdefault(name, []).append(version)
-    return [Package(name, tuple(used), locked.get(_canonical(name))) for name, used in found.items()]
+    return [Package(name, tuple(used), locked.get(canonicalize_name(name))) for name, used in found.items()]
 
 
 def find_lock(results: Path) -> Path | None:
@@ -126,11 +127,7 @@ def locked_versions(lock: Path) -> Iterator[tuple[str, str]]:
             ) from None
         pin = next((clause.version for clause in requirement.specifier if clause.operator == "=="), None)
         if pin and (requirement.marker is None or requirement.marker.evaluate()):
-            yield _canonical(requirement.name), pin
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+            yield canonicalize_name(requirement.name), pin
 
 
 def _public(version: str) -> Version | str:

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from kvformer.analysis import statistics
-from kvformer.analysis.frames import by_setting, read_table, to_numbers, usable
-from kvformer.analysis.quantities import quantity
+from kvformer.analysis.frames import by_setting, paired_by_setting, read_table, to_numbers, usable
+from kvformer.analysis.quantities import quantity, short_key
 from kvformer.analysis.study import Study
 from kvformer.data.datasets import DATASETS
 
@@ -25,6 +25,7 @@ UNKNOWN_REST = "the rest of its setting is not known"
 NO_EFFECT = {"training.record_every", "training.threads"}
 """Keys that change no result, or no more than its last digits."""
 SHOWN_REASONS = 4
+Row = Mapping[Hashable, Any]
 
 
 def load_published(path: Path) -> pd.DataFrame:
@@ -59,17 +60,16 @@ def compare_published(runs: pd.DataFrame, study: Study, published: pd.DataFrame)
             key: value.split("|") for key, _, value in (part.partition("=") for part in row["conditions"].split())
         }
         grid = not conditions or any(len(values) > 1 for values in conditions.values())
-        groups = _our_groups(done[done["task"] == row["task"]], study, row)
-        known = {setting: study.configurations[row["task"], setting] for setting in groups}
-        inside = [name for name, values in known.items() if not list(_conflicts(values, conditions))]
+        of_task = done[done["task"] == row["task"]]
+        groups, bounds = _ours(of_task, study, row)
+        inside = [name for name in groups if not list(_conflicts(study.configurations[row["task"], name], conditions))]
         settings = inside or (list(groups) if grid else [])
         if not settings:
             continue
-        labels = set(done[(done["task"] == row["task"]) & done["setting"].isin(settings)]["data_label"].dropna())
+        labels = set(of_task.loc[of_task["setting"].isin(settings), "data_label"])
         differs = _differs(study, row, settings, conditions, labels)
-        found = statistics.estimate([groups[name] for name in settings], _bounds(row["compare_with"]))
-        half = found.half_width
-        difference = found.mean - row["mean"]
+        found = statistics.estimate([groups[name] for name in settings], bounds)
+        difference, half = found.mean - row["mean"], found.half_width
         rows.append(
             {str(key): value for key, value in row.items()}
             | {"ours": found.mean, "low": found.low, "high": found.high, "n_ours": found.n}
@@ -80,57 +80,44 @@ def compare_published(runs: pd.DataFrame, study: Study, published: pd.DataFrame)
     return pd.DataFrame([row for task in study.tasks for row in rows if row["task"] == task])
 
 
-def _bounds(compare_with: str) -> tuple[float, float]:
-    low, high = quantity(compare_with).bounds
-    return (low - high, high - low) if compare_with.startswith(DIFFERENCE) else (low, high)
-
-
-def _our_groups(of_task: pd.DataFrame, study: Study, row: Mapping[Hashable, Any]) -> dict[str, pd.Series]:
-    """Per setting our values of the published metric, or their differences to the baseline, by seed."""
-    difference = row["compare_with"].startswith(DIFFERENCE)
-    of_metric = of_task[of_task["metric"] == row["compare_with"].removeprefix(DIFFERENCE)]
-
-    ours = by_setting(of_metric[of_metric["variant"] == row["variant"]])
-    if not difference:
-        return ours
-    theirs = by_setting(of_metric[of_metric["variant"] == study.baseline])
-    groups = {name: (values - theirs[name]).dropna() for name, values in ours.items() if name in theirs}
-    return {name: values for name, values in groups.items() if len(values)}
+def _ours(of_task: pd.DataFrame, study: Study, row: Row) -> tuple[dict[str, pd.Series], tuple[float, float]]:
+    """Our values of the published metric (or differences in it) by seed for each setting, and their bounds."""
+    metric = row["compare_with"].removeprefix(DIFFERENCE)
+    low, high = quantity(metric).bounds
+    of_metric = of_task[of_task["metric"] == metric]
+    ours = of_metric[of_metric["variant"] == row["variant"]]
+    if metric == row["compare_with"]:
+        return by_setting(ours), (low, high)
+    return paired_by_setting(ours, of_metric[of_metric["variant"] == study.baseline]), (low - high, high - low)
 
 
 def _conflicts(known: Mapping[str, Any], conditions: Mapping[str, list[str]]) -> Iterator[str]:
     """The conditions that a setting of ours does not meet, in words."""
     for key, values in conditions.items():
         if key in known and not any(_same(known[key], value) for value in values):
-            yield f"{_short(key)} {_text(key, known[key])} ({' or '.join(values)})"
+            yield f"{short_key(key)} {_text(key, known[key])} ({' or '.join(values)})"
 
 
-def _differs(
-    study: Study,
-    row: Mapping[Hashable, Any],
-    settings: list[str],
-    conditions: Mapping[str, list[str]],
-    labels: set[str],
-) -> str:
+def _differs(study: Study, row: Row, settings: list[str], conditions: Mapping[str, list[str]], labels: set[str]) -> str:
     """How our settings differ from the published one, or from the whole published grid; empty where they do not.
 
     labels: of the data that our runs read; a stand-in has another than its data set.
     """
     reasons = [] if conditions else [UNKNOWN_GRID]
     for setting in settings:
-        known = study.configurations[row["task"], setting]
+        known, entry = study.configurations[row["task"], setting], study.sections.get((row["task"], setting))
         dataset = DATASETS.get(str(known.get("data.dataset")))
         reasons += [f"data {label} ({dataset.label})" for label in sorted(labels) if dataset and label != dataset.label]
         reasons += _conflicts(known, conditions)
         reasons += [
-            f"{_short(key)} not recorded here ({' or '.join(values)})"
+            f"{short_key(key)} not recorded here ({' or '.join(values)})"
             for key, values in conditions.items()
             if key not in known
         ]
-        if row["study"] == SETTINGS_OF:
+        if row["study"] == SETTINGS_OF and entry:
             reasons += [
-                f"{_short(key)} {_text(key, known[key])} ({_text(key, value)})"
-                for key, value in study.departures(row["task"], setting).items()
+                f"{short_key(key)} {_text(key, known[key])} ({_text(key, value)})"
+                for key, value in entry.departures.items()
                 if key not in conditions and _matters(key, known)
             ]
     size = prod(map(len, conditions.values()))
@@ -154,10 +141,6 @@ def _matters(key: str, known: Mapping[str, Any]) -> bool:
     if key == "training.evaluation_batch_size":
         return "data.loss_rows" in known
     return key not in NO_EFFECT
-
-
-def _short(key: str) -> str:
-    return key.rpartition(".")[2].replace("_", " ")
 
 
 def _text(key: str, value: object) -> str:

@@ -51,6 +51,11 @@ def quantity(metric: str) -> Quantity:
     return _KNOWN.get(name) or Quantity(name, title, step=title, falls=name.endswith("loss"))
 
 
+def short_key(key: str) -> str:
+    """The printed name of a dotted key: `dim` for `model.dim`."""
+    return key.rpartition(".")[2].replace("_", " ")
+
+
 def axis_label(metric: str) -> str:
     """Axis label of a metric key such as `test/accuracy`, with its unit."""
     what = quantity(metric)

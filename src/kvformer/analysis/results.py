@@ -6,7 +6,7 @@ computation in `analysis.analyse`.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -190,19 +190,13 @@ class Results:
 
 
 def _layouts() -> Iterator[tuple[str, Columns]]:
-    """The tables and their columns."""
     for name, hint in get_type_hints(Results, include_extras=True).items():
         if get_origin(hint) is Annotated:
             yield name, get_args(hint)[1]
 
 
-def _plain(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The rows as JSON has them."""
+def _plain(frame: pd.DataFrame) -> Iterator[dict[Hashable, Any]]:
     for row in frame.to_dict("records"):
-        yield {str(name): _number(value) if isinstance(value, float) else value for name, value in row.items()}
-
-
-def _number(value: float) -> float | str | None:
-    if math.isfinite(value):
-        return value
-    return None if math.isnan(value) else str(value)
+        infinite = {name: str(value) for name, value in row.items() if value in (math.inf, -math.inf)}
+        unknown = {name: None for name, value in row.items() if value != value}
+        yield {**row, **infinite, **unknown}

@@ -78,11 +78,6 @@ class Study:
         """What study.json lists of each (task, setting): its protocol, sections and departures; {} if it lists none."""
         return {(entry.task, entry.setting): entry for entry in self.manifest.settings}
 
-    def departures(self, task: str, setting: str) -> dict[str, Any]:
-        """The keys in which a setting differs from the published one of its task, each with the published value."""
-        entry = self.sections.get((task, setting))
-        return entry.departures if entry else {}
-
     def settings(self, task: str) -> list[str]:
         """Settings of a task, in the study's order."""
         return [setting for name, setting in self.overrides if name == task]

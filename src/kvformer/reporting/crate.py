@@ -80,7 +80,9 @@ def write_crate(results: Path, snakefile: Path = Path("Snakefile")) -> Path:
             properties={"name": f"Workflow run of study {study.name}", **times},
         )
     crate.root_dataset["mentions"] = crate.get_by_type("CreateAction")
-    _add_profiles(crate, list(PROFILES) if workflow else list(PROFILES)[:1])
+    for identifier, name in list(PROFILES.items())[: None if workflow else 1]:
+        properties = {"@type": "CreativeWork", "name": name, "version": identifier.rsplit("/", 1)[-1]}
+        crate.root_dataset.append_to("conformsTo", crate.add(ContextEntity(crate, identifier, properties=properties)))
     write_json(results / METADATA, crate.metadata.generate())
     return results / METADATA
 
@@ -94,14 +96,6 @@ def _add_workflow(crate: ROCrate, results: Path, snakefile: Path) -> Entity | No
     workflow["name"] = "kvformer"
     workflow["encodingFormat"] = "text/plain"
     return workflow
-
-
-def _add_profiles(crate: ROCrate, identifiers: list[str]) -> None:
-    profiles = []
-    for identifier in identifiers:
-        properties = {"@type": "CreativeWork", "name": PROFILES[identifier], "version": identifier.rsplit("/", 1)[-1]}
-        profiles.append(crate.add(ContextEntity(crate, identifier, properties=properties)))
-    crate.root_dataset["conformsTo"] = profiles
 
 
 def _add_file(crate: ROCrate, results: Path, path: str, name: str) -> Entity:
@@ -145,15 +139,14 @@ def _add_reporting(crate: ROCrate, results: Path, study: Study, plan: Entity, tr
     paths = sorted(path for pattern in REPORTS for path in results.glob(pattern) if path.is_file())
     reports = [_add_file(crate, results, path.relative_to(results).as_posix(), _title(path)) for path in paths]
     software = _software(crate, Provenance())
-    collecting = {"name": f"Collection of the runs of study {study.name}"}
-    crate.add_action(software, "#collect", object=[plan, *trained], result=collected, properties=collecting)
-    if analysed:
-        analysis = {"name": f"Analysis of study {study.name}"}
-        crate.add_action(software, "#analyse", object=[plan, *collected], result=analysed, properties=analysis)
-    if reports:
-        reporting = {"name": f"Tables, figures and report of study {study.name}"}
-        sources = [plan, *(analysed or collected)]
-        crate.add_action(software, "#report", object=sources, result=reports, properties=reporting)
+    for step, name, sources, made in (
+        ("collect", "Collection of the runs", [plan, *trained], collected),
+        ("analyse", "Analysis", [plan, *collected], analysed),
+        ("report", "Tables, figures and report", [plan, *(analysed or collected)], reports),
+    ):
+        if made:
+            words = {"name": f"{name} of study {study.name}"}
+            crate.add_action(software, f"#{step}", object=sources, result=made, properties=words)
     return collected + analysed + reports
 
 

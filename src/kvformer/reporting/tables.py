@@ -10,7 +10,6 @@ from kvformer.analysis.quantities import quantity
 from kvformer.analysis.results import Results
 from kvformer.reporting.captions import table_captions
 from kvformer.reporting.cells import interval, number, probability, signed, whole
-from kvformer.reporting.published import published_tables
 from kvformer.reporting.render import DIFFERENCE, Layout, Table, alike, lay_out, with_better_in
 
 SUMMARY: Layout = {
@@ -75,6 +74,24 @@ COST: Layout = {
     "samples/s": ("samples_per_second", whole),
     "ratio": ("ratio", lambda value: number(value, 3)),
 }
+PUBLISHED: Layout = {
+    **alike(str, "task", "variant"),
+    "published by": ("study", str),
+    "setting there": ("setting", str),
+    "metric": ("compare_with", str),
+    "published": ("mean", number),
+    "sd there": ("std", number),
+    "n there": ("n", whole),
+    **alike(number, "ours", "low", "high"),
+    "n": ("n_ours", whole),
+    **alike(signed, "difference"),
+    "deviation": ("deviation", lambda value: signed(value, 1)),
+    "differs in": ("differs", str),
+    "setting here": ("settings", str),
+    "metric there": ("metric", str),
+    **alike(str, "origin", "status"),
+}
+PUBLISHED_PRINTED = ("task", "variant", "published by", "metric", "published", "ours", "low", "high", "n")
 INCOMPLETE: Layout = alike(str, "task", "setting", "variant", "seed", "status", "path")
 PROVENANCE: Layout = {
     **alike(str, "task", "protocol", "data", "source"),
@@ -106,6 +123,8 @@ def study_tables(results: Results) -> list[Table]:
     tuned = results.nuisance.assign(budget=[f"{budget}{'' if equal else ' (unequal)'}" for budget, equal in budgets])
     counts = zip(results.success["successes"], results.success["n"], strict=True)
     solved = results.success.assign(solved=[f"{successes} of {n}" for successes, n in counts])
+    same = results.published["differs"] == ""
+    published, context = (lay_out(results.published[rows], PUBLISHED) for rows in (same, ~same))
     formatted = {
         "summary": (lay_out(results.summary, SUMMARY), SUMMARY_PRINTED),
         "paired": (lay_out(with_better_in(results.paired), PAIRED), PAIRED_PRINTED),
@@ -115,7 +134,12 @@ def study_tables(results: Results) -> list[Table]:
         "success": (lay_out(solved, SUCCESS), ()),
         "aggregate": (lay_out(results.aggregate, AGGREGATE), ()),
         "cost": (_costs(results.cost), ()),
-        **published_tables(results.published),
+        "published": (
+            published.drop(columns="differs in"),
+            (*PUBLISHED_PRINTED, "setting there", "difference", "deviation"),
+        ),
+        # Only at the same setting is a deviation meant.
+        "published_context": (context.drop(columns="deviation"), (*PUBLISHED_PRINTED, "differs in")),
         "incomplete": (lay_out(results.incomplete, INCOMPLETE), ()),
         "provenance": (lay_out(results.provenance, PROVENANCE), ()),
     }

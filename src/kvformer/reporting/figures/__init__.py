@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kvformer.analysis.results import Results
-from kvformer.reporting.figures import accuracy, attention, diagnostics, epochs, forest, grid, loss, pareto
+from kvformer.reporting.figures import accuracy, attention, diagnostics, forest, grid, loss, pareto
 from kvformer.reporting.figures.data import FigureData
 from kvformer.reporting.style import FORMATS, figure_style, save
 
@@ -23,7 +23,7 @@ KINDS: dict[str, Draw] = {
     "grid": grid.draw,
     "loss": loss.draw,
     "settings": grid.draw_curves,
-    "epochs": epochs.draw,
+    "epochs": loss.draw_epochs,
     "attention": attention.draw,
     "heads": attention.draw_heads,
     "diagnostics": diagnostics.draw,

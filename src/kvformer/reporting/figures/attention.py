@@ -10,13 +10,12 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from kvformer.reporting.figures.data import FigureData, Maps, Task
-from kvformer.reporting.figures.layout import finish, name_panel
+from kvformer.reporting.figures.layout import MAX_LAYERS, chosen_layers, finish, name_panel
 from kvformer.reporting.style import GREY, WIDTH
 
 PAGE = 9.0
 """Height in inches to which the maps of many variants are shrunk, though never below a readable size."""
 MAX_TOKENS = 20
-MAX_LAYERS = 4
 MAX_HEADS = 8
 COLOURS = {"logits": "cividis", "weights": "Blues"}
 MASKED = (0.9, 0.9, 0.9)
@@ -85,7 +84,7 @@ def draw_task_heads(data: FigureData, task: Task, maps: Maps) -> Figure:
 def _mosaic(ax: Axes, values: np.ndarray, kind: str) -> None:
     """Layers (rows) × heads (columns) of maps as one picture, each scaled by itself: faster than one axis per map."""
     layers, heads, n, _ = values.shape
-    chosen = np.unique(np.linspace(0, layers - 1, min(layers, MAX_LAYERS)).round().astype(int))
+    chosen = chosen_layers(layers)
     gap = max(1, n // 12)
     pitch = n + gap
     picture = np.ones((len(chosen) * pitch - gap, heads * pitch - gap, 3))

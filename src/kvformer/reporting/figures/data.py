@@ -101,7 +101,6 @@ class FigureData:
         return task.scale * seeds.loc[(seeds["task"] == task.name) & (seeds["variant"] == variant), "value"].to_numpy()
 
     def _judged(self, task: Task) -> set[tuple[str, str]]:
-        """The variants with the settings by which they are judged."""
         return {(variant, name) for variant in self.variants for name in self.results.counted(task.name, variant)}
 
     def curve(self, task: Task, metric: str, setting: str = "") -> pd.DataFrame:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from kvformer.analysis.quantities import quantity
+from kvformer.analysis.quantities import quantity, short_key
 from kvformer.reporting.cells import number, signed
 from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles
@@ -19,7 +19,6 @@ from kvformer.reporting.figures.loss import cut_diverged, plot_variants, scale_l
 from kvformer.reporting.style import WIDTH
 
 LOSS = "validation/loss"
-Axis = list[tuple[Any, ...]]
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
@@ -44,12 +43,7 @@ def varying_keys(data: FigureData, task: Task) -> list[str]:
 
 
 def _values(data: FigureData, task: Task, key: str) -> list[Any]:
-    """The value of a key in each setting, also in those that leave it as it is."""
     return [data.study.configurations[task.name, setting].get(key) for setting in task.settings]
-
-
-def _short(key: str) -> str:
-    return key.rpartition(".")[2].replace("_", " ")
 
 
 def _curve(data: FigureData, task: Task, keys: list[str]) -> Figure:
@@ -80,7 +74,7 @@ def _curve(data: FigureData, task: Task, keys: list[str]) -> Figure:
         ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_locator(FixedLocator(list(places)))
     ax.set_xticklabels([f"{value:g}" if numeric else str(value) for value in values])
-    ax.set_xlabel(_short(keys[0]).capitalize())
+    ax.set_xlabel(short_key(keys[0]).capitalize())
     ax.set_ylabel(task.axis)
     finish(figure, task.label, legend_handles(data), data.notes([task]))
     return figure
@@ -89,8 +83,14 @@ def _curve(data: FigureData, task: Task, keys: list[str]) -> Figure:
 def _heat_maps(data: FigureData, task: Task, keys: list[str]) -> Figure:
     """Rows: the first half of the keys, columns: the other half, every combination of their values."""
     down, across = keys[: len(keys) // 2], keys[len(keys) // 2 :]
-    rows, columns = (_combinations(data, task, part) for part in (down, across))
-    maps = {variant: _means(data, task, variant, (down, rows), (across, columns)) for variant in data.variants}
+    sides = [list(zip(*(_values(data, task, key) for key in part), strict=True)) for part in (down, across)]
+    rows, columns = (list(product(*map(dict.fromkeys, zip(*side, strict=True)))) for side in sides)
+    places = [(rows.index(row), columns.index(column)) for row, column in zip(*sides, strict=True)]
+    maps = {}
+    for variant in data.variants:
+        maps[variant] = np.full((len(rows), len(columns)), np.nan)
+        for place, setting in zip(places, task.settings, strict=True):
+            maps[variant][place] = data.mean(task, variant, setting).mean
     base = maps[data.study.baseline]
     width = min(WIDTH, 0.9 + len(maps) * (0.35 + 0.48 * len(columns)))
     figure = Figure(figsize=(max(width, 4.0), 1.3 + 0.34 * len(rows) + 0.16 * len(across)), layout="constrained")
@@ -126,28 +126,8 @@ def _heat_maps(data: FigureData, task: Task, keys: list[str]) -> Figure:
     return figure
 
 
-def _combinations(data: FigureData, task: Task, keys: list[str]) -> Axis:
-    return list(product(*(list(dict.fromkeys(_values(data, task, key))) for key in keys)))
-
-
-def _means(
-    data: FigureData,
-    task: Task,
-    variant: str,
-    down: tuple[list[str], Axis],
-    across: tuple[list[str], Axis],
-) -> np.ndarray:
-    """Mean over seeds of the variant's metric, (rows, columns), in shown units; NaN where no run has finished."""
-    picture = np.full((len(down[1]), len(across[1])), np.nan)
-    for setting in task.settings:
-        known = data.study.configurations[task.name, setting]
-        row, column = (axis.index(tuple(known.get(key) for key in keys)) for keys, axis in (down, across))
-        picture[row, column] = data.mean(task, variant, setting).mean
-    return picture
-
-
 def _words(keys: list[str], values: tuple[Any, ...]) -> str:
-    return "\n".join(f"{_short(key)} {value}" for key, value in zip(keys, values, strict=True))
+    return "\n".join(f"{short_key(key)} {value}" for key, value in zip(keys, values, strict=True))
 
 
 def _settings(data: FigureData, task: Task) -> Figure:

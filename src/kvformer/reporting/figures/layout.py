@@ -12,6 +12,7 @@ from kvformer.reporting.style import GREY
 
 COLUMNS = 5
 """Tasks side by side; further ones go below."""
+MAX_LAYERS = 4
 LEGEND_COLUMNS = 4
 """Entries of a legend side by side; more make further rows."""
 
@@ -22,6 +23,11 @@ def legend_handles(data: FigureData, points: bool = False) -> list[Line2D]:
         Line2D([], [], label=data.labels[name], **(style.point if points else style.line))
         for name, style in data.styles.items()
     ]
+
+
+def chosen_layers(count: int) -> list[int]:
+    """Places of the layers that are drawn of `count`: at most four, evenly spaced."""
+    return [round(place) for place in np.linspace(0, count - 1, min(count, MAX_LAYERS))]
 
 
 def name_panel(ax: Axes, name: str, inches: float, points: float = 9.5, pad: float | None = None) -> None:

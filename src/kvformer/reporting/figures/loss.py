@@ -1,4 +1,4 @@
-"""Loss over training: against wall-clock time and against steps, on training and on validation data."""
+"""Curves over training: the loss against wall-clock time and steps, and the progress of language tasks by epoch."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from kvformer.analysis.quantities import axis_label
+from kvformer.analysis.quantities import axis_label, quantity
 from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.style import BAND_ALPHA, GREY, WIDTH
 
 LOSSES = ("train/loss", "validation/loss")
+AXES = {"elapsed": "Training time (s)", "step": "Step", "epoch": "Epoch"}
 DIVERGED_MARKER = "x"
 LOG_ABOVE = 20.0
 """Ratio of the largest to the smallest mean from which the loss axis is logarithmic."""
@@ -31,17 +32,41 @@ def draw_task(data: FigureData, task: Task) -> Figure:
     """The four panels of one task."""
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     axes = figure.subplots(2, 2, sharey="col")
-    for column, metric in zip(axes.T, LOSSES, strict=True):
-        frame = data.curve(task, metric)
-        for ax, (x, label) in zip(column, {"elapsed": "Training time (s)", "step": "Step"}.items(), strict=True):
-            plot_variants(data, frame, ax, x)
-            ax.set_xlabel(label)
-            ax.set_ylabel(axis_label(metric))
-        scale_loss(column[0])
-        for ax in column:
-            cut_diverged(ax)
+    for row, x in zip(axes, ("elapsed", "step"), strict=True):
+        for ax, metric in zip(row, LOSSES, strict=True):
+            _plot_metric(data, task, metric, ax, x)
     finish(figure, task.label, legend_handles(data), data.notes([task]))
     return figure
+
+
+def draw_epochs(data: FigureData) -> Iterator[tuple[str, Figure]]:
+    """One figure for each language task with a recorded loss: both losses, and what the model gets right."""
+    for task in data.families.get("language", []):
+        judged = f"validation/{quantity(task.metric).name}"
+        third = "validation/accuracy" if judged.endswith("loss") else judged
+        metrics = [metric for metric in (*LOSSES, third) if not data.curve(task, metric).empty]
+        if metrics:
+            yield task.name, draw_task_epochs(data, task, metrics)
+
+
+def draw_task_epochs(data: FigureData, task: Task, metrics: list[str]) -> Figure:
+    """The panels of one task, one for each metric."""
+    figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
+    for ax, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        _plot_metric(data, task, metric, ax, "epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(3))
+    finish(figure, task.label, legend_handles(data), data.notes([task]))
+    return figure
+
+
+def _plot_metric(data: FigureData, task: Task, metric: str, ax: Axes, x: str) -> None:
+    what = quantity(metric)
+    plot_variants(data, data.curve(task, metric), ax, x, what.scale)
+    ax.set_xlabel(AXES[x])
+    ax.set_ylabel(axis_label(metric))
+    if what.name == "loss":
+        scale_loss(ax)
+        cut_diverged(ax)
 
 
 def plot_variants(data: FigureData, frame: pd.DataFrame, ax: Axes, x: str, scale: float = 1.0) -> None:
