@@ -20,14 +20,18 @@ def complaint(results: object, name: str = "small", runs: tuple[str, ...] = (RUN
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["a{b}", "a}", "a?b", 'a"b', "a\nb", "a\tb", "a\x7fb", "a\u2028b", os.fsdecode(b"a\xffb")])
+@pytest.mark.parametrize(
+    "name", ["a{b}", "a}", "a?b", 'a"b', "a\nb", "a\tb", "a\x7fb", "a\u2028b", os.fsdecode(b"a\xffb")]
+)
 def test_a_path_that_would_lead_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
     text = complaint(tmp_path / name / "results")
     assert "execution.results_folder" in text and "choose a folder without it" in text
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["a b", "#", "%41", "$HOME", "'", "\\", "*", "[a]", "&;|", "~", "ü", "a\u200db", "日本"])
+@pytest.mark.parametrize(
+    "name", ["a b", "#", "%41", "$HOME", "'", "\\", "*", "[a]", "&;|", "~", "ü", "a\u200db", "日本"]
+)
 def test_other_characters_are_allowed(name: str, tmp_path: Path) -> None:
     check_places(str(tmp_path / name), "small", [RUN])
 
@@ -79,7 +83,9 @@ def test_a_folder_that_may_be_written_is_accepted(tmp_path: Path) -> None:
     check_writable(str(tmp_path / "not" / "there"), "small")
 
 
-@pytest.mark.parametrize("name", ["Default", "DEFAULT", "Data", "MLflow", "compare", "con", "NUL.txt", "lpt1", "a.", ".", "..", "-a"])
+@pytest.mark.parametrize(
+    "name", ["Default", "DEFAULT", "Data", "MLflow", "compare", "con", "NUL.txt", "lpt1", "a.", ".", "..", "-a"]
+)
 def test_names_that_others_reserve_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="name") as caught:
         load_study({"name": name, "tasks": {"reverse": {}}})

@@ -306,8 +306,8 @@ def test_the_record_of_a_run(prepared: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     assert summary["data"] == [load_manifest(prepared / "mnist").record()]
     assert set(provenance) == {
-        "git", "code_digest", "packages", "python", "platform", "cpu", "gpu", "cuda", "threads", "device", "compile", "precision",
-        "data", "start", "end", "attempts", "command",
+        "git", "code_digest", "packages", "python", "platform", "cpu", "gpu", "cuda", "threads", "device", "compile",
+        "precision", "data", "start", "end", "attempts", "command",
     }  # fmt: skip
     assert set(provenance["git"]) == {"commit", "dirty", "diff_sha256"} and provenance["data"] == summary["data"]
     assert provenance["code_digest"] == code_digest("vision")

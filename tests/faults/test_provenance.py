@@ -1,4 +1,4 @@
-"""The commit in provenance.json: that of the package's own checkout, whatever git is told and whoever owns the files."""
+"""The commit in provenance.json is that of the package's own checkout, however git is set up and whoever owns it."""
 
 import os
 import subprocess
@@ -98,7 +98,9 @@ def test_settings_of_git_change_nothing(name: str, checkout: Path, monkeypatch: 
     assert plain.dirty and git_state(checkout / MODULE) == plain
 
 
-def test_the_environment_of_git_is_not_inherited(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_git_is_not_inherited(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (checkout / MODULE).write_text("a = 2\n")
     plain = git_state(checkout / MODULE)
     other = tmp_path / "other"

@@ -10,7 +10,9 @@ from kvformer.errors import ConfigError
 from kvformer.tracking.address import check_address, unreachable
 
 
-@pytest.mark.parametrize("uri", ["databricks", "databricks://profile", "./mlruns", "file:///tmp/mlruns", "uc:p", "mlruns"])
+@pytest.mark.parametrize(
+    "uri", ["databricks", "databricks://profile", "./mlruns", "file:///tmp/mlruns", "uc:p", "mlruns"]
+)
 def test_an_address_that_is_not_supported_is_refused(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI") as caught:
         check_address(tmp_path, uri)
@@ -35,7 +37,9 @@ def test_other_addresses_are_accepted_without_asking_anyone(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("uri", ["http://user:sesame@127.0.0.1:1/?token=sesame", "postgresql://user:sesame@127.0.0.1:1/db"])
+@pytest.mark.parametrize(
+    "uri", ["http://user:sesame@127.0.0.1:1/?token=sesame", "postgresql://user:sesame@127.0.0.1:1/db"]
+)
 def test_a_server_that_gives_no_answer_is_named_without_secrets(uri: str) -> None:
     text = unreachable(uri)
     assert text and "127.0.0.1:1" in text and "refused" in text and "sesame" not in text
@@ -48,7 +52,7 @@ def test_nobody_is_asked_about_a_file() -> None:
 @pytest.mark.parametrize("status", [200, 401, 404, 500])
 def test_a_server_that_answers_anything_is_there(status: int) -> None:
     class Server(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  (the library's name)
+        def do_GET(self) -> None:
             self.send_response(status)
             self.end_headers()
 

@@ -61,7 +61,9 @@ def test_a_study_runs_to_its_end_and_reports_as_a_module(outer: Project, project
     assert result.returncode == 0, result.stdout
     study = outer.folder / "results" / "small"
     assert {path.name for path in study.iterdir()} >= {"report.html", "tables", "figures", "ro-crate-metadata.json"}
-    assert (study / "Snakefile").read_bytes() == (project.folder / "Snakefile").read_bytes(), "the crate has our workflow"
+    assert (study / "Snakefile").read_bytes() == (project.folder / "Snakefile").read_bytes(), (
+        "the crate describes this workflow, not theirs"
+    )
     assert "results/small/report.html" in (outer.folder / "theirs.txt").read_text()
     assert (outer.folder / "results" / "mlflow" / "mlflow.db").is_file()
     assert not (project.folder / "results").exists() and not (project.folder / ".snakemake").exists()

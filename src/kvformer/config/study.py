@@ -8,7 +8,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from kvformer.config.execution import Execution
-from kvformer.config.grid import ProtocolName, Seeds, Setting, TaskSection, Variants, faulty_name, settings_of, with_defaults
+from kvformer.config.grid import (
+    ProtocolName,
+    Seeds,
+    Setting,
+    TaskSection,
+    Variants,
+    faulty_name,
+    settings_of,
+    with_defaults,
+)
 from kvformer.config.messages import describe_errors, unknown
 from kvformer.config.run import RunConfig
 from kvformer.errors import ConfigError
