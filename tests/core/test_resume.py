@@ -19,7 +19,7 @@ from kvformer.config.run import RunConfig
 from kvformer.errors import Interrupted, KvformerError
 from kvformer.files import read_json
 from kvformer.records import base as records_module
-from kvformer.records.run import Summary
+from kvformer.records.run import RunFolder, Summary
 from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
 from kvformer.training import loop as loop_module
@@ -129,7 +129,7 @@ def test_resume_keeps_precision_schedule_and_optimizer(
     assert results(tmp_path / "pieces") == results(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("moment", ["attention.npz", "provenance.json", "metrics.jsonl", "summary.json", "rmtree"])
+@pytest.mark.parametrize("moment", ["attention.npz", "provenance.json", "metrics.jsonl", "summary.json", "end"])
 def test_killed_while_results_are_written(
     moment: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,15 +145,15 @@ def test_killed_while_results_are_written(
                 original(path, content)
 
             patch.setattr(module, name, write)
-        if moment == "rmtree":
+        if moment == "end":
 
-            def rmtree(path: Path) -> None:
+            def clear(self: RunFolder) -> None:
                 raise Killed
 
-            patch.setattr(run_module.shutil, "rmtree", rmtree)
+            patch.setattr(RunFolder, "clear_progress", clear)
         with pytest.raises(Killed):
             train(run, tmp_path / "pieces", prepared)
-    assert (tmp_path / "pieces" / "summary.json").exists() == (moment == "rmtree")
+    assert (tmp_path / "pieces" / "summary.json").exists() == (moment == "end")
     train(run, tmp_path / "pieces", prepared)
     assert results(tmp_path / "pieces") == results(tmp_path / "whole")
 
@@ -368,7 +368,7 @@ def test_a_diverged_run_stays_diverged_when_it_is_killed_after_that(
 def test_two_processes_never_train_in_one_folder(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("kvformer.records.run.LOCK_SECONDS", 0.1)
     run = tiny_run("copy", training={"steps": 100_000})
     process = subprocess.Popen(command(run, tmp_path, prepared), env=environment(), stderr=subprocess.DEVNULL)
     try:

@@ -1,6 +1,7 @@
 """Tests of faults use small data, one thread, a disk that can be full, and the helpers of other folders."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,3 +54,15 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         pytest.skip("a file system cannot be mounted here (only root can)")
     yield Disk(folder)
     subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a FUSE file system, which keeps a removed file visible until it is closed, as NFS and SMB do."""
+    source, folder = tmp_path / "source", tmp_path / "mirror"
+    source.mkdir()
+    folder.mkdir()
+    if shutil.which("bindfs") is None or subprocess.run(["bindfs", source, folder], capture_output=True).returncode:
+        pytest.skip("bindfs is not installed or may not mount here")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)

@@ -97,7 +97,8 @@ def test_snakemake_trainer_and_both_are_killed(project: Project, tmp_path: Path)
 
 @pytest.mark.ci
 def test_killed_at_twenty_random_moments(project: Project, tmp_path: Path) -> None:
-    """While Snakemake plans, or the trainer starts, trains or writes. A finished run is removed and started again."""
+    """While Snakemake plans, or the trainer starts, trains or writes. A finished run is removed, also from the
+    archive, and started again."""
     (run,) = load_study(STUDY).runs()
     train_run(run, tmp_path / "whole", tmp_path, device="cpu")
     whole = results(tmp_path / "whole")
@@ -118,6 +119,7 @@ def test_killed_at_twenty_random_moments(project: Project, tmp_path: Path) -> No
         if process.wait(300) == 0:
             assert results(project.folder / RUN) == whole
             shutil.rmtree(project.folder / RUN)
+            shutil.rmtree(project.folder / "results" / "archive")
 
     last = project.snakemake(*command)
     assert last.returncode == 0, last.stdout

@@ -22,7 +22,8 @@ if not SOURCE.is_dir():
 sys.path.insert(0, str(SOURCE))
 
 from kvformer.analysis.provenance import find_lock
-from kvformer.config.availability import leave_out_missing, without_skipped
+from kvformer.config.availability import leave_out_missing, preparations, without_skipped
+from kvformer.config.gpus import has_gpu, unmet_wishes
 from kvformer.config.loading import load_study, read_yaml
 from kvformer.config.places import check_path
 from kvformer.dependencies import CONFIGURATION, code_digest, digest
@@ -31,6 +32,9 @@ from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
 from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import MODULES
+from kvformer.training.archive import count_archived
+from kvformer.training.canary import STARTED
+from kvformer.training.provenance import utc_now
 
 # SLURM sends the warning before a time limit to all processes of a job, but only the trainer can act on it. If it ended the
 # Snakemake around the trainer, SLURM would kill the trainer before its state is saved.
@@ -54,17 +58,31 @@ try:
     STUDY, SKIPPED = plan()
     RUNS = {run.path: run for run in STUDY.runs()}
     MANIFEST = STUDY.manifest(SKIPPED)
+    CHANGED, REMARKS = preparations(STUDY) if workflow.is_main_process else ([], [])
 except KvformerError as error:
     raise WorkflowError(str(error)) from None
 
 for entry in SKIPPED:
     print(f"left out: {entry.task}, for {entry.reason}", file=sys.stderr)
+for line in REMARKS:
+    print(line, file=sys.stderr)
+
+# GPUs are those of this machine, unless the jobs run on others (`--jobs` of a cluster).
+if workflow.is_main_process:
+    gpu = has_gpu()
+    if archived := count_archived(STUDY, list(RUNS.values()), gpu):
+        print(f"{archived} of {len(RUNS)} runs are taken over from {STUDY.execution.archive}", file=sys.stderr)
+    for wish in unmet_wishes(STUDY, gpu or workflow.resource_settings.nodes is not None):
+        print(f"warning: {wish}", file=sys.stderr)
 
 EXECUTION = STUDY.execution
 RESULTS = EXECUTION.results_folder
 STUDY_FOLDER = f"{RESULTS}/{STUDY.name}"
 PREPARED = f"{RESULTS}/data"
 TRACKED = f"{RESULTS}/mlflow/{STUDY.name}.tracked"
+FIRST_SEEDS = {}
+for run in RUNS.values():
+    FIRST_SEEDS.setdefault((run.task, run.setting, run.variant), run)
 RUN_PATH = "runs/{task}/{setting}/{variant}/seed{seed}"
 ENVIRONMENT = "../envs/kvformer.yaml"
 COST = [f"{STUDY_FOLDER}/cost.csv"] if STUDY.cost else []
@@ -91,22 +109,28 @@ class Untracked:
 
 
 MEASURING = Untracked("--data", PREPARED, "--device", EXECUTION.device)
-TRAINING = Untracked(
+TRAINING = [
     *MEASURING.words,
     *("--checkpoint-seconds", str(EXECUTION.checkpoint_seconds)),
     *(["--keep-weights"] if EXECUTION.keep_weights else []),
     *([f"--compile={EXECUTION.compile}"] if EXECUTION.compile else []),
-)
+    *("--archive", str(EXECUTION.archive)),
+    *([] if EXECUTION.reuse else ["--no-reuse"]),
+]
 
 # Jobs get files and arguments, the environment that `settle` describes, and these variables:
 # - PATH and PYTHONPATH, so that they use this interpreter and this checkout's package, whether or not anything is installed or
 #   activated. A rule's conda environment or container, where one is used, comes before both.
+# - KVFORMER_STUDY_STARTED, so that only failures since then keep the other seeds of a cell from being started.
 # - MLFLOW_TRACKING_URI, because a server's address may hold a password, which must not appear in a command.
 settle()
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])),
 )
+if workflow.is_main_process:
+    os.environ.pop(STARTED, None)
+os.environ.setdefault(STARTED, utc_now())
 if EXECUTION.tracking_uri:
     os.environ.update(MLFLOW_TRACKING_URI=EXECUTION.tracking_uri)
     del config["execution"]["tracking_uri"]  # Snakemake writes `config` into the file of a script that it starts
@@ -158,6 +182,22 @@ def run_data(wildcards):
     return [f"{PREPARED}/{dataset}/manifest.json" for dataset in run_of(wildcards).datasets]
 
 
+def changed_user_files(wildcards):
+    """No input; makes Snakemake prepare a data set again whose files the user has changed. Kept apart from parameters,
+    which Snakemake compares only where it ran before: not after `results` was copied or `.snakemake` deleted."""
+    if wildcards.dataset in CHANGED:
+        workflow.dag.forcefiles.add(f"{PREPARED}/{wildcards.dataset}/manifest.json")
+    return []
+
+
+def run_options(wildcards):
+    """How the run is trained, without what its result depends on."""
+    first = FIRST_SEEDS[wildcards.task, wildcards.setting, wildcards.variant]
+    canary = [] if first.seed == int(wildcards.seed) else ["--first-seed", f"{STUDY_FOLDER}/{first.path}"]
+    gpus = task_resources(wildcards).gpu
+    return Untracked(*TRAINING, *canary, *(["--gpus", str(gpus)] if gpus else []))
+
+
 def run_threads(wildcards):
     """Threads of the run; they are part of the result and come from its configuration alone."""
     return run_of(wildcards).threads
@@ -184,8 +224,10 @@ def run_runtime(wildcards):
 
 
 def run_priority(wildcards):
-    """Long runs start first, so that no core waits for one at the end; all of them after what prepares them (0)."""
-    return -1 / (1 + task_resources(wildcards).runtime)
+    """The first seed of each cell starts first, to find mistakes early; then long runs, so that no core waits for one at
+    the end. All of them start after what prepares them (0)."""
+    first = FIRST_SEEDS[wildcards.task, wildcards.setting, wildcards.variant].seed == int(wildcards.seed)
+    return -1 / (1 + task_resources(wildcards).runtime) - (0 if first else 1)
 
 
 def run_gpu(wildcards):
@@ -217,7 +259,7 @@ def partial_report():
     log = Path(STUDY_FOLDER, "logs", "partial.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:
-        for step in ("collect", "tables", "figures", "report"):
+        for step in ("collect", "analyse", "tables", "figures", "report"):
             command = [sys.executable, "-m", "kvformer", step, STUDY_FOLDER]
             if subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT).returncode:
                 return f"The study is incomplete, and its report could not be made: see {log}."

@@ -8,7 +8,7 @@ rule cost:
         cost=f"{STUDY_FOLDER}/cost.csv",
     log:
         f"{STUDY_FOLDER}/logs/cost.log",
-    priority: -1
+    priority: -2
     conda:
         ENVIRONMENT
     threads: all_cores

@@ -1,4 +1,6 @@
 rule prepare:
+    input:
+        changed_user_files,
     output:
         manifest=f"{PREPARED}/{{dataset}}/manifest.json",
     log:

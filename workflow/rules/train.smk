@@ -28,7 +28,7 @@ rule train:
         run=run_json,
         variant=variant_definition,
         code=run_code,
-        how=TRAINING,
+        how=run_options,
     message:
         "Train {wildcards.variant} on {wildcards.task} ({wildcards.setting}), seed {wildcards.seed}"
     # exec: a signal of the scheduler reaches the trainer itself, which then saves its state.

@@ -16,15 +16,17 @@ import gc  # noqa: E402
 import importlib  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 from kvformer.environment import settle  # noqa: E402
-from kvformer.errors import Interrupted, KvformerError  # noqa: E402
+from kvformer.errors import ConfigError, Interrupted, KvformerError  # noqa: E402
+from kvformer.files import expand  # noqa: E402
 
 INTERRUPTED = 75
 """Exit code of a training run that saved its state and can be started again (EX_TEMPFAIL of sysexits.h)."""
 COMMANDS = (
-    "train", "describe", "tasks", "variants", "explain", "plan", "prepare", "cost", "collect", "tables", "figures",
-    "report", "crate", "track", "ui", "export", "compare", "verify", "schema",
+    "train", "describe", "tasks", "variants", "explain", "plan", "prepare", "cost", "collect", "analyse", "tables",
+    "figures", "report", "crate", "track", "ui", "export", "compare", "verify", "schema",
 )  # fmt: skip
 
 # Imports create half a million objects that live until the process ends. Searching them for garbage, repeatedly during
@@ -53,6 +55,16 @@ def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     return parser
 
 
+def _expand_paths(options: argparse.Namespace) -> None:
+    """Replace `~` and environment variables in every path. Raises ConfigError where one is not set."""
+    for name, path in vars(options).items():
+        if isinstance(path, Path):
+            try:
+                setattr(options, name, Path(expand(str(path))))
+            except ValueError as error:
+                raise ConfigError(f"{name.replace('_', '-')}: {error}") from None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 a check failed, 2 a problem that the user can fix, 75
     interrupted and resumable."""
@@ -62,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked_for = [name for name in COMMANDS if name in arguments[:1]]
     options = build_parser(asked_for or COMMANDS).parse_args(arguments)
     try:
+        _expand_paths(options)
         return options.handler(options) or 0
     except Interrupted as stop:
         print(f"kvformer: {stop}", file=sys.stderr)

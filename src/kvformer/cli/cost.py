@@ -39,7 +39,7 @@ def run(options: Namespace) -> None:
     from kvformer.files import write_text
     from kvformer.records.manifest import load_manifest
     from kvformer.training.cost import measure
-    from kvformer.training.run import choose_device
+    from kvformer.training.gpus import choose_device
 
     if options.rounds < 2:
         raise ConfigError(f"--rounds: must be at least 2, not {options.rounds}")

@@ -1,6 +1,7 @@
-"""Validate a study and list its runs. Each run is printed with the hash of its configuration, and at the end the data
-sets that the study needs."""
+"""Validate a study and list its runs. Each run is printed with the hash of its configuration; at the end, the data sets
+that the study needs, and how many of its runs are finished in another study and will be taken over."""
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -14,10 +15,17 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     """Print one line per run."""
+    from kvformer.config.gpus import has_gpu, unmet_wishes
     from kvformer.config.loading import load_study
+    from kvformer.training.archive import count_archived
 
     study = load_study(options.config)
     runs = study.runs()
     for config in runs:
         print(config.path, config.hash)
     print(f"{len(runs)} runs; data sets: {', '.join(study.datasets()) or 'none'}")
+    gpu = has_gpu()
+    if archived := count_archived(study, runs, gpu):
+        print(f"{archived} of {len(runs)} runs are taken over from {study.execution.archive}")
+    for wish in unmet_wishes(study, gpu):
+        print(f"warning: {wish}", file=sys.stderr)

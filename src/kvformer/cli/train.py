@@ -10,6 +10,7 @@ from kvformer.cli.options import add_data, add_run, chosen_run, data_folders
 if TYPE_CHECKING:
     from kvformer.config.execution import Execution
     from kvformer.config.run import RunConfig
+    from kvformer.records.run import Summary
 
 EXAMPLE = "kvformer train reverse kv --seed 0 --set model.dim=32 --out runs/reverse-kv"
 
@@ -26,19 +27,77 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--keep-weights", action="store_true", help="also write model.safetensors")
     parser.add_argument("--checkpoint-seconds", type=float, help="seconds between resume checkpoints (default 60)")
+    parser.add_argument(
+        "--archive",
+        type=Path,
+        metavar="FOLDER",
+        help="finished runs by content: a run that is there is not trained again",
+    )
+    parser.add_argument("--no-reuse", action="store_true", help="train again, even if the run is in the archive")
+    parser.add_argument(
+        "--first-seed",
+        type=Path,
+        metavar="FOLDER",
+        help="do not start if the run in this folder, the first seed, failed",
+    )
+    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs asked for; says so if there are none")
 
 
 def run(options: Namespace) -> None:
-    """Train the run and print its summary."""
-    from kvformer.cli import STARTED
-
+    """Train the run, or take it over from the archive, and print its summary."""
     config, execution = _run_of(options)
-
-    from kvformer.cli.progress import progress_reporter
-    from kvformer.training.run import train_run
-
     name = config.path.removeprefix("runs/")
     print(f"{name}: {config.definition.summary} (protocol {config.protocol}, configuration {config.hash})", flush=True)
+    summary = _taken_over(config, execution, options) or _trained(config, execution, options)
+    metric = summary.primary.metric if summary.primary is not None else "none"
+    value = f"{summary.metrics[metric]:.4f}" if metric in summary.metrics else "none"
+    seconds = summary.seconds["total"]
+    print(f"{summary.status}: {metric} {value}, {summary.steps} steps in {seconds:.1f} s -> {options.out}")
+
+
+def _taken_over(config: "RunConfig", execution: "Execution", options: Namespace) -> "Summary | None":
+    """The summary of the run, taken over from the archive; None where it must be trained."""
+    if options.archive is None or options.no_reuse:
+        return None
+
+    from kvformer.training.archive import Archive, planned_identity, prepared_digests
+
+    device = _kind_of_device(options.device or execution.device)
+    compiler_mode = options.compile or execution.compile
+    data = prepared_digests(data_folders(options, execution)[0], config.datasets)
+    identity = planned_identity(config, data, device, compiler_mode)
+    if identity is None:
+        return None
+    return Archive(options.archive).take_over(
+        config, identity, options.out, options.keep_weights or execution.keep_weights
+    )
+
+
+def _kind_of_device(name: str) -> str:
+    """`cpu` or `cuda`, as training will choose. PyTorch, which takes seconds to load, is asked only if it decides."""
+    from kvformer.config.gpus import has_gpu
+
+    if name != "auto" or not has_gpu():
+        return name.replace("auto", "cpu")
+
+    from kvformer.training.gpus import choose_device
+
+    return choose_device(name).type
+
+
+def _trained(config: "RunConfig", execution: "Execution", options: Namespace) -> "Summary":
+    """Train the run and keep it in the archive."""
+    from kvformer.cli import STARTED
+
+    if options.first_seed is not None:
+        from kvformer.training.canary import stop_if_first_seed_failed
+
+        stop_if_first_seed_failed(config, options.first_seed, options.out)
+
+    from kvformer.cli.progress import progress_reporter
+    from kvformer.training.archive import Archive
+    from kvformer.training.run import train_run
+
     seconds = options.checkpoint_seconds
     with progress_reporter(sys.stderr) as report:
         summary = train_run(
@@ -51,11 +110,14 @@ def run(options: Namespace) -> None:
             checkpoint_seconds=execution.checkpoint_seconds if seconds is None else seconds,
             compiler_mode=options.compile or execution.compile,
             started=STARTED,
+            gpus=options.gpus,
         )
-    metric = summary.primary.metric if summary.primary is not None else "none"
-    value = f"{summary.metrics[metric]:.4f}" if metric in summary.metrics else "none"
-    seconds = summary.seconds["total"]
-    print(f"{summary.status}: {metric} {value}, {summary.steps} steps in {seconds:.1f} s -> {options.out}")
+    if options.archive is not None:
+        try:
+            Archive(options.archive).keep(options.out)
+        except OSError as error:
+            print(f"{options.archive}: the finished run could not be archived ({error})", flush=True)
+    return summary
 
 
 def _run_of(options: Namespace) -> "tuple[RunConfig, Execution]":

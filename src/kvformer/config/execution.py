@@ -3,9 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from kvformer.files import expand
 from kvformer.spec.sections import Count, PositiveInt, Section
+
+FolderPath = Annotated[str, AfterValidator(expand)]
+"""A path in which `~` and environment variables are replaced when it is loaded."""
 
 
 class Resources(Section):
@@ -25,15 +29,25 @@ class Execution(Section):
         description="Mode of torch.compile for training steps (reduce-overhead: CUDA graphs). Compiled steps round "
         "differently, as another device does. Meant for GPUs.",
     )
-    data_folder: str = Field("data", description="Folder for data files of your own.")
-    results_folder: str = Field("results", description="Folder for everything that the workflow writes.")
+    data_folder: FolderPath = Field("data", description="Folder for data files of your own.")
+    results_folder: FolderPath = Field("results", description="Folder for everything that the workflow writes.")
     tracking_uri: str | None = Field(
         None, description="MLflow server; default is MLFLOW_TRACKING_URI or a local SQLite file."
     )
     keep_weights: bool = Field(False, description="Keep the final weights of every run (model.safetensors).")
     checkpoint_seconds: Annotated[float, Field(ge=0)] = Field(60.0, description="Seconds between resume checkpoints.")
+    reuse: bool = Field(
+        True,
+        description="Take over a finished run of the same configuration, code, data and kind of device, from whichever "
+        "study, instead of training it again.",
+    )
 
     @property
     def prepared(self) -> Path:
         """The folder of prepared data sets."""
         return Path(self.results_folder, "data")
+
+    @property
+    def archive(self) -> Path:
+        """The folder of finished runs by content."""
+        return Path(self.results_folder, "archive")

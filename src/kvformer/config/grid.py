@@ -15,7 +15,8 @@ from kvformer.spec.sections import Count, ModelConfig, Section, TrainingConfig
 from kvformer.tasks import TASKS
 
 Scalar = bool | int | float | str
-ProtocolName = Literal["published", "corrected"]
+ProtocolName = Literal["published", "corrected", "successor"]
+"""The first two exist for every task; others where a task defines them (`TaskDefinition.protocols`)."""
 Seeds = Annotated[int, Field(ge=1, le=10_000)] | Annotated[list[Count], Field(min_length=1)]
 Variants = Annotated[list[str], Field(min_length=1)]
 SECTIONS = ("data", "model", "training")

@@ -27,7 +27,7 @@ from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
 from kvformer.tasks.base import TaskDefinition
 
-RESERVED = ("benchmarks", "compare", "data", "logs", "mlflow", "reference")
+RESERVED = ("archive", "benchmarks", "compare", "data", "logs", "mlflow", "reference")
 """Folders of results/ that belong to no study."""
 MARGINS = {"accuracy": 0.01, "loss": 0.02, "bleu": 1.0}
 """Margins of equivalence where a study fixes no others."""
@@ -108,6 +108,10 @@ class StudyConfig(Section):
         parts: dict[str, StudyConfig | TaskSection] = {"": self, **sections}
         for where, part in parts.items():
             _check(f"{where}variants", "variant", part.variants or [], VARIANTS)
+            task = where.removeprefix("tasks.").removesuffix(".")
+            protocols = dict.fromkeys(("published", "corrected", *(TASKS[task].protocols if task else ())))
+            if task:
+                _check(f"{where}protocol", "protocol", [part.protocol or self.protocol], protocols)
             for key in ("variants", "seeds"):
                 values = getattr(part, key)
                 if isinstance(values, list) and len(set(values)) < len(values):

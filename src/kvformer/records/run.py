@@ -1,18 +1,25 @@
 """A run folder: `runs/<task>/<setting>/<variant>/seed<k>/` and the format of every file in it."""
 
 import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_serializer
 
+from kvformer.files import read_json
+from kvformer.locks import hold, owner_file
 from kvformer.records.base import FileRecord, Record
 
 Goal = Literal["max", "min"]
-RunStatus = Literal["finished", "diverged", "failed", "missing", "stale"]
-"""finished, diverged: the run came to an end. failed: it stopped with an error. missing: it was not run, or is not
-finished. stale: its folder belongs to another configuration."""
+RunStatus = Literal["finished", "diverged", "failed", "not started", "missing", "stale"]
+"""finished, diverged: the run came to an end. failed: it stopped with an error. not started: the first seed of its cell
+failed. missing: it was not run, or is not finished. stale: its folder belongs to another configuration."""
+LOCK_SECONDS = 10.0
+"""How long a process waits for another one that trains in the same folder: long enough for one that is ending."""
 
 
 class DataRecord(Record):
@@ -76,14 +83,30 @@ class GitState(Record):
     diff_sha256: str | None = None
 
 
+class Identity(Record):
+    """What the result of a run depends on: two runs with equal digests are the same run.
+
+    configuration: its hash. variant: SHA-256 of the variant's definition. code: digest of the code that trains. data:
+        SHA-256 of each prepared data set. device: kind of device (cpu, cuda). compile: mode of torch.compile.
+    digest: SHA-256 of all of them.
+    """
+
+    configuration: str
+    variant: str
+    code: str
+    data: list[str]
+    device: str
+    compile: str | None = None
+    digest: str = ""
+
+
 class Provenance(FileRecord):
     """`provenance.json`: where, when and with what a run was trained. Times are ISO 8601, UTC.
 
-    code_digest: of the sources that influence a training run of its task (`dependencies.code_digest`).
+    taken_over_from: the run folder in which it was trained, where that is another one.
     """
 
     git: GitState = Field(default_factory=GitState)
-    code_digest: str | None = None
     packages: dict[str, str | None] = Field(default_factory=dict)
     python: str | None = None
     platform: str | None = None
@@ -99,16 +122,39 @@ class Provenance(FileRecord):
     end: str | None = None
     attempts: int | None = None
     command: str | None = None
+    identity: Identity | None = None
+    taken_over_from: str | None = None
+
+
+NOT_STARTED = "not started"
+"""The type of a failure that is not an error."""
 
 
 class Failure(FileRecord):
-    """`failure.json`: the error that stopped a run, the attempt (from 1) in which it did, and the traceback."""
+    """`failure.json`: the error that stopped a run, the attempt (from 1) in which it did, and the traceback.
+
+    cell: digest of what the runs of a cell have in common (`training.identity.cell_digest`); None where the error says
+        nothing about the other seeds.
+    """
 
     type: str = ""
     error: str = ""
     time: str | None = None
     attempt: int | None = None
     trace: str = ""
+    cell: str | None = None
+
+    @classmethod
+    def not_started(cls, reason: str, time: str) -> "Failure":
+        """The record of a run that was not started."""
+        return cls(type=NOT_STARTED, error=reason, time=time)
+
+
+class ArchivedRun(FileRecord):
+    """`archived.json`: the SHA-256 of each file of a run in the archive, and the run folder in which it was trained."""
+
+    origin: str
+    files: dict[str, str]
 
 
 class RunConfiguration(FileRecord):
@@ -188,6 +234,34 @@ class RunFolder:
         """The state from which an interrupted run goes on."""
         return self.progress / "checkpoint.pt"
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Held by the process that writes the run. Raises KvformerError where another one holds it."""
+        with hold(self.lock_file, LOCK_SECONDS, "another process is training this run"):
+            yield
+
+    def clear_progress(self) -> None:
+        """Remove the files of a run in progress, as far as possible; for the process that holds the lock."""
+        for path in self.progress.iterdir():
+            if path != owner_file(self.lock_file):
+                with suppress(OSError):
+                    path.unlink()
+
+    def remove_progress(self) -> None:
+        """Remove the folder of a run in progress, after its files were removed and its lock was released.
+
+        Some file systems (NFS, FUSE, SMB) show a removed file until a moment after it was closed. If the folder cannot
+        be removed, one line says so: the run is finished all the same.
+        """
+        for pause in (0.0, 0.01, 0.1, 1.0):
+            time.sleep(pause)
+            try:
+                return self.progress.rmdir()
+            except OSError as error:
+                reason = error.strerror
+        print(f"{self.progress}: cannot be removed ({reason}); the run is finished, delete the folder", flush=True)
+        return None
+
     def summary(self) -> Summary | None:
         """How the run ended."""
         return Summary.read(self.summary_file)
@@ -204,6 +278,14 @@ class RunFolder:
         """The resolved configuration."""
         return RunConfiguration.read(self.config_file)
 
+    def samples(self) -> list[dict[str, str]]:
+        """Texts that the model wrote; empty where the file is missing or damaged."""
+        try:
+            content = read_json(self.samples_file)
+        except (OSError, ValueError):
+            return []
+        return [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []
+
     def outcome(self, expected_hash: str) -> tuple[RunStatus, Summary | None]:
         """The status of the run for a study that expects this configuration, and its summary if it came to an end.
 
@@ -215,6 +297,9 @@ class RunFolder:
         configuration = self.configuration()
         if configuration is not None and (configuration.hash or expected_hash) != expected_hash:
             return "stale", None
+        failure = self.failure()
+        if failure is not None and failure.type == NOT_STARTED:
+            return "not started", None
         if self.summary_file.exists() or self.failure_file.exists():
             return "failed", None
         return "missing", None

@@ -4,22 +4,18 @@ import io
 import json
 import os
 import platform
-import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
 import torch
-from filelock import FileLock, Timeout
 
 from kvformer.config.run import RunConfig
-from kvformer.dependencies import code_digest
-from kvformer.errors import ConfigError, Interrupted, KvformerError
+from kvformer.errors import Interrupted, KvformerError
 from kvformer.files import remove_partial, write_bytes
 from kvformer.models.fast.memory import keep_memory
 from kvformer.records.run import (
@@ -34,26 +30,13 @@ from kvformer.records.run import (
 )
 from kvformer.spec.formulas import parameters, total_attention_parameters
 from kvformer.spec.variants import VARIANTS
-from kvformer.tasks import MODULES
 from kvformer.training.diagnostics import attention_maps
+from kvformer.training.gpus import own_device
+from kvformer.training.identity import cell_digest, identity_of
 from kvformer.training.loop import Outcome, Report, Trainer, silent
 from kvformer.training.provenance import git_state, package_versions, processor, utc_now
 from kvformer.training.samples import sample_texts
 from kvformer.training.signals import StopSignals
-
-LOCK_SECONDS = 10.0
-"""How long a process waits for another one that trains in the same folder: long enough for one that is ending."""
-
-
-def choose_device(name: str) -> torch.device:
-    """The device for `auto` (a GPU if there is one), `cuda` or `cpu`.
-
-    Raises:
-        ConfigError: `cuda` is asked for, but there is no GPU.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("execution.device: 'cuda' is asked for, but PyTorch sees no GPU here; allowed: auto, cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def train_run(
@@ -66,11 +49,13 @@ def train_run(
     checkpoint_seconds: float = 60.0,
     compiler_mode: str | None = None,
     started: float | None = None,
+    gpus: int = 0,
 ) -> Summary:
     """Train a run, write its folder `out` and return its summary. An interrupted run goes on where it stopped.
 
     compiler_mode: compile the model's training steps by torch.compile with this mode. started: `time.monotonic()`
-    when the process began, so that start-up is counted.
+    when the process began, so that start-up is counted. gpus: how many were asked for; if there is
+    none, a line says so.
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
@@ -79,46 +64,37 @@ def train_run(
     """
     started = time.monotonic() if started is None else started
     folder = RunFolder(out)
-    with _locked(folder), StopSignals() as stop:
+    with folder.locked(), StopSignals() as stop:
         folder.failure_file.unlink(missing_ok=True)
         folder.summary_file.unlink(missing_ok=True)
         remove_partial(out)
         trainer = None
         try:
-            chosen = choose_device(device)
-            _make_deterministic(run.threads)
-            keep_memory()
-            trainer = Trainer(run, folder, data_folder, chosen, report, compiler_mode)
-            startup = time.monotonic() - started
-            outcome = trainer.train(stop, checkpoint_seconds)
-            summary = _summary(trainer, outcome, startup)
-            _write_results(trainer, summary, _provenance(trainer, summary.data, started), keep_weights)
+            with own_device(device) as chosen:
+                if gpus and chosen.type == "cpu":
+                    print(f"warning: resources.gpu: {gpus}, but this run trains on the CPU", flush=True)
+                _make_deterministic(run.threads)
+                keep_memory()
+                trainer = Trainer(run, folder, data_folder, chosen, report, compiler_mode)
+                startup = time.monotonic() - started
+                outcome = trainer.train(stop, checkpoint_seconds)
+                summary = _summary(trainer, outcome, startup)
+                _write_results(trainer, summary, _provenance(trainer, summary.data, started), keep_weights)
         except Interrupted:
             raise
         except Exception as error:
+            memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+            failure = _failure(error, trainer.state.attempts if trainer else 1, None if memory else cell_digest(run))
             with suppress(OSError):  # a full disk must not hide what went wrong
-                _failure(error, trainer.state.attempts if trainer else 1).write(folder.failure_file)
-            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+                failure.write(folder.failure_file)
+            if memory:
                 raise KvformerError(
                     f"{out}: the run needs more memory than there is ({error}); make the model or the batches smaller"
                 ) from None
             raise
-        shutil.rmtree(folder.progress)
+        folder.clear_progress()
+    folder.remove_progress()
     return summary
-
-
-@contextmanager
-def _locked(folder: RunFolder) -> Iterator[None]:
-    """Hold the run's lock; raises KvformerError if another process holds it."""
-    folder.progress.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(folder.lock_file).acquire(timeout=LOCK_SECONDS)
-    except Timeout:
-        raise KvformerError(
-            f"{folder.path}: another process is training this run ({folder.lock_file} is locked)"
-        ) from None
-    with held:
-        yield
 
 
 def _make_deterministic(threads: int) -> None:
@@ -129,9 +105,9 @@ def _make_deterministic(threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _failure(error: Exception, attempt: int) -> Failure:
+def _failure(error: Exception, attempt: int, cell: str | None) -> Failure:
     kind, trace = type(error).__name__, traceback.format_exc()
-    return Failure(type=kind, error=str(error), time=utc_now(), attempt=attempt, trace=trace)
+    return Failure(type=kind, error=str(error), time=utc_now(), attempt=attempt, trace=trace, cell=cell)
 
 
 def _summary(trainer: Trainer, outcome: Outcome, startup: float) -> Summary:
@@ -164,25 +140,27 @@ def _summary(trainer: Trainer, outcome: Outcome, startup: float) -> Summary:
 
 
 def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Provenance:
-    device, gpu = trainer.device, trainer.device.type == "cuda"
+    run, device, gpu = trainer.run, trainer.device, trainer.device.type == "cuda"
+    # Drawn data follow from configuration and code.
+    prepared = [record.sha256 for record in data] if run.datasets else []
     return Provenance(
         git=git_state(),
-        code_digest=code_digest(MODULES[trainer.run.task]),
         packages=package_versions(),
         python=platform.python_version(),
         platform=platform.platform(),
         cpu=processor(),
         gpu=torch.cuda.get_device_name(device) if gpu else None,
         cuda=torch.version.cuda if gpu else None,
-        threads=trainer.run.threads,
+        threads=run.threads,
         device=device.type,
-        precision=trainer.run.training.precision,
+        precision=run.training.precision,
         compile=trainer.compiler_mode,
         data=data,
         start=utc_now(before=time.monotonic() - started),
         end=utc_now(),
         attempts=trainer.state.attempts,
         command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]),
+        identity=identity_of(run, prepared, device.type, trainer.compiler_mode),
     )
 
 
