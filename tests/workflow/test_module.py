@@ -85,6 +85,15 @@ def test_a_module_works_under_its_own_names_and_in_another_directory(outer: Proj
     assert not (outer.folder / "results").exists()
 
 
+def test_the_jobs_of_the_other_workflow_keep_their_environment(outer: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    (outer.folder / "Snakefile").write_text(THEIRS.format(prefix="", renamed=" exclude all", target="study.output"))
+    with (outer.folder / "Snakefile").open("a") as stream:
+        stream.write("\nimport os\nprint('KEPT', os.environ['OMP_PROC_BIND'], os.environ.get('PYTHONSAFEPATH'))\n")
+    monkeypatch.setenv("OMP_PROC_BIND", "close")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    assert "KEPT close None" in outer.snakemake("--dry-run").stdout
+
+
 def test_rules_that_stay_on_the_login_node_do_so_under_other_names(outer: Project) -> None:
     shown = "\nprint('LOCAL', *sorted(workflow._localrules))\n"
     with (outer.folder / "Snakefile").open("a") as stream:

@@ -68,7 +68,7 @@ def test_published_numbers_and_a_lock_with_mistakes_are_refused(project: Project
     refused(project, "requirements.lock", "line 1", "torch = 2")
     (project.folder / "requirements.lock").unlink()
     (project.folder / "config" / "published.csv").write_text("study,task\nours,reverse\n")
-    refused(project, "published.csv", "columns")
+    refused(project, "published.csv", "has no column")
 
 
 def test_a_results_folder_that_would_lead_elsewhere_is_refused(project: Project) -> None:
