@@ -16,14 +16,7 @@ container: "kvformer.sif"
 
 
 include: "workflow/rules/common.smk"
-
-
-# On a cluster these stay where Snakemake runs: they take seconds, need the internet, or must be the only writer to MLflow.
-localrules:
-    all,
-    study,
-    prepare,
-    track,
+include: "workflow/rules/start.smk"
 
 
 # The runs are listed as well: after a failure there is a report of the finished runs, which must not count as complete.
@@ -35,16 +28,23 @@ rule all:
         figures=f"{STUDY_FOLDER}/figures",
         crate=f"{STUDY_FOLDER}/ro-crate-metadata.json",
         tracked=TRACKED,
+    localrule: True
     message:
         "The study is complete"
 
 
+# On a cluster, rules with `localrule` stay where Snakemake runs: they take seconds, need the internet, or must be the only
+# writer to MLflow.
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/cost.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/track.smk"
+
+
+onstart:
+    check_start()
 
 
 onsuccess:

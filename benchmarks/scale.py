@@ -1,8 +1,8 @@
 """`python -m benchmarks.scale`: what a study of 10,000 runs costs in addition to its training.
 
 Planning and dispatch by Snakemake (with a stand-in for the training, which only writes the declared outputs),
-collecting, tables and figures, and copying to MLflow, on made-up run folders. Every part is one process; its elapsed
-time, processor time and peak memory are measured.
+collecting, analysis, tables and figures, and copying to MLflow, on made-up run folders. Every part is one process; its
+elapsed time, processor time and peak memory are measured.
 """
 
 import argparse
@@ -35,7 +35,7 @@ VARIANTS = ["qkv", "kv", "kv_pos", "q_kv", "k", "k_pos", "mqa", "kv_gain", "kv_b
 TASKS = ["reverse", "sort", "sub", "swap", "copy"]
 POINTS = 50
 DISPATCH_SECONDS = 60.0
-PARTS = ("plan", "dispatch", "collect", "tables", "figures", "track", "track again", "page")
+PARTS = ("plan", "dispatch", "collect", "analyse", "tables", "figures", "track", "track again", "page")
 PAGE_RUNS = 100  # what MLflow's page shows at first
 
 STAND_IN = """#!/bin/sh
@@ -223,7 +223,8 @@ def main() -> None:
         results = folder / "results" / "scale"
         if set(wanted) & {*PARTS[2:]}:
             write_runs(study, results)
-        needed = {"tables": ["collect"], "figures": ["collect"], "track again": ["track"], "page": ["track"]}
+        needed = {"analyse": ["collect"], "track again": ["track"], "page": ["track"]}
+        needed |= {part: ["collect", "analyse"] for part in ("tables", "figures")}
         needed_too = {before for part in wanted for before in needed.get(part, ())}
         for part in PARTS[2:-1]:
             if part in wanted or part in needed_too:

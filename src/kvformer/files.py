@@ -3,14 +3,38 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 PARTIAL = ".partial"
 """The ending of a file's name while it is being written."""
+
+
+def expand(path: str) -> str:
+    """A path in which `~` and `~user` are home folders, and `$NAME` and `${NAME}` values of environment variables. A
+    `$` in a name that exists as it is written, such as `a$b`, stays.
+
+    Raises ValueError for a variable that is not set or empty, and for a user that there is not.
+    """
+    if path.startswith("~"):
+        path, written = os.path.expanduser(path), path  # noqa: PTH111 (it leaves an unknown user's name as it is)
+        if path == written:
+            raise ValueError(f"'{written}': there is no user {written[1:].partition('/')[0] or 'with a home folder'}")
+    places = (Path(path), *Path(path).parents)
+    if any("$" in place.name and not VARIABLE.fullmatch(place.name) and place.exists() for place in places):
+        return path
+
+    def value(match: re.Match[str]) -> str:
+        if not (held := os.environ.get(name := match[1] or match[2])):
+            raise ValueError(f"'{path}': the environment variable {name} is not set")
+        return held
+
+    return VARIABLE.sub(value, path)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_plan_and_reporting_are_measured() -> None:
-    parts = ("plan", "collect", "tables", "figures")
+    parts = ("plan", "collect", "analyse", "tables", "figures")
     chosen = [word for part in parts for word in ("--only", part)]
     command = [sys.executable, "-m", "benchmarks.scale", "--runs", "500", *chosen]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from kvformer.models.build import MODELS
 from kvformer.models.initial_weights import initialise
+from kvformer.spec.refusals import unsupported
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.shapes import Shape
-from kvformer.spec.variants import VARIANTS, unsupported
+from kvformer.spec.variants import VARIANTS
 
 SHAPES = {
     "encoder": Shape(length=6, inputs=10, outputs=10),
@@ -20,20 +21,23 @@ SHAPES = {
 HEADS = 8
 
 
-def supported(kind: str) -> list[str]:
-    """Variants that a model of this kind can use with `HEADS` heads and three layers."""
-    return [name for name, variant in VARIANTS.items() if unsupported(variant, HEADS, 3, kind) is None]
-
-
-PAIRS = [(kind, name) for kind in SHAPES for name in supported(kind)]
-
-
 def model_config(kind: str, **changes: object) -> ModelConfig:
     """Three layers, so that CLA has a full group and a rest, and every optional parameter present."""
-    fields: dict[str, object] = {"layers": 3, "heads": HEADS, "position_channels": 10, "final_norm": True}
+    fields: dict[str, object] = {
+        "dim": 4 * HEADS, "layers": 3, "heads": HEADS, "position_channels": 10, "final_norm": True,
+    }  # fmt: skip
     if kind in ("gpt", "vit"):
         fields |= {"positions": "learned"}
     return small_model(**{**fields, **changes})
+
+
+def supported(kind: str) -> list[str]:
+    """Variants that a model of this kind can use with `HEADS` heads and three layers."""
+    model = model_config(kind)
+    return [name for name, variant in VARIANTS.items() if unsupported(variant, model, kind) is None]
+
+
+PAIRS = [(kind, name) for kind in SHAPES for name in supported(kind)]
 
 
 def make_model(kind: str, name: str, seed: int = 0, shape: Shape | None = None, **changes: object) -> nn.Module:

@@ -1,7 +1,6 @@
 """Attention written down from its equations, head by head and without shortcuts: what the module is compared with."""
 
 import math
-from collections.abc import Iterator
 from functools import cache
 
 import torch
@@ -32,15 +31,12 @@ def make_attention(
 
 def role_parameters(attention: Attention, role: str) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of the query, key or value map: rows of the fused matrix, in the order query, key, value."""
-    start = 0
-    for name in ("query", "key", "value"):
-        rows = attention.widths.get(name, 0)
-        if name == role:
-            assert attention.projection is not None
-            bias = attention.projection_bias
-            return attention.projection[start : start + rows], None if bias is None else bias[start : start + rows]
-        start += rows
-    raise AssertionError(role)
+    frozen = role in attention.frozen_rows
+    rows = (attention.frozen_rows if frozen else attention.rows)[role]
+    weight = attention.frozen_projection if frozen else attention.projection
+    bias = attention.frozen_bias if frozen else attention.projection_bias
+    assert weight is not None
+    return weight[rows], None if bias is None else bias[rows]
 
 
 def apply_map(attention: Attention, role: str, x: Tensor) -> Tensor:
@@ -80,8 +76,15 @@ def plain_attention(
     padding: Tensor | None = None,
 ) -> Tensor:
     """What `attention` must return for x (B, N, D), head by head."""
-    weights, values = zip(*_heads(attention, x, memory, causal, padding), strict=True)
-    mixed = torch.cat([w @ v for w, v in zip(weights, values, strict=True)], dim=-1)
+    outputs = []
+    for head in range(attention.heads):
+        weights, values = _weights_values(attention, head, x, memory, causal, padding)
+        outputs.append(_output(attention, head, x, weights @ values, values))
+    mixed = torch.cat(outputs, dim=-1)
+    gate = getattr(attention, "gate", None)
+    if gate is not None:
+        gates = torch.sigmoid(x @ gate.weight.T + (gate.bias if gate.term.biased else 0))
+        mixed = mixed * gates.repeat_interleave(mixed.shape[-1] // gates.shape[-1], dim=-1)
     return mixed @ attention.output.weight.T + (0 if attention.output.bias is None else attention.output.bias)
 
 
@@ -90,58 +93,144 @@ def plain_logits(attention: Attention, x: Tensor) -> Tensor:
     return torch.stack([_logits(attention, head, x, x) for head in range(attention.heads)], dim=1)
 
 
-def _heads(
-    attention: Attention, x: Tensor, memory: Tensor | None, causal: bool, padding: Tensor | None
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _weights_values(
+    attention: Attention, head: int, x: Tensor, memory: Tensor | None, causal: bool, padding: Tensor | None
+) -> tuple[Tensor, Tensor]:
     source = x if memory is None else memory
-    for head in range(attention.heads):
-        logits = _logits(attention, head, x, source)
-        queries, keys = logits.shape[-2:]
-        everything = torch.ones(len(x), queries, keys, dtype=torch.bool)
-        hidden = everything.triu(1) if causal else ~everything
-        if padding is not None:
-            hidden = hidden | padding[:, None, :]
-        if attention.spec.mask_self and memory is None:
-            itself = torch.eye(queries, dtype=torch.bool)
-            sees_others = (~hidden & ~itself).any(dim=-1, keepdim=True)
-            hidden = hidden | (itself & sees_others)
-        weights = torch.softmax(logits.masked_fill(hidden, -math.inf), dim=-1)
-        role = "value" if attention.spec.has_value_map else "key"
-        yield weights, _head(apply_map(attention, role, source), head // _group(attention), attention.head_dim)
+    logits = _logits(attention, head, x, source)
+    queries, keys = logits.shape[-2:]
+    everything = torch.ones(len(x), queries, keys, dtype=torch.bool)
+    hidden = everything.triu(1) if causal else ~everything
+    if padding is not None:
+        hidden = hidden | padding[:, None, :]
+    if attention.spec.mask_self and memory is None:
+        itself = torch.eye(queries, dtype=torch.bool)
+        sees_others = (~hidden & ~itself).any(dim=-1, keepdim=True)
+        hidden = hidden | (itself & sees_others)
+    return torch.softmax(logits.masked_fill(hidden, -math.inf), dim=-1), _values(attention, head, source)
+
+
+def _values(attention: Attention, head: int, source: Tensor) -> Tensor:
+    spec = attention.spec
+    if spec.sharing == "v=I":
+        return _head(source, head, attention.head_dim)
+    if not spec.values_are_keys:
+        return _of_map(attention, "value", source, head // _group(attention))
+    keys = _normed(attention, "key", _of_map(attention, "key", source, head // _group(attention)))
+    rotary = getattr(attention, "rotary", None)
+    return rotated(rotary, keys) if rotary is not None and rotary.term.when == "back" else keys
+
+
+def _output(attention: Attention, head: int, x: Tensor, mixed: Tensor, values: Tensor) -> Tensor:
+    if hasattr(attention, "exclusive"):
+        along = (mixed * values).sum(dim=-1, keepdim=True) / values.square().sum(dim=-1, keepdim=True)
+        mixed = mixed - along * values
+    rotary = getattr(attention, "rotary", None)
+    return rotated(rotary, mixed, sign=-1) if rotary is not None and rotary.term.when == "back" else mixed
 
 
 def _logits(attention: Attention, head: int, x: Tensor, source: Tensor) -> Tensor:
-    spec, width = attention.spec, attention.head_dim
-    keys = _head(apply_map(attention, "key", source), head // _group(attention), width)
-    if "query" in attention.widths:
-        queries = _head(apply_map(attention, "query", x), head, width)
-    elif spec.sharing in ("q=k", "q=k=v"):
-        queries = _head(apply_map(attention, "key", x), head, width)
-    elif spec.sharing == "q=I":
-        queries = _head(x, head, width)
-    else:
-        assert attention.pair is not None
-        queries = _head(apply_map(attention, "key", x), head, width) @ attention.pair[head]
-    if spec.normalise_keys:
-        keys = keys / keys.square().sum(dim=-1, keepdim=True).sqrt()
-    scores = attention.scale * queries @ keys.transpose(-1, -2)
-    term = attention.position
+    spec = attention.spec
+    length, size = x.shape[1], source.shape[1]
+    scores = torch.zeros(len(x), length, size, dtype=x.dtype)
+    if spec.scores not in ("position", "uniform"):
+        scores = attention.scale * _queries(attention, head, x) @ _keys(attention, head, source).transpose(-1, -2)
+    penalty = torch.zeros(length, size, dtype=x.dtype)
+    if hasattr(attention, "alibi"):
+        distance = (torch.arange(length)[:, None] - torch.arange(size)[None, :]).abs()
+        penalty = -(2.0 ** (-8 * (head + 1) / attention.heads)) * distance
+    return _with_term(attention, head, scores) + penalty
+
+
+def _with_term(attention: Attention, head: int, scores: Tensor) -> Tensor:
+    """The logits with the variant's own term on them."""
+    spec, term = attention.spec, getattr(attention, "position", None)
+    length, size = scores.shape[-2:]
     if term is None:
         return scores
-    length, size = scores.shape[-2:]
     channels = term.term.channels
     code = full_code(max(length, size), channels)
     columns = code[:, :, 2 * math.ceil(channels / 4) :]
-    if spec.position == "relative":
+    if spec.position == "relative" or spec.scores == "position":
         row = term.offsets[min(head, len(term.offsets) - 1)]
         centre = len(row) // 2
-        return scores + row[torch.arange(length)[:, None] - torch.arange(size)[None, :] + centre]
+        return scores + channels * row[torch.arange(length)[:, None] - torch.arange(size)[None, :] + centre]
     weight = term.weight[min(head, len(term.weight) - 1)]
     if spec.position == "gain":
         return scores * weight.sum()
     if spec.position == "key_bias":
         return scores + columns[:length, :size] @ weight
     return naive_pos2d(scores, weight, term.bias[min(head, len(term.bias) - 1)], code)
+
+
+def _queries(attention: Attention, head: int, x: Tensor) -> Tensor:
+    spec, width = attention.spec, attention.head_dim
+    if spec.scores == "static":
+        assert attention.learned_query is not None
+        queries = attention.learned_query[head].expand(len(x), x.shape[1], width)
+    elif "query" in attention.widths:
+        queries = _of_map(attention, "query", x, head)
+    elif spec.sharing == "q=I":
+        queries = _head(x, head, width)
+    else:
+        queries = _of_map(attention, "key", x, head // _group(attention))
+    if attention.pair is not None:
+        queries = queries @ attention.pair[head]
+    queries = _normed(attention, "query", queries)
+    turn = getattr(attention, "turn", None)
+    if turn is not None and "query" not in attention.widths:
+        factors = {
+            "phase": lambda: torch.polar(torch.ones_like(turn.angle), turn.angle),
+            "scale": lambda: turn.scale + 0j,
+            "complex": lambda: turn.factor[..., 0] + 1j * turn.factor[..., 1],
+        }
+        queries = _times(queries, factors[spec.turn]()[head])
+    return rotated(attention.rotary, queries) if hasattr(attention, "rotary") else queries
+
+
+def _keys(attention: Attention, head: int, source: Tensor) -> Tensor:
+    spec, width = attention.spec, attention.head_dim
+    if spec.sharing == "k=I":
+        keys = _head(source, head, width)
+    else:
+        keys = _of_map(attention, "key", source, head // _group(attention))
+    keys = _normed(attention, "key", keys)
+    if hasattr(attention, "offset"):
+        before = torch.cat([keys[:, :1], keys[:, :-1]], dim=1)
+        keys = torch.cat([keys[..., : width // 2], before[..., width // 2 :]], dim=-1)
+    if hasattr(attention, "rotary"):
+        keys = rotated(attention.rotary, keys)
+    return keys / keys.square().sum(dim=-1, keepdim=True).sqrt() if spec.normalise_keys else keys
+
+
+def _normed(attention: Attention, name: str, x: Tensor) -> Tensor:
+    norm = getattr(attention, "norm", None)
+    if norm is None:
+        return x
+    x = x / (x.square().mean(dim=-1, keepdim=True) + 1e-6).sqrt()
+    if not norm.term.scaled:
+        return x
+    return x * getattr(norm, name if hasattr(norm, name) else "key")
+
+
+def rotated(rotary: torch.nn.Module, x: Tensor, sign: int = 1) -> Tensor:
+    """x (B, N, h) with pair t at position i times e^(±i·θ_t), θ_t = base^(-2t/r), for the first r/2 pairs."""
+    width = rotary.term.rotated
+    frequencies = rotary.term.base ** (-2 * torch.arange(width // 2, dtype=torch.float64) / width)
+    angles = torch.arange(x.shape[1], dtype=torch.float64)[:, None] * frequencies
+    # Cosine and sine are stored in float32.
+    factors = angles.cos().float().double() + 1j * sign * angles.sin().float().double()
+    return torch.cat([_times(x[..., :width], factors), x[..., width:]], dim=-1)
+
+
+def _times(x: Tensor, factors: Tensor) -> Tensor:
+    """The pairs of x as complex numbers, times factors."""
+    product = (x[..., 0::2] + 1j * x[..., 1::2]) * factors
+    return torch.stack([product.real, product.imag], dim=-1).flatten(-2)
+
+
+def _of_map(attention: Attention, role: str, x: Tensor, head: int) -> Tensor:
+    return _head(apply_map(attention, role, x), head, attention.head_dim)
 
 
 def _group(attention: Attention) -> int:

@@ -50,7 +50,8 @@ def test_the_cache_formula_of_the_literature(name: str) -> None:
     model = model_config("gpt", dim=256, heads=8, layers=6)
     full = 2 * 256 * 6
     shares = {
-        "q_kv": 1 / 2, "k": 1 / 2, "k_pos": 1 / 2, "mqa": 1 / 8, "gqa2": 1 / 4, "gqa4": 1 / 2,
+        "q_kv": 1 / 2, "k": 1 / 2, "k_pos": 1 / 2, "uniform": 1 / 2, "pos_only": 1 / 2,
+        "kv_rot_mqa": 1 / 8, "mqa": 1 / 8, "gqa2": 1 / 4, "gqa4": 1 / 2,
         "q_mqa": 1 / 16, "q_gqa2": 1 / 8, "q_gqa4": 1 / 4, "cla2": 1 / 2, "mqa_cla2": 1 / 16, "mlkv": 1 / 24,
     }  # fmt: skip
     assert cache_elements(VARIANTS[name], model) == full * shares.get(name, 1)
@@ -68,5 +69,6 @@ def test_uneven_groups_of_layers() -> None:
 
 
 def test_every_pair_is_covered() -> None:
-    assert {name for kind, name in PAIRS if kind == "gpt"} == set(VARIANTS)
-    assert {name for kind, name in PAIRS if kind == "seq2seq"} == set(VARIANTS) - {"cla2", "mqa_cla2", "mlkv"}
+    at_learned_positions = {name for name, variant in VARIANTS.items() if variant.attention.rotary == "plain"}
+    assert {name for kind, name in PAIRS if kind == "gpt"} == at_learned_positions
+    assert {name for kind, name in PAIRS if kind == "seq2seq"} == at_learned_positions - {"cla2", "mqa_cla2", "mlkv"}

@@ -170,7 +170,7 @@ def test_any_value_is_accepted_or_rejected_in_one_line(where: tuple[str, tuple[s
         ({"model": {"mlp_ratio": True}}, ["tasks.reverse.model.mlp_ratio", "number", "True"]),
         ({"model": {"mlp_ratio": 0.001}}, ["mlp_ratio"]),
         ({"model": {"position_channels": 2}}, ["position_channels", "greater than 2"]),
-        ({"model": {"activation": "swish"}}, ["activation", "'relu' or 'gelu'", "'swish'"]),
+        ({"model": {"activation": "swish"}}, ["activation", "'relu', 'gelu' or 'swiglu'", "'swish'"]),
         ({"model": {"mlp_dropout": 1.0}}, ["mlp_dropout", "less than 1", "1.0"]),
         ({"model": [1]}, ["tasks.reverse.model", "mapping", "[1]"]),
         ({"training": {"steps": 3, "epochs": 1}}, ["exactly one of epochs and steps", "1.0", "3"]),
@@ -190,7 +190,7 @@ def test_any_value_is_accepted_or_rejected_in_one_line(where: tuple[str, tuple[s
         ({"settings": {"": {"model.dim": 32}}}, ["settings", "''"]),
         ({"settings": {"a": {"model.dmi": 3}}}, ["model.dmi"]),
         ({"nuisance": ["model.dim"]}, ["nuisance", "'model.dim'", "none"]),
-        ({"protocol": "printed"}, ["tasks.reverse.protocol", "'published' or 'corrected'", "'printed'"]),
+        ({"protocol": "printed"}, ["tasks.reverse.protocol", "'published', 'corrected' or 'successor'", "'printed'"]),
         ({"protocol": ["published"]}, ["tasks.reverse.protocol"]),
         ({"variants": ["kvv"]}, ["tasks.reverse.variants", "'kvv'", "kv_pos"]),
         ({"variants": []}, ["tasks.reverse.variants"]),
@@ -570,7 +570,8 @@ def test_a_manifest_that_is_not_complete_is_one_clear_line() -> None:
     with pytest.raises(ConfigError, match=r"^study 's': the setting of .*copy.* is missing$"):
         runs_of(manifest.model_copy(update={"settings": []}))
     entry = manifest.settings[0].model_copy(update={"protocol": "printed"})
-    with pytest.raises(ConfigError, match=r"^study 's': protocol: must be 'published' or 'corrected', not 'printed'$"):
+    words = r"^study 's': protocol: must be 'published', 'corrected' or 'successor', not 'printed'$"
+    with pytest.raises(ConfigError, match=words):
         runs_of(manifest.model_copy(update={"settings": [entry]}))
 
 

@@ -140,7 +140,7 @@ def test_kv_wide_has_the_parameters_of_qkv(kind: str, query: str, dim: int) -> N
     assert count(model) == totals["kv_wide"]
     assert model.get_submodule(
         "stack.blocks.0.mlp.0" if kind != "seq2seq" else "encoder.blocks.0.mlp.0"
-    ).out_features == (mlp_hidden(config, VARIANTS["kv_wide"]))
+    ).out_features == mlp_hidden(config, VARIANTS["kv_wide"], 6)
 
 
 @pytest.mark.parametrize(("kind", "name"), PAIRS)

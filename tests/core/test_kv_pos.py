@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kvformer.models.attention import FUSED_FROM, Attention
 from kvformer.spec.position_codes import code_2d, column_code, row_channels
+from kvformer.spec.terms import Span
 from kvformer.spec.variants import VARIANTS
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-11}
@@ -165,6 +166,7 @@ def test_the_controls_start_as_kv_pos_does(init: str) -> None:
         make_model("encoder", name, init=init).stack.blocks[1].attention.position
         for name in ("kv_pos", "kv_gain", "kv_bias")
     )
-    assert torch.equal(gain.gain(), term.gain()) and gain.key_bias(6) is None
-    torch.testing.assert_close(bias.key_bias(6), term.key_bias(6), rtol=0, atol=0)
+    span = Span(0, 6, 6)
+    assert torch.equal(gain.gain(), term.gain()) and gain.key_bias(span) is None
+    torch.testing.assert_close(bias.key_bias(span), term.key_bias(span), rtol=0, atol=0)
     assert bias.gain() is None

@@ -11,11 +11,14 @@ import torch
 from runs import results, tiny_run, write_data
 
 from kvformer.config.run import RunConfig
+from kvformer.dependencies import code_digest
 from kvformer.errors import ConfigError, DataError
 from kvformer.files import read_json
 from kvformer.records.manifest import load_manifest
 from kvformer.records.run import Failure, Provenance, RunFolder, Summary
-from kvformer.spec.variants import VARIANTS, unsupported
+from kvformer.spec.refusals import unsupported
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
 from kvformer.tasks.base import TaskData
 from kvformer.training.batches import Batches
@@ -313,6 +316,7 @@ def test_the_record_of_a_run(prepared: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     assert provenance["identity"]["data"] == [summary["data"][0]["sha256"]] and provenance["taken_over_from"] is None
     assert set(provenance["git"]) == {"commit", "dirty", "diff_sha256"} and provenance["data"] == summary["data"]
+    assert provenance["identity"]["code"] == code_digest("vision")
     assert Provenance.load(tmp_path / "provenance.json").threads == 1
     assert (
         provenance["start"] <= provenance["end"] and provenance["packages"]["torch"] == torch.__version__.split("+")[0]
@@ -389,11 +393,13 @@ def test_accuracy_and_loss_are_means_over_scored_positions(prepared: Path, tmp_p
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_trains_and_learns_to_copy(name: str, prepared: Path, tmp_path: Path) -> None:
     """In 30 steps the loss falls below that of guessing in every variant, encoder or decoder."""
-    kind = "encoder" if unsupported(VARIANTS[name], 8, 3, "encoder") is None else "gpt"
+    positions = "rope" if VARIANTS[name].attention.rotary == "back" else "learned"
+    model = {"heads": 8, "dim": 32, "layers": 3, "positions": positions}
+    kind = "encoder" if unsupported(VARIANTS[name], ModelConfig(**model), "encoder") is None else "gpt"
     training = {"steps": 30, "batch_size": 16, "learning_rate": 0.01, "evaluations": 1, "warmup_steps": 0}
     task, layers = ("copy", 2) if kind == "encoder" else ("characters", 3)
     data = {"train_examples": 400, "symbols": 3} if kind == "encoder" else {}
-    run = tiny_run(task, name, data=data, training=training, model={"heads": 8, "dim": 32, "layers": layers})
+    run = tiny_run(task, name, data=data, training=training, model={**model, "layers": layers})
     summary = train(run, tmp_path, prepared)
     assert summary.status == "finished"
     assert summary.metrics["train/loss"] < math.log(3 if kind == "encoder" else 20) - 0.01

@@ -1,6 +1,6 @@
 """A small study on disk in the format of docs/architecture.md, with made-up numbers: what the reporting tests read.
 
-Five tasks of three families, three variants, six seeds. Beside healthy runs it holds one diverged run, one failed run,
+Five tasks of three families, three variants, six seeds. Besides healthy runs it holds one diverged run, one failed run,
 one run that left nothing behind, a grid (`copy`), a nuisance grid (`sort`, learning rate) and a task that is better
 when lower (`characters`). The same arguments give the same bytes.
 """
@@ -13,11 +13,24 @@ from typing import Any
 import numpy as np
 
 from kvformer.files import canonical_json, sha256_bytes, write_json
+from kvformer.records.metrics import MetricPoint
+from kvformer.records.run import (
+    DataRecord,
+    Failure,
+    GitState,
+    ParameterCounts,
+    Primary,
+    Provenance,
+    RunConfiguration,
+    RunFolder,
+    Summary,
+)
+from kvformer.records.study import RunEntry, SettingEntry, StudyManifest, TaskEntry, VariantEntry, study_file
 
 VARIANTS = [
-    {"name": "qkv", "label": "qkv", "formula": "softmax(QKᵀ)V", "reference": "Vaswani et al. 2017"},
-    {"name": "kv", "label": "kv", "formula": "softmax(KKᵀ)V", "reference": "Borji 2023"},
-    {"name": "kv_pos", "label": "kv+pos", "formula": "softmax(s·KKᵀ + γ)V", "reference": "Borji 2023"},
+    VariantEntry(name="qkv", label="qkv", formula="softmax(QKᵀ)V", reference="Vaswani et al. 2017"),
+    VariantEntry(name="kv", label="kv", formula="softmax(KKᵀ)V", reference="Borji 2023"),
+    VariantEntry(name="kv_pos", label="kv+pos", formula="softmax(s·KKᵀ + γ)V", reference="Borji 2023"),
 ]
 PARAMETERS = {"qkv": (72586, 33280), "kv": (64266, 24960), "kv_pos": (64288, 24982)}
 DIVERGED = ("copy", "dim64", "kv_pos", 3)
@@ -98,40 +111,41 @@ BEST_RATE = {"qkv": 0.001, "kv": 0.01, "kv_pos": 0.001}
 
 
 def write_fake_study(root: Path, seeds: int = 6, points: int = 12, name: str = "fake", shift: float = 0.0) -> Path:
-    """Write `root/<name>` and return it. `points`: validation points a run; `shift` moves every final accuracy."""
+    """Write `root/<name>` and return it. `points`: validation points per run; `shift` moves every final accuracy."""
     results = root / name
-    runs: list[dict[str, Any]] = []
+    runs: list[RunEntry] = []
     for task in TASKS:
         for setting, overrides in task.settings.items():
             for variant in VARIANTS:
                 for seed in range(seeds):
-                    identity = {"task": task.name, "setting": setting, "variant": variant["name"], "seed": seed}
-                    path = f"runs/{task.name}/{setting}/{variant['name']}/seed{seed}"
+                    identity = {"task": task.name, "setting": setting, "variant": variant.name, "seed": seed}
+                    path = f"runs/{task.name}/{setting}/{variant.name}/seed{seed}"
                     digest = sha256_bytes(canonical_json({**identity, "overrides": overrides}).encode())
-                    runs.append({**identity, "overrides": overrides, "hash": digest, "path": path})
-                    _write_run(results / path, task, runs[-1], points, shift)
-    tasks = [
-        {key: getattr(task, key) for key in ("name", "label", "family", "goal", "chance")}
-        | {"metric": task.metric.split("/")[1]}
-        | ({"nuisance": list(task.nuisance)} if task.nuisance else {})
-        for task in TASKS
-    ]
-    study = {
-        "name": name,
-        "description": "Made-up numbers for tests",
-        "protocol": "published",
-        "baseline": "qkv",
-        "equivalence_margin": {"accuracy": 0.01, "loss": 0.02},
-        "variants": VARIANTS,
-        "tasks": tasks,
-        "runs": runs,
-        "settings": [_setting(task, setting) for task in TASKS for setting in task.settings],
-    }
-    write_json(results / "study.json", study)
+                    runs.append(RunEntry(**identity, overrides=overrides, hash=digest, path=path))
+                    _write_run(RunFolder(results / path), task, runs[-1], points, shift)
+    study = StudyManifest(
+        name=name,
+        description="Made-up numbers for tests",
+        protocol="published",
+        baseline="qkv",
+        equivalence_margin={"accuracy": 0.01, "loss": 0.02},
+        variants=VARIANTS,
+        tasks=[
+            TaskEntry(
+                **{key: getattr(task, key) for key in ("name", "label", "family", "goal", "chance")},
+                metric=task.metric.split("/")[1],
+                nuisance=list(task.nuisance) or None,
+            )
+            for task in TASKS
+        ],
+        runs=runs,
+        settings=[_setting(task, setting) for task in TASKS for setting in task.settings],
+    )
+    study.write(study_file(results))
     return results
 
 
-def _setting(task: FakeTask, setting: str) -> dict[str, Any]:
+def _setting(task: FakeTask, setting: str) -> SettingEntry:
     """A setting in full: that of `characters` is the published one, the others are smaller."""
     sections: dict[str, dict[str, Any]] = {"data": {"length": 16}, "model": {"dim": 64, "layers": 2}, "training": {}}
     departures: dict[str, Any] = {"training.epochs": 2.0}
@@ -143,58 +157,54 @@ def _setting(task: FakeTask, setting: str) -> dict[str, Any]:
     for key, value in task.settings[setting].items():
         section, _, name = key.partition(".")
         sections[section][name] = value
-    return {"task": task.name, "setting": setting, "protocol": "published", **sections, "departures": departures}
+    return SettingEntry(task=task.name, setting=setting, protocol="published", **sections, departures=departures)
 
 
-def _write_run(folder: Path, task: FakeTask, run: dict[str, Any], points: int, shift: float) -> None:
-    identity = (run["task"], run["setting"], run["variant"], run["seed"])
+def _write_run(folder: RunFolder, task: FakeTask, run: RunEntry, points: int, shift: float) -> None:
+    identity = (run.task, run.setting, run.variant, run.seed)
     if identity == MISSING:
         return
-    config = {key: run[key] for key in ("task", "setting", "variant", "seed", "hash")}
+    config = {key: getattr(run, key) for key in ("task", "setting", "variant", "seed", "hash")}
     config |= {"protocol": "published", "model": {"dim": 64, "heads": 4, "layers": 2}, "data": {}, "training": {}}
-    write_json(folder / "config.json", config)
+    RunConfiguration.model_validate(config).write(folder.config_file)
     if identity == FAILED:
-        failure = {
-            "error": "no space left on device",
-            "type": "OSError",
-            "time": "2026-11-01T10:00:00+00:00",
-            "attempt": 1,
-        }
-        write_json(folder / "failure.json", failure)
+        failure = Failure(type="OSError", error="no space left on device", time="2026-11-01T10:00:00+00:00", attempt=1)
+        failure.write(folder.failure_file)
         return
     # A term shared by all variants of a seed (data, order, initial weights) and one of the run's own: pairs.
-    shared = np.random.default_rng([7, run["seed"], len(run["task"])]).normal()
+    shared = np.random.default_rng([7, run.seed, len(run.task)]).normal()
     rng = np.random.default_rng(list(canonical_json(config).encode()))
-    final = task.means[run["variant"]] + task.spread * (0.8 * shared + 0.4 * rng.normal())
+    final = task.means[run.variant] + task.spread * (0.8 * shared + 0.4 * rng.normal())
     if task.nuisance:
-        octaves = np.log10(run["overrides"]["training.learning_rate"] / BEST_RATE[run["variant"]])
+        octaves = np.log10(run.overrides["training.learning_rate"] / BEST_RATE[run.variant])
         final -= 0.03 * octaves**2
     if task.goal == "max":
         final = float(np.clip(final + shift, 0, 1))
     diverged = identity == DIVERGED
-    lines = _curve(task, final, points, diverged, run["variant"], rng)
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
-    write_json(folder / "summary.json", _summary(task, run, final, lines, diverged, rng))
-    write_json(folder / "provenance.json", _provenance(task, run))
-    if run["seed"] == 0:
-        _write_attention(folder / "attention.npz", run["variant"], rng)
+    curve = _curve(task, final, points, diverged, run.variant, rng)
+    lines = (point._asdict() | {"value": point.value if np.isfinite(point.value) else "nan"} for point in curve)
+    folder.metrics_file.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
+    _summary(task, run, final, curve, diverged, rng).write(folder.summary_file)
+    _provenance(task, run).write(folder.provenance_file)
+    if run.seed == 0:
+        _write_attention(folder.attention_file, run.variant, rng)
         if task.family == "language":
             samples = [{"prompt": "ROMEO:", "text": 'ROMEO:\nAy me! <what> news & "more" from Padua?'}]
-            write_json(folder / "samples.json", samples)
+            write_json(folder.samples_file, samples)
 
 
 def _curve(
     task: FakeTask, final: float, points: int, diverged: bool, variant: str, rng: np.random.Generator
-) -> list[dict[str, Any]]:
+) -> list[MetricPoint]:
     pace = {"qkv": 1.0, "kv": 0.93, "kv_pos": 1.04}[variant]
-    lines = []
+    curve = []
     for point in range(1, points + 1):
         step, share = 50 * point, point / points
         elapsed = round(0.02 * step * pace * (1 + 0.02 * rng.normal()), 4)
         progress = 1 - np.exp(-5 * share)
         quality = final if point == points else task.chance + (final - task.chance) * progress
         loss = quality if task.metric.endswith("loss") else 2.3 * (1 - progress * min(quality, 0.99)) + 0.01
-        values: dict[str, float | str] = {
+        values = {
             "train/loss": loss * (1 + 0.03 * rng.normal()),
             "train/learning_rate": 1e-3 * (1 - share) + 1e-5,
             "validation/loss": loss,
@@ -204,71 +214,68 @@ def _curve(
         if variant == "kv_pos":
             values |= {f"diagnostics/layer{layer}/gain": 1 + 0.3 * share * (layer + 1) for layer in range(2)}
         if diverged and share > 0.5:
-            values = {"train/loss": "nan"}
+            values = {"train/loss": np.nan}
+        moment = 1795563912345 + int(1000 * elapsed)
         for key, value in sorted(values.items()):
-            moment = 1795563912345 + int(1000 * elapsed)
-            value = value if isinstance(value, str) else round(float(value), 6)
-            lines.append(
-                {"step": step, "epoch": step / 390, "key": key, "value": value, "elapsed": elapsed, "time": moment}
-            )
+            curve.append(MetricPoint(key, step, round(float(value), 6), step / 390, elapsed, moment))
         if diverged and share > 0.5:
             break
-    return lines
+    return curve
 
 
 def _summary(
     task: FakeTask,
-    run: dict[str, Any],
+    run: RunEntry,
     final: float,
-    lines: list[dict[str, Any]],
+    curve: list[MetricPoint],
     diverged: bool,
     rng: np.random.Generator,
-) -> dict[str, Any]:
-    last = {line["key"]: line["value"] for line in lines}
+) -> Summary:
+    last = {point.key: point.value for point in curve}
     metrics = {key: last[key] for key in ("train/loss", "validation/loss", "validation/accuracy") if key in last}
     if not diverged:
         metrics[task.metric] = round(final, 6)
-    total, attention = PARAMETERS[run["variant"]]
-    stepping = lines[-1]["elapsed"]
-    identity = {key: run[key] for key in ("task", "setting", "variant", "seed")}
-    return identity | {
-        "status": "diverged" if diverged else "finished",
-        "family": task.family,
-        "protocol": "published",
-        "config_hash": run["hash"],
-        "primary": {"metric": task.metric, "goal": task.goal},
-        "metrics": metrics,
-        "parameters": {"total": total, "attention": attention, "formula": total},
-        "steps": lines[-1]["step"],
-        "selected_step": lines[-1]["step"],
-        "seconds": {"total": stepping + 3, "startup": 1.6, "stepping": stepping, "evaluation": 1.0, "recording": 0.4},
-        "samples_per_second": round(128 * lines[-1]["step"] / stepping * (1 + 0.01 * rng.normal()), 1),
-        "data": [_data(task)],
-    }
+    total, attention = PARAMETERS[run.variant]
+    step, stepping = curve[-1].step, curve[-1].elapsed
+    assert stepping is not None
+    return Summary(
+        **{key: getattr(run, key) for key in ("task", "setting", "variant", "seed")},
+        status="diverged" if diverged else "finished",
+        family=task.family,
+        protocol="published",
+        config_hash=run.hash,
+        primary=Primary.model_validate({"metric": task.metric, "goal": task.goal}),
+        metrics=metrics,
+        parameters=ParameterCounts(total=total, attention=attention, formula=total),
+        steps=step,
+        selected_step=step,
+        seconds={"total": stepping + 3, "startup": 1.6, "stepping": stepping, "evaluation": 1.0, "recording": 0.4},
+        samples_per_second=round(128 * step / stepping * (1 + 0.01 * rng.normal()), 1),
+        data=[_data(task)],
+    )
 
 
-def _data(task: FakeTask) -> dict[str, str]:
+def _data(task: FakeTask) -> DataRecord:
     dataset, label, source = task.data
-    return {"dataset": dataset, "label": label, "source": source, "sha256": sha256_bytes(dataset.encode())}
+    return DataRecord(dataset=dataset, label=label, source=source, sha256=sha256_bytes(dataset.encode()))
 
 
-def _provenance(task: FakeTask, run: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "git": {"commit": COMMIT, "dirty": False, "diff_sha256": None},
-        "packages": {"kvformer": "0.1.0", "numpy": "2.3.0", "torch": "2.14.1"},
-        "python": "3.11.9",
-        "platform": "Linux-6.1-x86_64",
-        "cpu": "A processor",
-        "gpu": None,
-        "threads": 1,
-        "device": "cpu",
-        "precision": "fp32",
-        "data": [_data(task)],
-        "start": "2026-11-01T10:00:00+00:00",
-        "end": f"2026-11-01T10:{run['seed']:02d}:30+00:00",
-        "attempts": 1,
-        "command": f"kvformer train {run['task']} {run['variant']} --seed {run['seed']}",
-    }
+def _provenance(task: FakeTask, run: RunEntry) -> Provenance:
+    return Provenance(
+        git=GitState(commit=COMMIT, dirty=False),
+        packages={"kvformer": "0.1.0", "numpy": "2.3.0", "torch": "2.14.1"},
+        python="3.11.9",
+        platform="Linux-6.1-x86_64",
+        cpu="A processor",
+        threads=1,
+        device="cpu",
+        precision="fp32",
+        data=[_data(task)],
+        start="2026-11-01T10:00:00+00:00",
+        end=f"2026-11-01T10:{run.seed:02d}:30+00:00",
+        attempts=1,
+        command=f"kvformer train {run.task} {run.variant} --seed {run.seed}",
+    )
 
 
 def _write_attention(path: Path, variant: str, rng: np.random.Generator, n: int = 16) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from kvformer.analysis import verification
+from kvformer.analysis.analyse import analyse, results_of
 from kvformer.analysis.collect import collect
-from kvformer.analysis.provenance import load_provenance
+from kvformer.analysis.provenance import by_run
 from kvformer.analysis.study import read_study
 from kvformer.analysis.verification import Reference
 from kvformer.cli import main
@@ -82,16 +83,27 @@ def test_an_export_has_everything_but_run_folders(trained: Path, copy: Path) -> 
     assert all(sha256_file(copy / name) == sha256_file(trained / name) for name in names - {"provenance.json"})
     (record,) = read_json(copy / "provenance.json")["records"]
     assert record["runs"] == ["runs/copy/default/qkv/seed0"] and record["start"] <= record["end"]
-    (shared,) = load_provenance(copy, read_study(copy))
-    (own,) = load_provenance(trained, read_study(trained))
-    assert shared["git"] == own["git"] and shared["packages"] == own["packages"]
+    (shared,) = by_run(copy, read_study(copy)).values()
+    (own,) = by_run(trained, read_study(trained)).values()
+    assert shared.git == own.git and shared.packages == own.packages
 
 
 def test_an_export_replaces_an_earlier_one(trained: Path, copy: Path) -> None:
-    for name in ("figures/gone.png", "profile.csv"):
-        (copy / name).write_text("of an earlier state")
+    stale = [copy / name for name in ("figures/gone.png", "cost.csv", "profile.csv", "results.json")]
+    for path in stale:
+        path.write_text("of an earlier state")
     export(trained, copy)
-    assert not (copy / "figures/gone.png").exists() and not (copy / "profile.csv").exists()
+    assert not any(path.exists() for path in stale)
+
+
+def test_an_export_of_an_analysed_study_has_its_numbers(trained: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(trained, tmp_path / "source")
+    results = analyse(source)
+    results.write()
+    export(source, tmp_path / "out")
+    shutil.rmtree(source)
+    read = results_of(tmp_path / "out")
+    assert read.facts.equals(results.facts) and read.incomplete.equals(results.incomplete)
 
 
 def test_a_compact_export_has_no_heavy_formats_and_no_links_to_them(trained: Path, tmp_path: Path) -> None:
@@ -182,7 +194,7 @@ def test_other_data_failed_runs_and_other_versions_are_reported(
     assert str(reference.verify(run, copy, copy)) == "copy/default/qkv/seed0: FAILED: kvformer: error: no memory"
     with pytest.raises(KvformerError, match="check out the commit"):
         reference.verify(run.model_copy(update={"hash": "0" * 16}), copy, copy)
-    reference.study.settings.clear()
+    reference.study.sections.clear()
     with pytest.raises(KvformerError, match="does not list the settings"):
         reference.verify(run, copy, copy)
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -21,11 +20,17 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from kvformer.analysis.analyse import analyse
 from kvformer.analysis.collect import RUN_COLUMNS, collect
+from kvformer.analysis.curves import average_curves
+from kvformer.analysis.frames import load_runs, scores
 from kvformer.analysis.quantities import axis_label
+from kvformer.analysis.results import Results
 from kvformer.errors import KvformerError
 from kvformer.files import write_json
 from kvformer.reporting import style
+from kvformer.reporting.captions import FIGURES
+from kvformer.reporting.cells import signed
 from kvformer.reporting.figures import (
     KINDS,
     attention,
@@ -36,7 +41,6 @@ from kvformer.reporting.figures import (
     write_figures,
 )
 from kvformer.reporting.figures.data import FigureData
-from kvformer.reporting.render import signed
 from kvformer.reporting.style import VariantStyle, figure_style, save, variant_styles
 from kvformer.spec.variants import VARIANTS
 
@@ -45,15 +49,20 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def data(collected: Path) -> FigureData:
-    return FigureData(collected)
+def data(results: Results, curves: pd.DataFrame) -> FigureData:
+    return FigureData(results, curves)
+
+
+def data_of(folder: Path) -> FigureData:
+    results = analyse(folder)
+    return FigureData(results, average_curves(results))
 
 
 @pytest.fixture(scope="module")
 def figures(data: FigureData) -> Figures:
     """Every figure by kind, and by the task or family it shows."""
     with figure_style():
-        return {kind.name: dict(kind.draw(data)) for kind in KINDS}
+        return {kind: dict(draw(data)) for kind, draw in KINDS.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -111,9 +120,9 @@ HASHED = ("forest", "grid", "loss", "heads")
 
 def hashes(results: Path, folder: Path) -> dict[str, str]:
     """SHA-256 of the files of one figure of each kind that draws in a way of its own."""
-    data = FigureData(results)
+    data = data_of(results)
     with figure_style():
-        drawn = {kind.name: next(kind.draw(data))[1] for kind in KINDS if kind.name in HASHED}
+        drawn = {kind: next(KINDS[kind](data))[1] for kind in HASHED}
         paths = [path for name, figure in drawn.items() for path in save(figure, folder / name)]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
@@ -159,7 +168,7 @@ def texts(figure: Figure) -> list[Text]:
     ]
 
 
-@pytest.mark.parametrize("kind", [kind.name for kind in KINDS])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_text_overlaps_another_or_leaves_the_figure(figures: Figures, kind: str) -> None:
     for of, figure in figures[kind].items():
         check_texts(f"{kind}-{of}", figure)
@@ -185,7 +194,7 @@ def test_the_long_name_of_a_data_set_fits_above_its_panel(
 ) -> None:
     label = "Stanford Online Products (user's images, 32 px)"
     monkeypatch.setitem(data.families, "synthetic", [replace(task, label=label) for task in data.families["synthetic"]])
-    drawn = {kind.name: kind.draw for kind in KINDS}[name](data)
+    drawn = KINDS[name](data)
     for of, figure in drawn:
         check_texts(f"{name}-{of}", figure)
 
@@ -212,37 +221,15 @@ def test_loss_is_the_mean_over_seeds_and_a_diverged_run_is_drawn_apart(
     assert "1 of 12 runs diverged" in figure._supxlabel.get_text()
 
 
-def test_average_leaves_out_what_not_every_seed_has() -> None:
-    rows = [(setting, seed, step) for setting in "ab" for seed in (0, 1) for step in (10, 20)]
-    frame = pd.DataFrame(rows, columns=["setting", "seed", "step"]).assign(elapsed=lambda f: f["step"] / 10 + f["seed"])
-    frame["value"] = [1.0, 2, 3, 4, 5, 6, 7, 8]
-    along, mean, low, high = loss.average(frame, "elapsed", 2)
-    assert along.tolist() == [1.5, 2.5]
-    assert mean.tolist() == [4.0, 5.0] and low.tolist() == [3.0, 4.0] and high.tolist() == [5.0, 6.0]
-    torn = frame.drop(index=1)  # setting a, seed 0, step 20
-    along, mean, _, _ = loss.average(torn, "step", 2)
-    assert along.tolist() == [10.0] and mean.tolist() == [4.0]
-    assert loss.average(frame[frame["setting"] == "a"], "step", 2) is None
-    assert loss.average(frame.iloc[:0], "step", 2) is None
-
-
-def test_long_curves_are_smoothed_by_a_hundredth() -> None:
-    frame = pd.DataFrame({"setting": "a", "seed": 0, "step": range(1000), "value": [0.0, 1.0] * 500})
-    along, mean, _, _ = loss.average(frame, "step", 1)
-    assert len(along) == 991 and mean == pytest.approx(np.full(991, 0.5))
-
-
 def test_accuracy_shows_every_seed_and_the_interval(data: FigureData, figures: Figures) -> None:
     figure = figures["accuracy"]["vision"]
     task = data.tasks["mnist"]
     full, zoom = figure.axes
-    assert [bar.get_height() for bar in full.patches] == pytest.approx(
-        [data.estimate(task, v).mean for v in data.variants]
-    )
+    assert [bar.get_height() for bar in full.patches] == pytest.approx([data.mean(task, v).mean for v in data.variants])
     for variant, count in (("qkv", 6), ("kv", 5), ("kv_pos", 5)):
         lines = [line for line in zoom.get_lines() if line.get_color() == data.styles[variant].colour]
         seeds, interval, mean = lines
-        found = data.estimate(task, variant)
+        found = data.mean(task, variant)
         assert len(seeds.get_ydata()) == count and np.mean(seeds.get_ydata()) == pytest.approx(found.mean)
         assert list(interval.get_ydata()) == pytest.approx([found.low, found.high])
         assert list(mean.get_ydata()) == pytest.approx([found.mean])
@@ -251,7 +238,7 @@ def test_accuracy_shows_every_seed_and_the_interval(data: FigureData, figures: F
 def test_forest_marks_are_the_paired_differences(data: FigureData, figures: Figures) -> None:
     figure = figures["forest"]["accuracy"]
     (ax,) = figure.axes
-    table = data.differences
+    table = data.results.paired
     expected = 100 * table[table["metric"] == "test/accuracy"]["difference"]
     marks = [line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() in ("s", "^")]
     assert marks == pytest.approx(list(expected))
@@ -268,9 +255,9 @@ def test_forest_marks_are_the_paired_differences(data: FigureData, figures: Figu
 
 def test_tuned_grid_counts_at_each_variants_own_best_setting(data: FigureData) -> None:
     task = data.tasks["sort"]
-    assert data.counted(task, "qkv") == ("lr0.001",) and data.counted(task, "kv") == ("lr0.01",)
-    own = data.expected.query("task == 'sort' and variant == 'kv' and setting == 'lr0.01'")["value"]
-    assert data.estimate(task, "kv").mean == pytest.approx(100 * own.mean())
+    assert data.results.counted("sort", "qkv") == ["lr0.001"] and data.results.counted("sort", "kv") == ["lr0.01"]
+    own = scores(load_runs(data.results.folder)).query("task == 'sort' and variant == 'kv' and setting == 'lr0.01'")
+    assert data.mean(task, "kv").mean == pytest.approx(100 * own["value"].mean())
 
 
 def test_logits_of_kv_are_symmetric_and_masked_positions_stay_out(data: FigureData, figures: Figures) -> None:
@@ -285,8 +272,8 @@ def test_logits_of_kv_are_symmetric_and_masked_positions_stay_out(data: FigureDa
         )
     tokens = maps["qkv"]["inputs"][0]
     ax = figures["attention"]["synthetic"].axes[0]
-    beside = {(y, line.get_marker()) for line in ax.get_lines() for y in np.ravel(line.get_ydata()) if y >= 0}
-    assert beside == {(place, f"${token}$") for place, token in enumerate(tokens)}
+    labels = {(y, line.get_marker()) for line in ax.get_lines() for y in np.ravel(line.get_ydata()) if y >= 0}
+    assert labels == {(place, f"${token}$") for place, token in enumerate(tokens)}
     figure = figures["heads"]["reverse"]
     picture = figure.axes[2].get_images()[0].get_array()  # kv, logits: two layers of four heads, 16 tokens, gaps of one
     assert picture.shape == (33, 67, 3)
@@ -300,7 +287,7 @@ def test_pareto_front_holds_what_nothing_beats_in_both() -> None:
     assert pareto.pareto_front([], "max") == []
 
 
-def test_pareto_adds_the_costs_of_the_profile(collected: Path, tmp_path: Path) -> None:
+def test_pareto_adds_the_measured_costs(collected: Path, tmp_path: Path) -> None:
     for name in ("study.json", "runs.csv", "curves.csv.gz"):
         shutil.copy(collected / name, tmp_path)
     rows = [
@@ -308,17 +295,17 @@ def test_pareto_adds_the_costs_of_the_profile(collected: Path, tmp_path: Path) -
         for task in ("mnist", "reverse")
         for index, variant in enumerate(("qkv", "kv", "kv_pos"))
     ]
-    (tmp_path / "profile.csv").write_text("\n".join(["task,variant,macs", *rows, ""]))
-    figures = dict(pareto.draw(FigureData(tmp_path)))
+    (tmp_path / "cost.csv").write_text("\n".join(["task,variant,macs", *rows, ""]))
+    figures = dict(pareto.draw(data_of(tmp_path)))
     assert [ax.get_xlabel() for ax in figures["vision"].axes] == ["Parameters", "MACs"]
     points = [line.get_xdata()[0] for line in figures["vision"].axes[1].get_lines() if line.get_marker() in "os^"]
     assert points == [100, 101, 102]
-    (tmp_path / "profile.csv").write_text("task,variant,macs\n")
-    assert len(pareto.load_costs(FigureData(tmp_path)))
+    (tmp_path / "cost.csv").write_text("task,variant,macs\n")
+    assert len(analyse(tmp_path).drawn_costs)
     for text, words in (("", "not readable as CSV"), ("task,macs\nmnist,many\n", "column macs must hold numbers")):
-        (tmp_path / "profile.csv").write_text(text)
-        with pytest.raises(KvformerError, match=rf"profile\.csv: {words}"):
-            pareto.load_costs(FigureData(tmp_path))
+        (tmp_path / "cost.csv").write_text(text)
+        with pytest.raises(KvformerError, match=rf"cost\.csv: {words}"):
+            analyse(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["empty", "torn", "an array less", "one array"])
@@ -335,7 +322,7 @@ def test_damaged_attention_maps_are_one_clear_line(collected: Path, tmp_path: Pa
             np.save(stream, np.zeros(3))
         else:
             stream.write(content[: len(content) // 2] if damage == "torn" else b"")
-    data = FigureData(tmp_path)
+    data = data_of(tmp_path)
     with pytest.raises(KvformerError, match=r"seed0/attention\.npz: not an archive of the arrays inputs, logits"):
         data.attention(data.tasks["reverse"])
 
@@ -368,7 +355,7 @@ def heat_data(tmp_path: Path) -> FigureData:
     pd.DataFrame(columns=["task", "setting", "variant", "seed", "metric", "step", "epoch", "elapsed", "value"]).to_csv(
         tmp_path / "curves.csv.gz", index=False
     )
-    return FigureData(tmp_path)
+    return data_of(tmp_path)
 
 
 def test_heat_map_shows_the_baseline_and_the_differences(heat_data: FigureData) -> None:
@@ -394,25 +381,28 @@ def test_settings_that_leave_a_key_as_it_is_have_its_value(heat_data: FigureData
 
 
 def test_a_study_of_one_seed_without_curves_or_maps_still_has_figures(heat_data: FigureData, tmp_path: Path) -> None:
-    paths = write_figures(tmp_path)
+    results = analyse(tmp_path)
+    curves = average_curves(results)
+    paths = write_figures(results, curves)
     stems = {path.stem for path in paths}
     assert stems == {"accuracy-synthetic", "forest-accuracy", "pareto-synthetic", "grid-copy"}
     stale = tmp_path / "figures" / "loss-gone.svg"
     stale.write_text("from an earlier state of the study")
     (tmp_path / "figures" / ".snakemake_timestamp").touch()
     first = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-    assert write_figures(tmp_path) == paths
+    assert write_figures(results, curves) == paths
     assert {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths} == first
-    assert write_figures(tmp_path, processes=2) == paths
+    assert write_figures(results, curves, processes=2) == paths
     assert {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths} == first
     assert not stale.exists() and (tmp_path / "figures" / ".snakemake_timestamp").exists()
 
 
 def test_a_study_of_which_nothing_has_finished_has_no_figures(tmp_path: Path) -> None:
-    results = write_fake_study(tmp_path, seeds=1, points=2)
-    shutil.rmtree(results / "runs")
-    collect(results)
-    assert write_figures(results) == []
+    folder = write_fake_study(tmp_path, seeds=1, points=2)
+    shutil.rmtree(folder / "runs")
+    collect(folder)
+    results = analyse(folder)
+    assert write_figures(results, average_curves(results)) == []
 
 
 def test_diagnostics_show_at_most_four_layers(data: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,7 +443,7 @@ def test_pictures_are_sharp_white_and_small(data: FigureData, tmp_path: Path) ->
         (None, "no such file"),
         (b"no gzip", "not readable"),
         ("torn", "not readable"),
-        ("columns", "lacks the columns variant, "),
+        ("columns", "has no column variant, "),
     ],
 )
 def test_damaged_curves_get_one_line(collected: Path, tmp_path: Path, damage: object, message: str) -> None:
@@ -467,20 +457,22 @@ def test_damaged_curves_get_one_line(collected: Path, tmp_path: Path, damage: ob
     elif isinstance(damage, bytes):
         path.write_bytes(damage)
     with pytest.raises(KvformerError, match=message) as error:
-        write_figures(tmp_path, processes=2)
+        data_of(tmp_path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_captions_of_the_workflow_report_are_those_of_the_page() -> None:
-    text = (ROOT / "workflow" / "report" / "figures.rst").read_text(encoding="utf-8")
-    blocks = dict(re.findall(r'kind == "(\w+)" %}\n(.*?)\n{%', text, flags=re.S))
-    assert {name: " ".join(block.split()) for name, block in blocks.items()} == {
-        kind.name: f"**{kind.title}.** {kind.caption}" for kind in KINDS
-    }
+def test_every_kind_of_figure_has_a_caption_and_none_is_left_over() -> None:
+    assert list(FIGURES) == list(KINDS)
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow" / "report").glob("*.rst"))
+    assert not any(caption[:30] in text for _, caption in FIGURES.values()), "captions exist once"
 
 
-def test_reporting_needs_neither_torch_nor_training() -> None:
-    code = "import sys, kvformer.reporting.figures, kvformer.reporting.page; print(*sys.modules)"
+def test_reporting_needs_neither_torch_nor_training_and_computes_no_statistics() -> None:
+    names = sorted(path.stem for path in (ROOT / "src/kvformer/reporting").glob("[!_]*.py"))
+    code = f"import sys, kvformer.reporting.figures, {', '.join(f'kvformer.reporting.{name}' for name in names)}; "
+    code += "print(*sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert not {"torch", "mlflow", "kvformer.training", "kvformer.models"} & set(done.stdout.split())
+    loaded = set(done.stdout.split())
+    assert not {"torch", "mlflow", "kvformer.training", "kvformer.models"} & loaded
+    assert not {f"kvformer.analysis.{name}" for name in ("statistics", "comparisons", "decisions", "analyse")} & loaded

@@ -1,4 +1,4 @@
-"""Verdicts in words, and two result folders side by side."""
+"""Findings in words, and two result folders side by side."""
 
 import re
 import shutil
@@ -8,12 +8,15 @@ import pandas as pd
 import pytest
 from fake_study import write_fake_study
 
+from kvformer.analysis.analyse import analyse
 from kvformer.analysis.collect import collect
+from kvformer.analysis.compare import compare
 from kvformer.analysis.frames import load_runs, scores
 from kvformer.analysis.quantities import quantity
+from kvformer.analysis.results import Results
 from kvformer.errors import KvformerError
-from kvformer.reporting.compare import compare
-from kvformer.reporting.sentences import NOTHING, amount, verdicts
+from kvformer.reporting.compare import sentences, write_comparison
+from kvformer.reporting.sentences import NOTHING, amount, findings
 
 
 @pytest.fixture(scope="module")
@@ -24,48 +27,46 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return results
 
 
-def test_the_overview_counts_what_the_sentences_say(collected: Path) -> None:
-    sentences = verdicts(collected)
+def test_the_overview_counts_what_the_sentences_say(results: Results) -> None:
+    sentences = findings(results)
     assert sentences[0] == "Of 10 comparisons with qkv: 1 better, 3 worse, 6 equivalent."
     assert sum(text.endswith(": worse.") for text in sentences) == 3
     assert sum(text.endswith(": better.") for text in sentences) == 1
     assert sum("equivalent: a difference" in text for text in sentences) == 6
 
 
-def test_a_difference_in_words(collected: Path) -> None:
-    text = next(text for text in verdicts(collected) if text.startswith("On Reverse, kv is"))
+def test_a_difference_in_words(results: Results) -> None:
+    text = next(text for text in findings(results) if text.startswith("On Reverse, kv is"))
     interval = r"95 % interval −4\.\d+ to −3\.\d+, 6 of 6 pairs, Holm-adjusted p < 0\.001"
     pattern = rf"On Reverse, kv is 3\.89 points below qkv \({interval}\): worse\."
     assert re.fullmatch(pattern, text)
-    assert any(
-        re.match(r"On Characters, kv is 0\.035 nats above qkv .*: worse\.", text) for text in verdicts(collected)
-    )
+    assert any(re.match(r"On Characters, kv is 0\.035 nats above qkv .*: worse\.", text) for text in findings(results))
 
 
-def test_tuning_at_the_edge_and_lost_runs_are_said(collected: Path) -> None:
-    sentences = verdicts(collected)
+def test_tuning_at_the_edge_and_lost_runs_are_said(results: Results) -> None:
+    sentences = findings(results)
     assert any("kv (learning_rate=0.01) end the grid" in text for text in sentences)
-    assert sentences[-1].startswith("3 of 144 expected runs do not count (1 diverged, 1 failed, 1 missing)")
+    assert sentences[-1].startswith("Excluded runs: 3 of 144 (1 diverged, 1 failed, 1 missing).")
 
 
 def test_few_runs_are_called_few_and_no_difference_no_equality(tmp_path: Path) -> None:
     single = write_fake_study(tmp_path, seeds=1, points=4, name="single")
     collect(single)
-    texts = verdicts(single)
+    texts = findings(analyse(single))
     assert any("in 1 pair of runs: too few to say more" in text for text in texts)
     assert not any(text.endswith((": worse.", ": better.")) for text in texts)
     double = write_fake_study(tmp_path, seeds=2, points=4, name="double")
     collect(double)
-    assert any("no difference between kv and qkv was established" in text for text in verdicts(double))
+    assert any("no difference between kv and qkv was established" in text for text in findings(analyse(double)))
 
 
 def test_nothing_to_compare_is_said(tmp_path: Path) -> None:
     results = write_fake_study(tmp_path, seeds=1, points=4)
     shutil.rmtree(results / "runs")
     collect(results)
-    assert verdicts(results) == [
+    assert findings(analyse(results)) == [
         NOTHING,
-        "24 of 24 expected runs do not count (24 missing); pairs that lack a run are left out.",
+        "Excluded runs: 24 of 24 (24 missing). Incomplete pairs are left out.",
     ]
 
 
@@ -75,8 +76,8 @@ def test_amounts() -> None:
 
 
 def test_two_folders_side_by_side(collected: Path, other: Path, tmp_path: Path) -> None:
-    found = compare(collected, other, tmp_path)
-    assert {path.name for path in found.paths} == {
+    found = compare(collected, other)
+    assert {path.name for path in write_comparison(found, tmp_path)} == {
         f"{name}.{suffix}" for name in ("compare", "compare_unmatched") for suffix in ("csv", "md", "tex")
     }
     table = pd.read_csv(tmp_path / "compare.csv").set_index(["task", "variant"])
@@ -85,20 +86,20 @@ def test_two_folders_side_by_side(collected: Path, other: Path, tmp_path: Path) 
     assert (reverse["pairs"], reverse["same configuration"], reverse["verdict"]) == (5, 5, "worse")
     assert reverse["difference"] == pytest.approx(-0.03, abs=1e-4)
     assert reverse["mean after"] - reverse["mean before"] == pytest.approx(-0.03, abs=2e-4)
-    assert "On Characters with kv, other and fake gave identical results in all 5 pairs." in found.sentences
+    assert "On Characters with kv, other and fake gave identical results in all 5 pairs." in sentences(found)
     unmatched = pd.read_csv(tmp_path / "compare_unmatched.csv")
     assert {"not in the study"} < set(unmatched["in other"]) and len(unmatched) == 26
 
 
-def test_a_folder_against_itself_is_identical(collected: Path, tmp_path: Path) -> None:
-    found = compare(collected, collected, tmp_path)
-    assert sum("gave identical results" in text for text in found.sentences) == 15
+def test_a_folder_against_itself_is_identical(collected: Path) -> None:
+    found = compare(collected, collected)
+    assert sum("gave identical results" in text for text in sentences(found)) == 15
 
 
 def test_two_settings_of_one_study_side_by_side(collected: Path, tmp_path: Path) -> None:
     runs = scores(load_runs(collected))
     one, two = "dim64", "dim128"
-    compare(Path(f"{collected}:{one}"), Path(f"{collected}:{two}"), tmp_path)
+    write_comparison(compare(Path(f"{collected}:{one}"), Path(f"{collected}:{two}")), tmp_path)
     row = pd.read_csv(tmp_path / "compare.csv").set_index(["task", "variant"]).loc[("copy", "kv")]
     kv = runs[(runs["task"] == "copy") & (runs["variant"] == "kv")].pivot(
         index="seed", columns="setting", values="value"
@@ -106,7 +107,7 @@ def test_two_settings_of_one_study_side_by_side(collected: Path, tmp_path: Path)
     assert row["setting"] == f"{one} → {two}" and row["pairs"] == 6
     assert row["difference"] == pytest.approx((kv[two] - kv[one]).mean(), abs=1e-4)
     with pytest.raises(KvformerError, match=rf"no run of setting 'no'; its settings are .*{one}"):
-        compare(Path(f"{collected}:{one}"), Path(f"{collected}:no"), tmp_path)
+        compare(Path(f"{collected}:{one}"), Path(f"{collected}:no"))
 
 
 def test_what_cannot_be_compared_is_one_clear_line(collected: Path, other: Path, tmp_path: Path) -> None:
@@ -115,12 +116,12 @@ def test_what_cannot_be_compared_is_one_clear_line(collected: Path, other: Path,
     text = (other / "runs.csv").read_text()
     (strange / "runs.csv").write_text(text.replace(",test/accuracy,", ",test/recall,"))
     with pytest.raises(KvformerError, match="judged by test/accuracy"):
-        compare(collected, strange, tmp_path / "out")
+        compare(collected, strange)
     (strange / "runs.csv").write_text(re.sub(r"^(\w+),(synthetic|vision|language),", r"other_\1,\2,", text, flags=re.M))
     with pytest.raises(KvformerError, match=r"no run .* in common"):
-        compare(collected, strange, tmp_path / "out")
+        compare(collected, strange)
     (strange / "runs.csv").write_text(text.replace(",finished,", ",failed,"))
     with pytest.raises(KvformerError, match="no run finished in both"):
-        compare(collected, strange, tmp_path / "out")
+        compare(collected, strange)
     with pytest.raises(KvformerError, match="no such file"):
-        compare(collected, tmp_path / "nowhere", tmp_path / "out")
+        compare(collected, tmp_path / "nowhere")

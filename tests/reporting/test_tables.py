@@ -11,17 +11,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from fake_study import write_fake_study
+from study_fixtures import PUBLISHED
 
+from kvformer.analysis.analyse import analyse
 from kvformer.analysis.collect import collect
+from kvformer.analysis.cost import load_costs
+from kvformer.analysis.results import Results
 from kvformer.analysis.study import Study
 from kvformer.errors import KvformerError
 from kvformer.files import read_json, write_json
-from kvformer.reporting import columns, latex, render
-from kvformer.reporting.cost_table import load_profile
+from kvformer.records.study import StudyManifest
+from kvformer.reporting import cells, latex
 from kvformer.reporting.render import Table
 from kvformer.reporting.tables import study_tables, write_tables
-
-PUBLISHED = Path(__file__).parents[2] / "config" / "published.csv"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def written(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     results.mkdir()
     for name in ("study.json", "runs.csv"):
         shutil.copy(collected / name, results)
-    write_tables(results, PUBLISHED)
+    write_tables(analyse(results, PUBLISHED))
     return results
 
 
@@ -43,7 +45,7 @@ def test_every_table_comes_in_three_formats(written: Path) -> None:
     names = {path.stem for path in (written / "tables").iterdir()}
     assert names == {
         *("synthetic", "vision", "language", "summary", "settings", "paired", "paired_settings", "nuisance"),
-        *("success", "aggregate", "efficiency", "published", "published_context", "incomplete", "provenance"),
+        *("success", "aggregate", "cost", "published", "published_context", "incomplete", "provenance"),
     }
     assert {path.name for path in (written / "tables").iterdir()} == {
         f"{name}.{suffix}" for name in names for suffix in ("csv", "md", "tex")
@@ -73,7 +75,7 @@ def test_the_papers_layout(written: Path) -> None:
 def test_the_header_names_data_that_are_not_what_the_task_says(collected: Path, tmp_path: Path) -> None:
     shutil.copy(collected / "study.json", tmp_path)
     (tmp_path / "runs.csv").write_text((collected / "runs.csv").read_text().replace(",MNIST,", ",MNIST stand-in,"))
-    write_tables(tmp_path, PUBLISHED)
+    write_tables(analyse(tmp_path, PUBLISHED))
     assert table(tmp_path, "vision").columns[1] == "MNIST on MNIST stand-in, test accuracy ↑ (n = 6)"
     assert "MNIST stand-in" in (tmp_path / "tables/vision.tex").read_text()
 
@@ -85,34 +87,34 @@ def test_bold_marks_a_clear_winner_only(written: Path) -> None:
     assert "**" not in (written / "tables/vision.md").read_text(), "these intervals overlap"
 
 
-@pytest.mark.parametrize("name", ["synthetic", "summary", "paired", "published", "efficiency"])
-def test_the_same_numbers_in_all_formats(written: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["synthetic", "summary", "paired", "published", "cost"])
+def test_the_same_numbers_in_all_formats(written: Path, results: Results, name: str) -> None:
     frame = table(written, name)
-    cells = [[cell or render.EMPTY for cell in row] for row in frame.itertuples(index=False, name=None)]
+    cells_of = [[cell or cells.EMPTY for cell in row] for row in frame.itertuples(index=False, name=None)]
     markdown = (written / f"tables/{name}.md").read_text().splitlines()[2 : 2 + len(frame)]
     read = [re.split(r"(?<!\\) \| ", line.strip("| ").replace("**", "")) for line in markdown]
-    assert [[cell.replace("\\", "") for cell in row] for row in read] == cells
-    printed = next(table for table in study_tables(written, PUBLISHED) if table.name == name).printed
-    shown = columns.columns(frame, (), printed)
+    assert [[cell.replace("\\", "") for cell in row] for row in read] == cells_of
+    shown = next(table for table in study_tables(results) if table.name == name).shown()
     body = re.findall(r"\\midrule\n(.*?)\\bottomrule", (written / f"tables/{name}.tex").read_text(), re.S)
     plain = re.sub(
         r"\\begin\{tabular\}\[t\].*?@\{\}\}(.*?)\\\\\{\\footnotesize (.*?)\}\\end\{tabular\}", r"\1 \2", "".join(body)
     )
     plain = re.sub(r"\\textbf\{(.*?)\}|\\addlinespace\n", r"\1", plain)
-    expected = [[latex.escape(column.cells[row] or render.EMPTY) for column in shown] for row in range(len(frame))]
-    # Where an interval stands below its mean, the count of runs stands beside the mean.
+    expected = [[latex.escape(column.cells[row]) for column in shown] for row in range(len(frame))]
+    # Where an interval stands below its mean, the count of runs stands next to the mean.
     expected = [[re.sub(r"(\S+) (\[.*\]) (\(.*\))", r"\1 \3 \2", cell) for cell in row] for row in expected]
     assert [re.split(r"(?<!\\) & ", line.removesuffix(r" \\")) for line in plain.strip().splitlines()] == expected
 
 
 def test_what_is_printed() -> None:
     frame = pd.DataFrame({"task": ["a", "b"], "setting": ["default"] * 2, "low": ["0.1", ""], "high": ["0.2", ""]})
-    shown = columns.columns(frame.assign(note="", n=["3", "-4"]), {(1, 5)}, ())
+    shown = Table("a", "A.", frame.assign(note="", n=["3", "-4"]), frozenset({(1, 5)})).shown()
     assert [(column.header, column.cells, column.side) for column in shown] == [
-        ("task", ["a", "b"], "l"), ("95 % interval", ["[0.1, 0.2]", ""], "r"), ("n", ["3", "-4"], "r")
+        ("task", ["a", "b"], "l"), ("95 % interval", ["[0.1, 0.2]", cells.EMPTY], "r"), ("n", ["3", "-4"], "r")
     ]  # fmt: skip
     assert [sorted(column.bold) for column in shown] == [[], [], [1]]
-    assert [column.header for column in columns.columns(frame, (), ["task", "low"])] == ["task", "95 % interval"]
+    printed = Table("a", "A.", frame, printed=("task", "low")).shown()
+    assert [column.header for column in printed] == ["task", "95 % interval"]
 
 
 def test_a_long_table_goes_on_as_another() -> None:
@@ -127,9 +129,7 @@ def test_the_same_runs_give_the_same_bytes(written: Path, tmp_path: Path) -> Non
 
     for name in ("study.json", "runs.csv"):
         shutil.copy(written / name, tmp_path)
-    code = "import sys; from pathlib import Path; from kvformer.reporting.tables import write_tables; "
-    code += "write_tables(Path(sys.argv[1]), Path(sys.argv[2]))"
-    subprocess.run([sys.executable, "-c", code, str(tmp_path), str(PUBLISHED)], check=True)
+    subprocess.run([sys.executable, "-m", "kvformer", "tables", str(tmp_path)], check=True)
     assert digests(tmp_path / "tables") == digests(written / "tables")
 
 
@@ -149,13 +149,14 @@ def test_provenance_names_data_source_and_commit(written: Path) -> None:
     assert list(rows["runs"]) == ["18", "36", "54", "16", "18"]
 
 
-def test_efficiency_takes_the_profile_where_there_is_one(written: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["cost.csv", "profile.csv"])
+def test_the_table_of_costs_has_those_that_were_measured(written: Path, tmp_path: Path, file: str) -> None:
     for name in ("study.json", "runs.csv"):
         shutil.copy(written / name, tmp_path)
-    profile = "task,variant,macs,step_seconds\nreverse,qkv,1000000,0.01\nreverse,kv,786000,0.0085219\n"
-    (tmp_path / "profile.csv").write_text(profile)
-    write_tables(tmp_path, PUBLISHED)
-    rows = table(tmp_path, "efficiency").set_index(["task", "setting", "variant"])
+    measured = "task,variant,macs,step_seconds\nreverse,qkv,1000000,0.01\nreverse,kv,786000,0.0085219\n"
+    (tmp_path / file).write_text(measured)
+    write_tables(analyse(tmp_path, PUBLISHED))
+    rows = table(tmp_path, "cost").set_index(["task", "setting", "variant"])
     assert list(rows.loc[("reverse", "default", "kv"), ["macs", "step seconds"]]) == ["786000", "0.00852"]
     assert rows.loc[("copy", "dim64", "qkv"), "macs"] == ""
     assert float(rows.loc[("reverse", "default", "kv"), "ratio"]) == pytest.approx(1.07, abs=0.05)
@@ -170,17 +171,17 @@ def test_efficiency_takes_the_profile_where_there_is_one(written: Path, tmp_path
         ("task,macs\nreverse,1\nreverse,2\n", "two rows for the same task"),
     ],
 )
-def test_a_damaged_profile_is_one_clear_line(tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "profile.csv").write_text(text)
-    with pytest.raises(KvformerError, match=rf"profile\.csv: {words}"):
-        load_profile(tmp_path / "profile.csv")
+def test_a_damaged_file_of_costs_is_one_clear_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "cost.csv").write_text(text)
+    with pytest.raises(KvformerError, match=rf"cost\.csv: {words}"):
+        load_costs(tmp_path)
 
 
 def test_a_study_without_any_finished_run_still_has_its_tables(tmp_path: Path) -> None:
     results = write_fake_study(tmp_path, seeds=2, points=4)
     shutil.rmtree(results / "runs")
     collect(results)
-    write_tables(results, PUBLISHED)
+    write_tables(analyse(results, PUBLISHED))
     assert len(table(results, "incomplete")) == 48
     assert list(table(results, "synthetic").iloc[:, 1]) == ["(0/2)"] * 3
     assert set(table(results, "paired")["verdict"]) == {"undecided"}
@@ -189,7 +190,7 @@ def test_a_study_without_any_finished_run_still_has_its_tables(tmp_path: Path) -
 def test_two_seeds_are_reported_without_strong_words(tmp_path: Path) -> None:
     results = write_fake_study(tmp_path, seeds=2, points=4)
     collect(results)
-    write_tables(results, PUBLISHED)
+    write_tables(analyse(results, PUBLISHED))
     paired = table(results, "paired").set_index(["task", "variant"])
     assert paired.loc[("reverse", "kv"), "verdict"] == "undecided"
     assert paired.loc[("reverse", "kv"), "smallest p"] == "0.500"
@@ -198,14 +199,14 @@ def test_two_seeds_are_reported_without_strong_words(tmp_path: Path) -> None:
 def test_tables_that_a_study_no_longer_has_disappear(written: Path, tmp_path: Path) -> None:
     for name in ("study.json", "runs.csv"):
         shutil.copy(written / name, tmp_path)
-    write_tables(tmp_path, PUBLISHED)
+    write_tables(analyse(tmp_path, PUBLISHED))
     assert (tmp_path / "tables/nuisance.csv").exists()
     study = read_json(tmp_path / "study.json")
     for task in study["tasks"]:
         task.pop("nuisance", None)
     write_json(tmp_path / "study.json", study)
     (tmp_path / "tables/notes.txt").write_text("mine")
-    write_tables(tmp_path, PUBLISHED)
+    write_tables(analyse(tmp_path, PUBLISHED))
     assert not (tmp_path / "tables/nuisance.csv").exists() and (tmp_path / "tables/notes.txt").exists()
 
 
@@ -234,8 +235,8 @@ def test_hostile_text_is_escaped() -> None:
 @pytest.mark.skipif(
     shutil.which("pdflatex") is None, reason="pdflatex is not installed (Debian: texlive-latex-recommended)"
 )
-def test_latex_compiles(written: Path, tmp_path: Path) -> None:
-    bodies = [table.latex() for table in [*study_tables(written, PUBLISHED), HOSTILE]]
+def test_latex_compiles(results: Results, tmp_path: Path) -> None:
+    bodies = [table.latex() for table in [*study_tables(results), HOSTILE]]
     preamble = "\\documentclass[a4paper]{article}\n\\usepackage{booktabs,graphicx}\n"
     text = preamble + "\\begin{document}\n" + "\\clearpage\n".join(bodies) + "\\end{document}\n"
     (tmp_path / "tables.tex").write_text(text, encoding="utf-8")
@@ -247,12 +248,10 @@ def test_latex_compiles(written: Path, tmp_path: Path) -> None:
 
 
 def test_numbers_in_print() -> None:
-    assert (
-        render.number(-0.00001) == "0.0000" and render.number(float("nan")) == "" and render.number(-1.5, 1) == "-1.5"
-    )
-    assert render.signed(0.5, 1) == "+0.5" and render.signed(-0.5, 1) == "-0.5" and render.signed(0.0, 1) == "0.0"
-    assert render.probability(0.0004) == "4e-04" and render.probability(0.03125) == "0.031"
-    assert render.interval(1.0, float("nan"), float("nan"), 1) == "1.0" and render.interval(1, 0, 2, 0) == "1 [0, 2]"
+    assert cells.number(-0.00001) == "0.0000" and cells.number(float("nan")) == "" and cells.number(-1.5, 1) == "-1.5"
+    assert cells.signed(0.5, 1) == "+0.5" and cells.signed(-0.5, 1) == "-0.5" and cells.signed(0.0, 1) == "0.0"
+    assert cells.probability(0.0004) == "4e-04" and cells.probability(0.03125) == "0.031"
+    assert cells.interval(1.0, float("nan"), float("nan"), 1) == "1.0" and cells.interval(1, 0, 2, 0) == "1 [0, 2]"
 
 
 @pytest.mark.parametrize(
@@ -269,9 +268,10 @@ def test_a_task_called_after_its_data_set_is_called_after_the_one_that_it_read(
 ) -> None:
     """A stand-in never carries the name of the real data set, in no table, figure or sentence."""
     settings = [{"task": "images", "setting": name, "data": {"dataset": name}} for name in datasets]
-    tasks = [{"name": "images", "label": "CIFAR-10"}, {"name": "anomaly", "label": "Set anomaly"}]
-    study = Study(
-        {"tasks": tasks, "settings": [*settings, {"task": "anomaly", "setting": "a", "data": {"dataset": "mnist"}}]}
-    )
+    settings.append({"task": "anomaly", "setting": "a", "data": {"dataset": "mnist"}})
+    judged = {"metric": "accuracy", "goal": "max"}
+    tasks = [{"name": "images", "label": "CIFAR-10", **judged}, {"name": "anomaly", "label": "Set anomaly", **judged}]
+    content = {"name": "s", "protocol": "p", "baseline": "qkv", "variants": [], "runs": []}
+    study = Study(StudyManifest.model_validate({**content, "tasks": tasks, "settings": settings}))
     assert study.label("images") == printed
     assert study.label("anomaly") == "Set anomaly"

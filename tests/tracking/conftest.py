@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # makes `fake_runs` importable
 
+PARENT = "mlflow.parentRunId"
 _LOOKS = itertools.count(100)
 Export = dict[str, dict[str, Any]]
 
@@ -34,8 +35,8 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cold_study(tmp_path: Path) -> Path:
-    """A study's folder, below a folder with a space in its name; there is no database yet."""
-    return tmp_path / "my results" / "demo"
+    """A study's folder, below one whose name means something in addresses; there is no database yet."""
+    return tmp_path / "my #1 résults 100%20" / "demo"
 
 
 @pytest.fixture
@@ -48,11 +49,11 @@ def study(cold_study: Path, empty_database: Path) -> Path:
 
 @pytest.fixture
 def export() -> Callable[..., Export]:
-    """Reads all that a store holds of a study, by run key, ids left out."""
+    """Reads all that a store holds of a study, by run key, ids left out; cells only where `cells` is true."""
     return _export
 
 
-def _export(study: Path, uri: str | None = None) -> Export:
+def _export(study: Path, uri: str | None = None, cells: bool = False) -> Export:
     from mlflow import MlflowClient
 
     database = study.parent.absolute() / "mlflow" / "mlflow.db"
@@ -61,8 +62,12 @@ def _export(study: Path, uri: str | None = None) -> Export:
     experiment = client.get_experiment_by_name(study.name)
     assert experiment is not None
     runs: Export = {}
-    for run in client.search_runs([experiment.experiment_id], max_results=1000):
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    names = {run.info.run_id: run.info.run_name for run in found}
+    for run in found:
         key = run.data.tags["run_key"]
+        if key.endswith("@cell") and not cells:
+            continue
         assert key not in runs, f"{key} is there twice"
         points = [
             (name, point.step, "nan" if math.isnan(point.value) else point.value, point.timestamp)
@@ -75,7 +80,9 @@ def _export(study: Path, uri: str | None = None) -> Export:
             "start": run.info.start_time,
             "end": run.info.end_time,
             "params": run.data.params,
-            "tags": run.data.tags,
+            "tags": {name: value for name, value in run.data.tags.items() if name not in ("written", PARENT)},
+            "parent": names.get(run.data.tags.get(PARENT, "")),
+            "data": [(known.dataset.name, known.dataset.digest) for known in run.inputs.dataset_inputs],
             "points": sorted(points, key=str),
             "artifacts": sorted(_files(client, run.info.run_id, "")),
         }

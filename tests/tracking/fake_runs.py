@@ -95,6 +95,7 @@ class FakeRun:
         points: list[MetricPoint],
         status: Literal["finished", "diverged"] = "finished",
         end: str = "2026-11-25T00:10:00Z",
+        accuracy: float = 0.97,
     ) -> "FakeRun":
         """The declared files of a run that came to its end; its progress and an earlier failure are gone."""
         self.begin()
@@ -123,7 +124,7 @@ class FakeRun:
             protocol="published",
             config_hash=self.hash,
             primary=Primary(metric="test/accuracy", goal="max"),
-            metrics={"test/accuracy": 0.97, "validation/accuracy": 0.98},
+            metrics={"test/accuracy": accuracy, "validation/accuracy": 0.98},
             parameters=ParameterCounts(total=9290, attention=3136, formula=9290),
             steps=780,
             selected_step=700,

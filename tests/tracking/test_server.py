@@ -63,7 +63,7 @@ class Server:
             ]
             if found:
                 runs = self.ask("runs/search", experiment_ids=[found[0]["experiment_id"]]).get("runs", [])
-                runs = [run for run in runs if run["info"]["run_name"] != "study"]
+                runs = [run for run in runs if "/seed" in run["info"]["run_name"]]
                 if sum(run["info"]["status"] == status for run in runs) == count:
                     return runs
             time.sleep(0.2)
@@ -96,6 +96,8 @@ def test_runs_appear_while_the_pages_are_up(cold_study: Path) -> None:
     finally:
         output = server.stop(signal.SIGTERM)
     assert server.process.returncode == 0, output
+    (link,) = (line for line in output.splitlines() if " Results of demo: " in line)
+    assert f"http://127.0.0.1:{server.port}/#/experiments/1/runs?viewStateShareKey=kvformer&" in link
     assert f"ssh -L {server.port}:127.0.0.1:{server.port}" in output
     assert tracking.ui_command(study.parent) in output
     assert "Traceback" not in output

@@ -1,15 +1,19 @@
 """Stores that cannot be used: one clear line, no secrets, nothing lost."""
 
 import re
+import shlex
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_runs import FakeRun, curve_points, write_study
+from fake_runs import FakeRun, curve_points, free_port, write_study
 
 from kvformer import tracking
 from kvformer.errors import ConfigError, KvformerError
@@ -166,3 +170,119 @@ def test_no_stray_folders(finished: Path, tmp_path: Path, monkeypatch: pytest.Mo
         "mlflow.db.lock",
         "artifacts",
     }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a#b",
+        "a%20b",
+        "100%",
+        "ü ñ 中",
+        "a&b=c;d",
+        "[x]{y}",
+        "a+b:c@d",
+        'it\'s "it"',
+        "back\\slash",
+        "$HOME ~",
+        "a!b*c,d|e",
+    ],
+)
+def test_a_folder_with_characters_that_mean_something_in_addresses(
+    tmp_path: Path, empty_database: Path, export: Export, name: str
+) -> None:
+    folder = tmp_path / "project"
+    study = folder / name / "results" / "demo"
+    (study.parent / "mlflow").mkdir(parents=True)
+    shutil.copy(empty_database, study.parent / "mlflow" / "mlflow.db")
+    run = FakeRun(study, NAME).finish(curve_points(5))
+    write_study(study, [run])
+    assert tracking.track([study]).added == 1
+    assert tracking.track([study]).unchanged == 1
+    assert export(study)[run.key]["artifacts"]  # MLflow finds them by the address in its database
+    (artifact,) = (study.parent / "mlflow" / "artifacts" / "demo").rglob("attention.npz")
+    assert artifact.samefile(run.path / "attention.npz")
+    assert (list(tmp_path.iterdir()), list(folder.iterdir())) == ([folder], [folder / name])
+    assert {path.name for path in study.parent.iterdir()} == {"demo", "mlflow"}
+
+
+def test_a_study_with_a_quote_in_its_name(study: Path, export: Export) -> None:
+    quoted = study.with_name('it\'s 100% "it" #1')
+    write_study(quoted, [FakeRun(quoted, "sort/it's/kv/seed0").finish(curve_points(5))])
+    assert tracking.track([quoted]).added == 1
+    assert tracking.track([quoted]).unchanged == 1
+    assert len(export(quoted)) == 2
+
+
+def test_a_question_mark_is_refused_at_once(tmp_path: Path) -> None:
+    """MLflow would take the rest of the path as options, and write a database outside the folder."""
+    study = tmp_path / "a?b" / "demo"
+    write_study(study, [FakeRun(study, NAME).finish(curve_points(5))])
+    for start in (lambda: tracking.track([study]), lambda: tracking.serve(study.parent, free_port())):
+        with pytest.raises(
+            ConfigError, match=r"cannot use a database in a folder with '\?' in its path \(/.*a\?b\); rename"
+        ):
+            start()
+    assert {path.name for path in tmp_path.iterdir()} == {"a?b"}
+    assert {path.name for path in study.parent.iterdir()} == {"demo"}
+    assert tracking.track([study], f"sqlite:///{tmp_path / 'elsewhere' / 'm.db'}").added == 1
+
+
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x.db?uri=true", "sqlite:///?a=b"])
+def test_a_database_that_is_not_a_file_is_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(ConfigError, match="must name a file, like sqlite:///"):
+        tracking.track([finished], uri)
+    assert list(elsewhere.iterdir()) == []
+
+
+def set_revision(database: Path, revision: str) -> None:
+    """Let a database say that it was made by the migrations up to `revision`."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", [revision])
+
+
+def test_a_store_of_an_older_mlflow_is_upgraded_by_the_command_in_the_message(finished: Path) -> None:
+    from alembic import command
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+    from sqlalchemy import create_engine
+
+    database = finished.parent / "mlflow" / "mlflow.db"
+    config = _get_alembic_config(f"sqlite:///{database}")
+    older = list(ScriptDirectory.from_config(config).walk_revisions())[3].revision
+    set_revision(database, older)
+    with pytest.raises(KvformerError, match="made by an older MLflow; `mlflow db upgrade ") as error:
+        tracking.track([finished])
+    assert "or delete it: `kvformer track` writes it again" in str(error.value)
+    told = re.search(r"`mlflow (db upgrade [^`]*)`", str(error.value))
+    assert told
+    # The command works on a database that really is older. The one above only says so.
+    database.unlink()
+    Base.metadata.create_all(create_engine(f"sqlite:///{database}"))
+    command.upgrade(config, older)
+    subprocess.run([sys.executable, "-m", "mlflow", *shlex.split(told[1])], check=True, capture_output=True)
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() != (older,)
+    assert tracking.track([finished]).added == 1
+
+
+def test_a_store_of_a_newer_mlflow_says_what_helps(finished: Path) -> None:
+    database = finished.parent / "mlflow" / "mlflow.db"
+    set_revision(database, "fedcba987654")
+    for start in (lambda: tracking.track([finished]), lambda: tracking.serve(finished.parent, free_port())):
+        with pytest.raises(
+            KvformerError, match=r"made by a newer MLflow than this one \(3\.\S+\); use that one, or delete it"
+        ):
+            start()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DROP TABLE webhooks")  # so that MLflow tries to migrate it
+    with pytest.raises(KvformerError, match="made by a newer MLflow"):
+        tracking.track([finished])
+    database.unlink()
+    assert tracking.track([finished]).added == 1

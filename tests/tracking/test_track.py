@@ -1,5 +1,6 @@
 """track: after it, MLflow shows what the run folders hold, once, whatever it showed before."""
 
+import itertools
 import math
 import shutil
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def test_a_new_run_is_one_batch(cold_study: Path, monkeypatch: pytest.MonkeyPatc
         MlflowClient, "log_batch", lambda client, run, **what: (batches.append(run), log_batch(client, run, **what))
     )
     assert tracking.track([study]).added == 4
-    assert len(batches) == len(set(batches)) == 4 + 1  # and the study itself
+    assert len(batches) == len(set(batches)) == 4 + 2 + 1  # and the cells and the study itself
 
 
 def test_the_database_may_be_deleted(cold_study: Path, export: Export) -> None:
@@ -226,37 +227,55 @@ def test_a_damaged_run_is_reported_and_the_others_are_ingested(study: Path, expo
     assert (report.added, report.problems) == (1, [])
 
 
+def full_disk(monkeypatch: pytest.MonkeyPatch, request: str, after: int) -> None:
+    """Let a request of MLflow's client fail, after some that succeed."""
+    from mlflow import MlflowClient
+
+    work, calls = getattr(MlflowClient, request), itertools.count()
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        if next(calls) >= after:
+            raise OSError("disk full")
+        work(*arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, request, fail)
+
+
 def test_an_ingestion_that_was_cut_off_is_completed(
     study: Path, export: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlflow import MlflowClient
-
+    """Whether it was the cell, the first thing to be written, or the run."""
     run = FakeRun(study, NAME).finish(curve_points(50))
     write_study(study, [run])
-    for broken in ("log_batch", "set_terminated"):
-        with monkeypatch.context() as patch:
-            patch.setattr(MlflowClient, broken, lambda *_args, **_kwargs: (_ for _ in ()).throw(OSError("disk full")))
-            with pytest.raises(KvformerError, match="disk full"):
-                tracking.track([study])
-        assert export(study)[run.key]["status"] == "RUNNING"
+    for request, after in [("log_batch", 0), ("log_batch", 1), ("set_terminated", 0)]:
+        with monkeypatch.context() as patch, pytest.raises(KvformerError, match="disk full"):
+            full_disk(patch, request, after)
+            tracking.track([study])
+        unfinished = export(study, cells=True)
+        assert "RUNNING" in {entry["status"] for entry in unfinished.values()}
+        assert unfinished.get(run.key, {"status": "RUNNING"})["status"] == "RUNNING"
     tracking.track([study])
-    completed = export(study)[run.key]
-    assert (completed["status"], len(completed["points"])) == ("FINISHED", 50 + FINAL_POINTS)
+    for entry in export(study, cells=True).values():
+        assert (entry["status"], len(entry["points"]) in (0, 50 + FINAL_POINTS, 52 + FINAL_POINTS)) == (
+            "FINISHED",
+            True,
+        )
 
 
-def test_an_update_that_was_cut_off_is_completed(study: Path, export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("after", [0, 1])
+def test_an_update_that_was_cut_off_is_completed(
+    study: Path, export: Export, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
     """A stored run counts as incomplete while its changes are written."""
-    from mlflow import MlflowClient
-
     run = FakeRun(study, NAME).finish(curve_points(50))
     write_study(study, [run])
     tracking.track([study])
     run.folder.summary_file.touch()
-    with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, "log_batch", lambda *_args, **_kwargs: (_ for _ in ()).throw(OSError("disk full")))
-        with pytest.raises(KvformerError, match="disk full"):
-            tracking.track([study])
-    assert export(study)[run.key]["status"] == "RUNNING"
+    with monkeypatch.context() as patch, pytest.raises(KvformerError, match="disk full"):
+        full_disk(patch, "log_batch", after)
+        tracking.track([study])
+    cut_off = f"{NAME.rpartition('/')[0]}@cell" if after == 0 else run.key
+    assert export(study, cells=True)[cut_off]["status"] == "RUNNING"
     tracking.track([study])
     completed = export(study)[run.key]
     assert (completed["status"], len(completed["points"])) == ("FINISHED", 50 + FINAL_POINTS)

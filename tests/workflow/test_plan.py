@@ -40,7 +40,7 @@ def test_tables_and_report_depend_on_all_files_that_they_read(project):
     lock = project.folder / "requirements.lock"
     lock.touch()
     found = files()
-    assert "config/published.csv" in found["tables"]
+    assert "config/published.csv" in found["analyse"]
     assert {"src/kvformer/reporting/templates/report.html.j2", "requirements.lock"} <= found["report"]
     elsewhere = project.folder.parent / "elsewhere"
     found = files("--directory", str(elsewhere), "--profile", str(project.folder / "profiles" / "default"))
@@ -52,7 +52,7 @@ def test_tables_and_report_depend_on_all_files_that_they_read(project):
     lock.unlink()
     (project.folder / "config" / "published.csv").unlink()
     found = files()
-    assert not {"config/published.csv", "requirements.lock"} & (found["tables"] | found["report"])
+    assert not {"config/published.csv", "requirements.lock"} & (found["analyse"] | found["report"])
 
 
 def test_the_profile_is_used_automatically(project):

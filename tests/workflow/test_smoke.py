@@ -59,7 +59,7 @@ def test_a_second_run_has_nothing_to_do(finished):
 
 def test_a_new_seed_plans_its_runs_and_the_aggregation(finished):
     plan = finished.plan(*SMOKE, "--config", "seeds=3")
-    once = ("study", "collect", "tables", "figures", "report", "crate", "track", "all")
+    once = ("study", "collect", "analyse", "tables", "figures", "report", "crate", "track", "all")
     assert plan == {"train": 9, **dict.fromkeys(once, 1)}
 
 

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from kvformer.analysis.comparisons import SUCCESS, describe_differences, judge, paired_differences
+from kvformer.analysis.comparisons import describe_differences, paired_differences
+from kvformer.analysis.decisions import judge
 from kvformer.analysis.frames import by_setting, load_curves, load_runs, scores, usable
-from kvformer.analysis.quantities import quantity
+from kvformer.analysis.quantities import SOLVED, quantity
 from kvformer.analysis.statistics import estimate, spreads
 from kvformer.analysis.study import Study, read_study
 from tools.numbers.values import UNITS, Difference, Mean, Unit
@@ -108,7 +109,7 @@ class Results:
             left, right = ({"": next(iter(side.values()))} for side in (left, right))
         groups = [(left[name] - right[name]).dropna() for name in left]
         metric = self.metric(task)
-        goal = str(self.study.tasks[task]["goal"])
+        goal = str(self.study.tasks[task].goal)
         margin = self.study.margin(metric)
         return {"metric": metric, "goal": goal, "margin": margin} | describe_differences(groups, metric, goal)
 
@@ -125,7 +126,7 @@ class Results:
     @cached_property
     def published_minus_corrected(self) -> dict[tuple[str, str], Difference]:
         """Per (task, variant) the setting `published` minus the setting `mended`, adjusted over all of them."""
-        known = {(run["task"], run["variant"]) for run in self.study.runs}
+        known = {(run.task, run.variant) for run in self.study.runs}
         cells = [(task, variant) for task in self.study.tasks for variant in self.study.variants]
         cells = [cell for cell in cells if cell in known]
         rows = [self._described(task, Side(variant, "published"), Side(variant, "mended")) for task, variant in cells]
@@ -135,7 +136,7 @@ class Results:
     def solved(self, task: str, variant: str) -> tuple[int, int]:
         """Runs that solve a task (accuracy of at least 0.99), and all runs."""
         values = pd.concat(self.values(task, Side(variant)).values())
-        return int((values >= SUCCESS).sum()), len(values)
+        return int((values >= SOLVED).sum()), len(values)
 
     def last(self, task: str, variant: str, metric: str) -> "pd.Series[float]":
         """By seed the last recorded value of a metric."""

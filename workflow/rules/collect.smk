@@ -5,6 +5,7 @@ rule study:
     log:
         f"{STUDY_FOLDER}/logs/study.log",
     priority: 100
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

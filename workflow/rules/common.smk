@@ -11,14 +11,23 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-SOURCE = Path(workflow.basedir) / "src"
+# Not workflow.basedir, which is the folder of another Snakefile where this workflow is a module of it.
+ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
+SOURCE = ROOT / "src"
+MODULE = Path(workflow.main_snakefile).resolve() != (ROOT / "Snakefile").resolve()
+if not SOURCE.is_dir():
+    raise WorkflowError(
+        "kvformer's workflow needs its checkout: clone it, and give the module the path of its Snakefile"
+    )
 sys.path.insert(0, str(SOURCE))
 
 from kvformer.analysis.provenance import find_lock
-from kvformer.config.availability import leave_out_missing, without_skipped
+from kvformer.config.availability import leave_out_missing, preparations, without_skipped
 from kvformer.config.gpus import has_gpu, unmet_wishes
 from kvformer.config.loading import load_study, read_yaml
+from kvformer.config.places import check_path
 from kvformer.dependencies import CONFIGURATION, code_digest, digest
+from kvformer.environment import settle
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
 from kvformer.spec.variants import VARIANTS
@@ -35,7 +44,7 @@ if not workflow.is_main_process:
 
 def plan():
     """The study and the tasks left out because their data are missing. Only the process that plans looks for data."""
-    for path in map(Path, workflow.configfiles):
+    for path in map(Path, [] if MODULE else workflow.configfiles):
         if path.suffix != ".json":
             read_yaml(path)  # rejects a key that is given twice, which Snakemake's own reader accepts
     if workflow.is_main_process:
@@ -45,14 +54,18 @@ def plan():
 
 
 try:
+    check_path("the folder of the project", ROOT, os.pathsep)  # it goes into PYTHONPATH
     STUDY, SKIPPED = plan()
     RUNS = {run.path: run for run in STUDY.runs()}
     MANIFEST = STUDY.manifest(SKIPPED)
+    CHANGED, REMARKS = preparations(STUDY) if workflow.is_main_process else ([], [])
 except KvformerError as error:
     raise WorkflowError(str(error)) from None
 
 for entry in SKIPPED:
     print(f"left out: {entry.task}, for {entry.reason}", file=sys.stderr)
+for line in REMARKS:
+    print(line, file=sys.stderr)
 
 # GPUs are those of this machine, unless the jobs run on others (`--jobs` of a cluster).
 if workflow.is_main_process:
@@ -76,8 +89,12 @@ COST = [f"{STUDY_FOLDER}/cost.csv"] if STUDY.cost else []
 TEMPLATE = os.path.relpath(SOURCE / "kvformer" / "reporting" / "templates" / "report.html.j2")
 LOCK = [os.path.relpath(path) for path in [find_lock(Path(STUDY_FOLDER))] if path]
 
+if workflow.modifier.path_modifier.replace_prefix(STUDY_FOLDER) != STUDY_FOLDER:
+    raise WorkflowError("kvformer's module takes no prefix; give its config another execution.results_folder")
+
 # Published numbers to compare with: those of the working directory, or else those that come with the workflow.
-published = [Path(folder, "config", "published.csv") for folder in (".", workflow.basedir)]
+published = [Path(folder, "config", "published.csv") for folder in (".", ROOT)]
+SNAKEFILE = os.path.relpath(ROOT / "Snakefile")
 PUBLISHED = [os.path.relpath(path) for path in published if path.is_file()][:1]
 
 
@@ -101,11 +118,12 @@ TRAINING = [
     *([] if EXECUTION.reuse else ["--no-reuse"]),
 ]
 
-# Jobs get files and arguments, and these variables of the environment:
+# Jobs get files and arguments, the environment that `settle` describes, and these variables:
 # - PATH and PYTHONPATH, so that they use this interpreter and this checkout's package, whether or not anything is installed or
 #   activated. A rule's conda environment or container, where one is used, comes before both.
 # - KVFORMER_STUDY_STARTED, so that only failures since then keep the other seeds of a cell from being started.
 # - MLFLOW_TRACKING_URI, because a server's address may hold a password, which must not appear in a command.
+settle()
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])),
@@ -162,6 +180,14 @@ def cost_digest(wildcards):
 def run_data(wildcards):
     """Manifests of the prepared data sets that the run reads."""
     return [f"{PREPARED}/{dataset}/manifest.json" for dataset in run_of(wildcards).datasets]
+
+
+def changed_user_files(wildcards):
+    """No input; makes Snakemake prepare a data set again whose files the user has changed. Kept apart from parameters,
+    which Snakemake compares only where it ran before: not after `results` was copied or `.snakemake` deleted."""
+    if wildcards.dataset in CHANGED:
+        workflow.dag.forcefiles.add(f"{PREPARED}/{wildcards.dataset}/manifest.json")
+    return []
 
 
 def run_options(wildcards):
@@ -233,7 +259,7 @@ def partial_report():
     log = Path(STUDY_FOLDER, "logs", "partial.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:
-        for step in ("collect", "tables", "figures", "report"):
+        for step in ("collect", "analyse", "tables", "figures", "report"):
             command = [sys.executable, "-m", "kvformer", step, STUDY_FOLDER]
             if subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT).returncode:
                 return f"The study is incomplete, and its report could not be made: see {log}."

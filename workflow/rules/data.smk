@@ -1,10 +1,13 @@
 rule prepare:
+    input:
+        changed_user_files,
     output:
         manifest=f"{PREPARED}/{{dataset}}/manifest.json",
     log:
         f"{RESULTS}/logs/prepare/{{dataset}}.log",
     wildcard_constraints:
         dataset=alternatives(STUDY.datasets()),
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -1,9 +1,37 @@
-rule tables:
+from kvformer.reporting.captions import FIGURES, table_captions
+
+
+rule analyse:
     input:
         study=f"{STUDY_FOLDER}/study.json",
         runs=f"{STUDY_FOLDER}/runs.csv",
+        curves=f"{STUDY_FOLDER}/curves.csv.gz",
         cost=COST,
         published=PUBLISHED,
+    output:
+        results=f"{STUDY_FOLDER}/results.json",
+        curves=f"{STUDY_FOLDER}/curve_means.csv.gz",
+    log:
+        f"{STUDY_FOLDER}/logs/analyse.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        code=digest("analysis.analyse"),
+        published=lambda wildcards, input: Untracked(*(["--published", *input.published] if input.published else [])),
+    message:
+        "Compute the numbers of the report"
+    shell:
+        'python -m kvformer analyse "$(dirname {input.study:q})" {params.published} > {log:q} 2>&1'
+
+
+rule tables:
+    input:
+        study=f"{STUDY_FOLDER}/study.json",
+        results=f"{STUDY_FOLDER}/results.json",
     output:
         tables=report(
             directory(f"{STUDY_FOLDER}/tables"),
@@ -22,6 +50,7 @@ rule tables:
         runtime=30,
     params:
         code=digest("reporting.tables"),
+        captions=table_captions(STUDY.name, STUDY.baseline),
     message:
         "Make the tables"
     shell:
@@ -31,9 +60,8 @@ rule tables:
 rule figures:
     input:
         study=f"{STUDY_FOLDER}/study.json",
-        runs=f"{STUDY_FOLDER}/runs.csv",
-        curves=f"{STUDY_FOLDER}/curves.csv.gz",
-        cost=COST,
+        results=f"{STUDY_FOLDER}/results.json",
+        curves=f"{STUDY_FOLDER}/curve_means.csv.gz",
     output:
         figures=report(
             directory(f"{STUDY_FOLDER}/figures"),
@@ -52,6 +80,7 @@ rule figures:
         runtime=30,
     params:
         code=digest("reporting.figures"),
+        captions=FIGURES,
     message:
         "Draw the figures"
     shell:
@@ -61,7 +90,7 @@ rule figures:
 rule report:
     input:
         study=f"{STUDY_FOLDER}/study.json",
-        runs=f"{STUDY_FOLDER}/runs.csv",
+        results=f"{STUDY_FOLDER}/results.json",
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
         template=TEMPLATE,
@@ -92,10 +121,11 @@ rule crate:
     input:
         study=f"{STUDY_FOLDER}/study.json",
         runs=f"{STUDY_FOLDER}/runs.csv",
+        results=f"{STUDY_FOLDER}/results.json",
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
         report=f"{STUDY_FOLDER}/report.html",
-        snakefile=os.path.relpath(workflow.main_snakefile),
+        snakefile=SNAKEFILE,
     output:
         crate=f"{STUDY_FOLDER}/ro-crate-metadata.json",
     log:

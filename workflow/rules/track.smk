@@ -11,6 +11,7 @@ rule track:
         tracked=touch(TRACKED),
     log:
         f"{STUDY_FOLDER}/logs/track.log",
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -1,181 +1,154 @@
 """What the runs of a study say: means per variant, paired differences to the baseline, aggregates over tasks.
 
-Every function takes `scores`: the rows of `frames.scores`, one per expected run. Rows come out in the study's order.
+Every function takes `scores`: the rows of `frames.scores`, one per expected run, and returns rows in the study's order;
+their columns are those of the tables of `results.Results`.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kvformer.analysis import statistics
-from kvformer.analysis.frames import usable
-from kvformer.analysis.quantities import quantity
+from kvformer.analysis import frames, statistics
+from kvformer.analysis.decisions import judge
+from kvformer.analysis.frames import CELL, usable
+from kvformer.analysis.quantities import SOLVED, quantity
 from kvformer.analysis.study import ALL_SETTINGS, Study
-from kvformer.errors import KvformerError
-
-SUCCESS = 0.99
-"""A synthetic task counts as solved from this accuracy on (the papers' threshold)."""
 
 
-@dataclass(frozen=True)
-class Cells:
-    """The runs by (task, setting, variant): `values` by seed of those that count, `lost` words on those that do not."""
+class Block(NamedTuple):
+    """What a row of a table is about: a variant on a task, at one setting or over all of them.
 
-    values: Mapping[tuple[str, str, str], pd.Series]
-    lost: Mapping[tuple[str, str, str], dict[int, str]]
+    setting: its name, or `all`. runs: the expected runs. baseline: those of the baseline at the same settings.
+    """
 
-    @classmethod
-    def of(cls, scores: pd.DataFrame) -> "Cells":
-        """Split a scores frame."""
-        values: dict[tuple[str, str, str], dict[int, float]] = {}
-        lost: dict[tuple[str, str, str], dict[int, str]] = {}
-        counted = set(usable(scores).index)
-        columns = scores[["task", "setting", "variant", "seed", "value", "status"]]
-        for index, task, setting, variant, seed, value, status in columns.itertuples(name=None):
-            cell = (task, setting, variant)
-            values.setdefault(cell, {})
-            lost.setdefault(cell, {})
-            if index in counted:
-                values[cell][seed] = value
-            else:
-                # A finished run can still lack its metric, or hold one that is no number.
-                lost[cell][seed] = "finished without a value" if status == "finished" else status
-        return cls({cell: pd.Series(found, dtype=float).sort_index() for cell, found in values.items()}, lost)
+    task: str
+    setting: str
+    variant: str
+    metric: str
+    goal: str
+    settings: list[str]
+    runs: pd.DataFrame
+    baseline: pd.DataFrame
 
-    def get(self, task: str, setting: str, variant: str) -> pd.Series:
-        """Values by seed; empty where the study has no such runs."""
-        return self.values.get((task, setting, variant), pd.Series(dtype=float))
+    @property
+    def names(self) -> dict[str, str]:
+        """The columns that identify the row, and what is compared in it."""
+        return {name: getattr(self, name) for name in (*CELL, "metric", "goal")}
 
 
-def _blocks(scores: pd.DataFrame, study: Study, by_setting: bool) -> Iterator[tuple[str, str, list[str], str, str]]:
-    """(task, setting's name, settings in it, metric, goal): a row group per setting, or one per task."""
-    for task, group in ((task, scores[scores["task"] == task]) for task in study.tasks):
-        if group.empty:
-            continue
-        settings = list(dict.fromkeys(group["setting"]))
-        metric, goal = group["metric"].iloc[0], group["goal"].iloc[0]
-        if by_setting or len(settings) == 1:
-            yield from ((task, setting, [setting], metric, goal) for setting in settings)
-        else:
-            yield task, ALL_SETTINGS, settings, metric, goal
+def blocks(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> Iterator[Block]:
+    """The blocks of the tasks, in the study's order: one per variant and setting, or one per variant."""
+    for task, of_task in ((task, scores[scores["task"] == task]) for task in study.tasks):
+        settings = list(dict.fromkeys(of_task["setting"]))
+        groups = {name: [name] for name in settings} if by_setting or len(settings) == 1 else {ALL_SETTINGS: settings}
+        for name, inside in groups.items():
+            runs = dict(list(of_task[of_task["setting"].isin(inside)].groupby("variant")))
+            baseline = runs.get(study.baseline, of_task.iloc[:0])
+            for variant in (variant for variant in study.variants if variant in runs):
+                metric, goal = of_task["metric"].iloc[0], of_task["goal"].iloc[0]
+                yield Block(task, name, variant, metric, goal, inside, runs[variant], baseline)
 
 
 def summarise(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> pd.DataFrame:
-    """Mean, intervals and spreads per (task, variant), over the settings of the task; or per setting.
-
-    Columns: task, family, setting, variant, metric, goal, n, expected, mean, low, high, bootstrap_low, bootstrap_high
-    (not per setting), seed_sd, setting_sd, minimum, maximum, parameters, lost.
-    """
-    cells = Cells.of(scores)
-    parameters = usable(scores).groupby(["task", "setting", "variant"])["parameters"].max().to_dict()
+    """Mean, intervals and spreads per (task, variant), over the settings of the task; or per setting, without bootstrap
+    and without naming a winner."""
     rows = []
-    for task, name, settings, metric, goal in _blocks(scores, study, by_setting):
-        for variant in study.variants:
-            keys = [(task, setting, variant) for setting in settings if (task, setting, variant) in cells.values]
-            if not keys:
-                continue
-            groups = [cells.values[key] for key in keys]
-            found = statistics.estimate(groups, quantity(metric).bounds)
-            seed_sd, setting_sd = statistics.spreads(groups)
-            pooled = pd.concat(groups)
-            lost = [f"{key[1]} seed {seed}: {words}" for key in keys for seed, words in cells.lost[key].items()]
+    for block in blocks(scores, study, by_setting):
+        done = usable(block.runs)
+        groups = list(frames.by_setting(done).values())
+        found = statistics.estimate(groups, quantity(block.metric).bounds)
+        seed_sd, setting_sd = statistics.spreads(groups)
+        low, high = (np.nan, np.nan) if by_setting else statistics.bootstrap_interval(groups)
+        rows.append(
+            {**block.names, "family": study.tasks[block.task].family, "n": found.n, "expected": len(block.runs)}
+            | {"mean": found.mean, "low": found.low, "high": found.high}
+            | {"bootstrap_low": low, "bootstrap_high": high, "seed_sd": seed_sd, "setting_sd": setting_sd}
+            | {"minimum": done["value"].min(), "maximum": done["value"].max(), "parameters": done["parameters"].max()}
+        )
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    return table.assign(winner=False if by_setting else _clear_winners(table))
+
+
+def _clear_winners(summary: pd.DataFrame) -> pd.Series:
+    """Whether a row has the best mean of its task, and the next best one lies outside its interval."""
+    winners = pd.Series(False, index=summary.index)
+    for _, rows in summary.dropna(subset=["mean"]).groupby("task"):
+        ranked = rows.sort_values("mean", ascending=rows["goal"].iloc[0] == "min")
+        if len(ranked) > 1 and pd.notna(ranked["low"].iloc[0]):
+            best, following = ranked.iloc[0], ranked["mean"].iloc[1]
+            winners[ranked.index[0]] = not best["low"] <= following <= best["high"]
+    return winners
+
+
+def family_averages(summary: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Per family and variant: the mean over tasks, where all are judged by accuracy, and the range of parameters."""
+    rows = []
+    for family in study.families:
+        own = summary[summary["family"] == family]
+        comparable = own["task"].nunique() > 1 and {quantity(metric).name for metric in own["metric"]} == {"accuracy"}
+        means = own.pivot(index="variant", columns="task", values="mean").mean(axis=1, skipna=False)
+        for variant in own["variant"].drop_duplicates():
+            counts = own.loc[own["variant"] == variant, "parameters"]
             rows.append(
-                {"task": task, "family": study.tasks[task]["family"], "setting": name, "variant": variant}
-                | {"metric": metric, "goal": goal, "n": found.n, "expected": found.n + len(lost)}
-                | {"mean": found.mean, "low": found.low, "high": found.high}
-                | ({} if by_setting else _bootstrap(groups))
-                | {"seed_sd": seed_sd, "setting_sd": setting_sd}
-                | {"minimum": pooled.min(), "maximum": pooled.max()}
-                | {"parameters": max((parameters[key] for key in keys if key in parameters), default=np.nan)}
-                | {"lost": "; ".join(lost)}
+                {"family": family, "variant": variant, "average": means[variant] if comparable else np.nan}
+                | {"fewest_parameters": counts.min(), "most_parameters": counts.max()}
             )
     return pd.DataFrame(rows)
 
 
-def _bootstrap(groups: list[pd.Series]) -> dict[str, float]:
-    low, high = statistics.bootstrap_interval(groups)
-    return {"bootstrap_low": low, "bootstrap_high": high}
-
-
 def success_rates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Share of runs that solve a synthetic task, with Wilson's interval; one that diverged or failed has not.
+    """Share of runs that solve a synthetic task, with Wilson's interval.
 
-    Columns: task, setting, variant, successes, n (finished, diverged and failed runs), rate, low, high.
+    n: finished, diverged and failed runs; only finished ones can have solved it.
     """
     rows = []
-    for task, name, settings, metric, _ in _blocks(scores, study, by_setting=False):
-        if study.tasks[task]["family"] != "synthetic" or quantity(metric).name != "accuracy":
-            continue
-        for variant in study.variants:
-            runs = scores[(scores["task"] == task) & (scores["variant"] == variant) & scores["setting"].isin(settings)]
-            tried = runs[runs["status"].isin(["finished", "diverged", "failed"])]
-            if tried.empty:
-                continue
-            successes = int((usable(tried)["value"] >= SUCCESS).sum())
+    for block in blocks(scores, study):
+        tried = block.runs[block.runs["status"].isin(["finished", "diverged", "failed"])]
+        accurate = quantity(block.metric).name == "accuracy"
+        if study.tasks[block.task].family == "synthetic" and accurate and len(tried):
+            successes = int((usable(tried)["value"] >= SOLVED).sum())
             low, high = statistics.wilson_interval(successes, len(tried))
             rows.append(
-                {"task": task, "setting": name, "variant": variant, "successes": successes, "n": len(tried)}
+                {**block.names, "successes": successes, "n": len(tried)}
                 | {"rate": successes / len(tried), "low": low, "high": high}
             )
     return pd.DataFrame(rows)
 
 
-def require_complete(scores: pd.DataFrame, study: Study) -> None:
-    """Refuse unequal seed sets.
-
-    Raises:
-        KvformerError: a run of a pair with the baseline is lost; all such runs are named.
-    """
-    cells = Cells.of(scores)
-    named = [
-        f"{task}/{setting}/{variant}/seed{seed} ({words})"
-        for (task, setting, variant), lost in cells.lost.items()
-        for seed, words in lost.items()
-    ]
-    for task, setting, variant in cells.values:
-        seeds, baseline = (
-            set(cells.get(task, setting, name).index) | set(cells.lost.get((task, setting, name), {}))
-            for name in (variant, study.baseline)
-        )
-        named += [f"{task}/{setting}/{variant}/seed{seed} (not in the study)" for seed in sorted(baseline - seeds)]
-        named += [
-            f"{task}/{setting}/{study.baseline}/seed{seed} (not in the study)" for seed in sorted(seeds - baseline)
-        ]
-    if named:
-        raise KvformerError(f"variants cannot be compared on equal seeds, these runs are lacking: {', '.join(named)}")
+def seed_means(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The metric of each (task, variant) by seed, averaged over settings; only seeds that finished every setting."""
+    means = [pd.DataFrame(columns=["seed", "value", *CELL, "metric"])]
+    for block in blocks(scores, study):
+        done = usable(block.runs).groupby("seed")["value"]
+        whole = done.mean()[done.count() == len(block.settings)]
+        means.append(whole.reset_index().assign(**block.names))
+    return pd.concat(means, ignore_index=True)
 
 
 def paired_differences(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> pd.DataFrame:
     """Differences to the baseline at equal setting and seed, with tests adjusted (Holm) over the table and a verdict.
 
-    A pair that lacks a run is left out and its lost run named in `unpaired`; `require_complete` refuses instead.
-    Columns: task, setting, variant, baseline, metric, goal, n, then those of `describe_differences`, margin, unpaired.
+    A pair of which a run is lost is left out, and the lost run is named in `unpaired`.
     """
-    cells = Cells.of(scores)
     rows = []
-    for task, name, settings, metric, goal in _blocks(scores, study, by_setting):
-        for variant in study.variants:
-            keys = [setting for setting in settings if (task, setting, variant) in cells.values]
-            if not keys or variant == study.baseline:
-                continue
-            groups, unpaired = [], []
-            for setting in keys:
-                ours, theirs = cells.get(task, setting, variant), cells.get(task, setting, study.baseline)
-                groups.append((ours - theirs).dropna())
-                unpaired += [
-                    f"{who} {setting} seed {seed}: {words}"
-                    for who in (variant, study.baseline)
-                    for seed, words in cells.lost.get((task, setting, who), {}).items()
-                ]
-            rows.append(
-                {"task": task, "setting": name, "variant": variant, "baseline": study.baseline}
-                | {"metric": metric, "goal": goal, "margin": study.margin(metric)}
-                | describe_differences(groups, metric, goal)
-                | {"unpaired": "; ".join(unpaired)}
-            )
+    for block in blocks(scores, study, by_setting):
+        if block.variant == study.baseline:
+            continue
+        lost = frames.lost(pd.concat([block.runs, block.baseline]))
+        lost = lost.sort_values("setting", key=lambda names: names.map(block.settings.index), kind="stable")
+        # A finished run can still have no value of its metric, or one that is not finite.
+        words = lost["status"].replace("finished", "finished without a value")
+        named = zip(lost["variant"], lost["setting"], lost["seed"], words, strict=True)
+        unpaired = "; ".join(f"{variant} {setting} seed {seed}: {became}" for variant, setting, seed, became in named)
+        groups = list(frames.paired_by_setting(usable(block.runs), usable(block.baseline)).values())
+        rows.append(
+            {**block.names, "margin": study.margin(block.metric), "unpaired": unpaired}
+            | describe_differences(groups, block.metric, block.goal)
+        )
     return judge(pd.DataFrame(rows))
 
 
@@ -207,49 +180,26 @@ def describe_differences(groups: list[pd.Series], metric: str, goal: str) -> dic
     }
 
 
-def judge(table: pd.DataFrame) -> pd.DataFrame:
-    """Add `p_t_holm` and `p_wilcoxon_holm`, adjusted over the table, and the `verdict` of every row."""
-    if table.empty:
-        return table
-    table = table.assign(p_t_holm=statistics.holm(table["p_t"]), p_wilcoxon_holm=statistics.holm(table["p_wilcoxon"]))
-    verdicts = []
-    for row in table.to_dict("records"):
-        found = statistics.Estimate(*(row[name] for name in ("difference", "low", "high", "n", "error", "freedom")))
-        margin = None if pd.isna(row["margin"]) else row["margin"]
-        verdicts.append(statistics.verdict(found, row["p_t_holm"], margin, row["goal"]))
-    return table.assign(verdict=verdicts)
-
-
 def aggregates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Interquartile mean and probability of improvement over the tasks judged by accuracy, with bootstrap intervals.
 
-    A task counts with one value a seed, the mean over its settings, and with the seeds that variant and baseline both
-    completed. Columns: variant, tasks, n, mean, iqm, iqm_low, iqm_high, improvement, improvement_low, improvement_high.
+    A task counts with one value per seed, the mean over its settings, and with the seeds that variant and baseline both
+    completed.
     """
-    cells = Cells.of(scores)
-    blocks = [block for block in _blocks(scores, study, by_setting=False) if quantity(block[3]).name == "accuracy"]
+    seeds = seed_means(scores, study)
+    seeds = seeds[seeds["metric"].map(lambda metric: quantity(metric).name) == "accuracy"]
+    values = {key: group.set_index("seed")["value"] for key, group in seeds.groupby(["task", "variant"], sort=False)}
     rows = []
     for variant in study.variants:
-        ours, theirs = [], []
-        for task, _, settings, _, _ in blocks:
-            columns = [
-                pd.concat([cells.get(task, setting, who) for setting in settings], axis=1).dropna().mean(axis=1)
-                for who in (variant, study.baseline)
-            ]
-            both = pd.concat(columns, axis=1).dropna()
-            if len(both):
-                ours.append(both.iloc[:, 0].to_numpy())
-                theirs.append(both.iloc[:, 1].to_numpy())
-        if len(ours) < 2:
+        pairs = [
+            pd.concat([values[task, variant], values[task, study.baseline]], axis=1, join="inner").to_numpy(float).T
+            for task in seeds["task"].unique()
+            if {(task, variant), (task, study.baseline)} <= values.keys()
+        ]
+        pairs = [pair for pair in pairs if pair.size]
+        if len(pairs) < 2:
             continue
-        found = statistics.aggregate(ours, theirs)
-        rows.append(
-            {
-                "variant": variant,
-                "tasks": len(ours),
-                "n": sum(map(len, ours)),
-                "mean": np.mean([x.mean() for x in ours]),
-            }
-            | found._asdict()
-        )
+        ours, theirs = zip(*pairs, strict=True)
+        counts = {"tasks": len(ours), "n": sum(map(len, ours)), "mean": np.mean([values.mean() for values in ours])}
+        rows.append({"variant": variant} | counts | statistics.aggregate(ours, theirs)._asdict())
     return pd.DataFrame(rows)

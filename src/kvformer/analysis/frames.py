@@ -1,38 +1,62 @@
-"""`runs.csv` as a typed frame, and the part of it that comparisons use."""
+"""`runs.csv` and `curves.csv.gz` as typed frames, and the part of them that comparisons use."""
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from kvformer.analysis.collect import CURVE_COLUMNS, RUN_COLUMNS
 from kvformer.errors import KvformerError
 
-KEYS = ["task", "setting", "variant", "seed"]
+CELL = ["task", "setting", "variant"]
+KEYS = [*CELL, "seed"]
 NUMBERS = ["value", "parameters", "attention_parameters", "steps", "selected_step", "seconds", "stepping_seconds"]
 NUMBERS += ["samples_per_second"]
+COLLECT = "no such file; `kvformer collect` makes it from the run folders"
+
+
+def read_table(path: Path, columns: Collection[str], missing: str = "no such file", **options: Any) -> pd.DataFrame:
+    """Read a CSV file.
+
+    columns: those that it must have. missing: what to say where there is no such file. options: of pandas.read_csv.
+
+    Raises:
+        KvformerError: the file is missing, is not readable as CSV, or a column is missing.
+    """
+    try:
+        table: pd.DataFrame = pd.read_csv(path, **options)
+    except FileNotFoundError:
+        raise KvformerError(f"{path}: {missing}") from None
+    except (OSError, EOFError, ValueError) as error:
+        raise KvformerError(f"{path}: not readable as CSV ({error})") from None
+    if absent := [column for column in columns if column not in table]:
+        raise KvformerError(f"{path}: has no column {', '.join(absent)}")
+    return table
+
+
+def to_numbers(table: pd.DataFrame, columns: Collection[str], path: Path) -> None:
+    """Make `columns` of a table that was read from `path` numbers, in place; an empty text is NaN.
+
+    Raises:
+        KvformerError: a column holds something else.
+    """
+    for column in columns:
+        try:
+            table[column] = table[column].replace("", "nan").astype(float)
+        except ValueError as error:
+            raise KvformerError(f"{path}: column {column} must hold numbers ({error})") from None
 
 
 def load_runs(results: Path) -> pd.DataFrame:
     """Read `results/runs.csv`: names stay text whatever they look like, numbers are float (NaN where empty).
 
     Raises:
-        KvformerError: the file is absent, or is not a table with the columns of docs/architecture.md.
+        KvformerError: the file is missing, or is not a table with the columns of docs/architecture.md.
     """
     path = results / "runs.csv"
-    try:
-        runs = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise KvformerError(f"{path}: no such file; `kvformer collect` makes it from the run folders") from None
-    except (OSError, ValueError) as error:
-        raise KvformerError(f"{path}: not readable as CSV ({error})") from None
-    lacking = [column for column in RUN_COLUMNS if column not in runs.columns]
-    if lacking:
-        raise KvformerError(f"{path}: lacks the columns {', '.join(lacking)}")
-    for column in NUMBERS:
-        try:
-            runs[column] = runs[column].replace("", "nan").astype(float)
-        except ValueError as error:
-            raise KvformerError(f"{path}: column {column} must hold numbers ({error})") from None
+    runs = read_table(path, RUN_COLUMNS, COLLECT, dtype=str, keep_default_na=False)
+    to_numbers(runs, NUMBERS, path)
     runs["seed"] = runs["seed"].astype(int)
     runs["primary"] = runs["primary"] == "True"
     return runs
@@ -42,18 +66,10 @@ def load_curves(results: Path) -> pd.DataFrame:
     """Read `results/curves.csv.gz`.
 
     Raises:
-        KvformerError: the file is absent or damaged, or lacks a column of docs/architecture.md.
+        KvformerError: the file is missing or damaged, or has not the columns of docs/architecture.md.
     """
-    path = results / "curves.csv.gz"
-    try:
-        curves = pd.read_csv(path, dtype=dict.fromkeys(("task", "setting", "variant", "metric"), str), na_filter=True)
-    except FileNotFoundError:
-        raise KvformerError(f"{path}: no such file; `kvformer collect` makes it from the run folders") from None
-    except (OSError, EOFError, ValueError) as error:
-        raise KvformerError(f"{path}: not readable as CSV ({error})") from None
-    if lacking := [column for column in CURVE_COLUMNS if column not in curves.columns]:
-        raise KvformerError(f"{path}: lacks the columns {', '.join(lacking)}")
-    return curves
+    names = dict.fromkeys(("task", "setting", "variant", "metric"), str)
+    return read_table(results / "curves.csv.gz", CURVE_COLUMNS, COLLECT, dtype=names)
 
 
 def scores(runs: pd.DataFrame) -> pd.DataFrame:
@@ -67,6 +83,34 @@ def usable(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[(frame["status"] == "finished") & finite]
 
 
+def lost(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that `usable` leaves out."""
+    return frame.drop(usable(frame).index)
+
+
 def by_setting(frame: pd.DataFrame, column: str = "value") -> dict[str, pd.Series]:
     """A column by seed, for each setting of one task and variant, in the order of the frame."""
-    return {str(name): group.set_index("seed")[column] for name, group in frame.groupby("setting", sort=False)}
+    groups = frame.set_index("seed")[column].groupby(frame["setting"].to_numpy(), sort=False)
+    return {str(name): group for name, group in groups}
+
+
+def paired_by_setting(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, pd.Series]:
+    """Differences (ours minus theirs) by seed, for each setting with a pair. Each side has one task and variant."""
+    reference = by_setting(theirs)
+    pairs = {
+        name: (values - reference[name]).dropna() for name, values in by_setting(ours).items() if name in reference
+    }
+    return {name: values for name, values in pairs.items() if len(values)}
+
+
+def at_judged_settings(frame: pd.DataFrame, choices: pd.DataFrame, point: str = "chosen") -> pd.DataFrame:
+    """The rows of `frame` (with task, setting and variant) at the settings by which variants are judged.
+
+    choices: of `nuisance.select`. Of their tasks only the settings in the column `point` stay, under the name of
+    what is left of the grid. Of other tasks all settings count.
+    """
+    if choices.empty:
+        return frame
+    points = choices[[*CELL, point]]
+    tuned = points.merge(frame.rename(columns={"setting": point}), on=["task", point, "variant"]).drop(columns=point)
+    return pd.concat([frame[~frame["task"].isin(choices["task"])], tuned], ignore_index=True)

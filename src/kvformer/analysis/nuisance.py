@@ -1,17 +1,17 @@
 """Nuisance grids: each variant at the setting that suits it best, chosen by validation alone.
 
-A task may mark keys of its grid (a learning rate, say) as nuisance. Is a variant worse, or only tuned for another? So
-each variant is compared at its own best nuisance values, and beside it at those that are best for the baseline.
+A task may mark keys of its grid (a learning rate, say) as nuisance. Is a variant worse, or only tuned for another one?
+To tell, each variant is compared at its own best nuisance values, and also at those that are best for the baseline.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kvformer.analysis.comparisons import paired_differences
-from kvformer.analysis.frames import scores, usable
+from kvformer.analysis.frames import CELL, at_judged_settings, scores, usable
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.study import Study
 
@@ -25,60 +25,52 @@ def select(runs: pd.DataFrame, study: Study) -> tuple[pd.DataFrame, pd.DataFrame
     nuisance grid pass unchanged. A point with a lost seed is chosen only where no complete point exists.
 
     Returns:
-        scores; and the choices: task, setting, variant, chosen (the original setting), values, validation (mean), runs,
-        budget (runs that the variant could be tuned on), equal_budget, edge (keys whose chosen value ends the grid).
+        scores; and the choices: task, setting, variant, chosen (the original setting), fixed (the one that is best for
+        the baseline), values, validation (mean), runs, budget (runs that the variant could be tuned on), equal_budget,
+        edge (keys whose chosen value ends the grid).
     """
-    return _reduce(runs, study, own=True)
+    expected = scores(runs)
+    choices = pd.DataFrame([row for task in study.tasks if study.nuisance(task) for row in _choices(task, runs, study)])
+    if not choices.empty:
+        budgets = choices.groupby(["task", "setting"])["budget"]
+        choices["equal_budget"] = budgets.transform("min") == budgets.transform("max")
+    return at_judged_settings(expected, choices), choices
 
 
-def fixed(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The scores with every nuisance grid reduced to the point that is best for the baseline."""
-    return _reduce(runs, study, own=False)[0]
+def comparison(expected: pd.DataFrame, choices: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The choices, with the differences to the baseline at each variant's own best point and at the baseline's.
 
-
-def comparison(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The choices, with the differences to the baseline at each variant's own best point and at the baseline's."""
-    tuned, choices = select(runs, study)
+    expected: of `frames.scores`. The columns of the differences end in `_own` and `_fixed`; the baseline has none.
+    """
     if choices.empty:
         return choices
-    columns = ["task", "setting", "variant", "n", "difference", "low", "high", "p_t_holm", "verdict"]
-    for suffix, frame in (("_own", tuned), ("_fixed", fixed(runs, study))):
-        frame = frame[frame["task"].isin(choices["task"])]
-        found = paired_differences(frame, study, by_setting=True)
+    columns = ["n", "difference", "low", "high", "p_t_holm", "verdict"]
+    of_tasks, table = expected[expected["task"].isin(choices["task"])], choices
+    for suffix, point in (("_own", "chosen"), ("_fixed", "fixed")):
+        found = paired_differences(at_judged_settings(of_tasks, choices, point), study, by_setting=True)
         if not found.empty:
-            choices = choices.merge(
-                found[columns].rename(columns={name: name + suffix for name in columns[3:]}), how="left", on=columns[:3]
+            table = table.merge(found.set_index(CELL)[columns].add_suffix(suffix), how="left", on=CELL)
+    return table
+
+
+def _choices(task: str, runs: pd.DataFrame, study: Study) -> Iterator[dict[str, Any]]:
+    """The choice of each variant in each grid of nuisance keys, the baseline's first."""
+    own = runs[runs["task"] == task]
+    validation = usable(own[own["metric"] == f"validation/{quantity(study.tasks[task].metric).name}"])
+    points = scores(own).groupby(["variant", "setting"]).size().rename("expected").to_frame()
+    points = points.join(validation.groupby(["variant", "setting"])["value"].agg(["mean", "size"]))
+    for name, candidates in _groups(study, task).items():
+        fixed = ""
+        for variant in study.variants:
+            found = points.reindex([(variant, setting) for setting in candidates]).droplevel("variant")
+            if found["expected"].isna().all():
+                continue
+            choice = _choose(found, study.tasks[task].goal)
+            fixed = choice["chosen"] if variant == study.baseline else fixed
+            tuned = _edges(study, task, candidates, choice["chosen"]) if choice["runs"] else NOT_TUNED
+            yield (
+                {"task": task, "setting": name, "variant": variant, "fixed": fixed or choice["chosen"]} | choice | tuned
             )
-    return choices
-
-
-def _reduce(runs: pd.DataFrame, study: Study, own: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    frame = scores(runs)
-    tuned_tasks = [task for task in study.tasks if study.nuisance(task)]
-    kept = [frame[~frame["task"].isin(tuned_tasks)]]
-    choices: list[dict[str, Any]] = []
-    for task in tuned_tasks:
-        of_task = frame[frame["task"] == task]
-        validation = runs[
-            (runs["task"] == task) & (runs["metric"] == f"validation/{quantity(study.tasks[task]['metric']).name}")
-        ]
-        for name, candidates in _groups(study, task).items():
-            found = {
-                variant: _choose(usable(validation), of_task, candidates, variant, study.tasks[task]["goal"])
-                for variant in study.variants
-                if ((of_task["variant"] == variant) & of_task["setting"].isin(candidates)).any()
-            }
-            for variant, choice in found.items():
-                chosen = choice if own else found.get(study.baseline, choice)
-                rows = of_task[(of_task["variant"] == variant) & (of_task["setting"] == chosen["chosen"])]
-                kept.append(rows.assign(setting=name))
-                choices.append({"task": task, "setting": name, "variant": variant, **choice})
-                choices[-1] |= _edges(study, task, candidates, choice["chosen"]) if choice["runs"] else NOT_TUNED
-    table = pd.DataFrame(choices)
-    if not table.empty:
-        budgets = table.groupby(["task", "setting"])["budget"]
-        table["equal_budget"] = budgets.transform("min") == budgets.transform("max")
-    return pd.concat(kept, ignore_index=True), table
 
 
 def _groups(study: Study, task: str) -> dict[str, list[str]]:
@@ -95,24 +87,19 @@ def values_text(overrides: Mapping[str, Any]) -> str:
     return " ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in overrides.items())
 
 
-def _choose(
-    validation: pd.DataFrame, of_task: pd.DataFrame, candidates: list[str], variant: str, goal: str
-) -> dict[str, Any]:
-    """The candidate with the best mean validation metric; the first one, with NaN, where nothing was validated."""
-    rows = validation[(validation["variant"] == variant) & validation["setting"].isin(candidates)]
-    expected = of_task[(of_task["variant"] == variant)].groupby("setting").size()
-    found = rows.groupby("setting")["value"].agg(["mean", "size"]).reindex(candidates).dropna()
-    complete = found[found["size"] == expected.reindex(found.index)]
+def _choose(points: pd.DataFrame, goal: str) -> dict[str, Any]:
+    """The point with the best mean validation metric; the first one, with NaN, where nothing was validated.
+
+    points: by setting the expected runs, and mean and size (number of runs) of the validation metric.
+    """
+    found = points.dropna()
+    complete = found[found["size"] == found["expected"]]
     eligible = complete if len(complete) else found
     if eligible.empty:
-        return {"chosen": candidates[0], "validation": np.nan, "runs": 0, "budget": 0}
-    place = int(eligible["mean"].argmax() if goal == "max" else eligible["mean"].argmin())
-    return {
-        "chosen": str(eligible.index[place]),
-        "validation": float(eligible["mean"].iloc[place]),
-        "runs": int(eligible["size"].iloc[place]),
-        "budget": int(found["size"].sum()),
-    }
+        return {"chosen": points.index[0], "validation": np.nan, "runs": 0, "budget": 0}
+    best = str(eligible["mean"].idxmax() if goal == "max" else eligible["mean"].idxmin())
+    runs, budget = eligible["size"][best], found["size"].sum()
+    return {"chosen": best, "validation": eligible["mean"][best], "runs": runs, "budget": budget}
 
 
 def _edges(study: Study, task: str, candidates: list[str], chosen: str) -> dict[str, str]:

@@ -1,20 +1,22 @@
-"""Where the results of a study come from, and how far the running packages drift from the lock."""
+"""Where the results of a study come from, and how far the packages that were used drift from the lock."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from kvformer.analysis.study import Study
 from kvformer.errors import KvformerError
-from kvformer.files import read_json
+from kvformer.records.run import Provenance, RunFolder
+from kvformer.records.study import StudyProvenance
 
 LOCK = "requirements.lock"
+PUBLISHED = Path("config", "published.csv")
 SHARED = "provenance.json"
 """In the folder of an exported study: the records that its runs share."""
 FACTS = {
@@ -26,7 +28,7 @@ FACTS = {
     "device": "Device",
     "compile": "Compiler",
     "precision": "Precision",
-    "threads": "Threads a run",
+    "threads": "Threads per run",
 }
 """Keys of provenance.json that are shown as they are, with their names in print."""
 
@@ -45,70 +47,73 @@ class Package:
         return self.locked is not None and any(_public(version) != _public(self.locked) for version in self.running)
 
 
-def load_provenance(results: Path, study: Study) -> list[dict[str, Any]]:
-    """The provenance of every run that has left one, in the study's order; damaged ones count as absent."""
-    return list(by_run(results, study).values())
+def by_run(results: Path, study: Study) -> dict[str, Provenance]:
+    """The provenance of each run by its path: its own file's, else (in an exported study) the record that it shares.
 
-
-def by_run(results: Path, study: Study) -> dict[str, dict[str, Any]]:
-    """The provenance of each run by its path: its own file's, else (in an exported study) the record that it shares."""
-    shared = _read(results / SHARED).get("records") or []
-    found = {path: record for record in shared for path in record.get("runs", ())}
+    Runs without a readable one are left out.
+    """
+    exported = StudyProvenance.read(results / SHARED) or StudyProvenance()
+    found: dict[str, Provenance] = {path: record for record in exported.records for path in record.runs}
     for run in study.runs:
-        if record := _read(results / run["path"] / "provenance.json"):
-            found[run["path"]] = record
-    return {run["path"]: found[run["path"]] for run in study.runs if run["path"] in found}
+        if record := RunFolder(results / run.path).provenance():
+            found[run.path] = record
+    return {run.path: found[run.path] for run in study.runs if run.path in found}
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def facts(records: list[dict[str, Any]]) -> dict[str, str]:
-    """What the runs have in common or not, by name: commit, machine, time; several values with their counts of runs."""
+def facts(records: Sequence[Provenance]) -> dict[str, str]:
+    """Commit, machine and time of the runs by name; where runs differ, each value with its number of runs."""
     shown = {"Commit": _counted(_commit(record) for record in records)}
     for key, name in FACTS.items():
-        values = [record[key] for record in records if record.get(key) is not None]
-        if values:
-            shown[name] = _counted(map(str, values))
-    for key, name, choose in (("start", "First start", min), ("end", "Last end", max)):
-        if times := [str(record[key]) for record in records if record.get(key)]:
-            shown[name] = choose(times)
-    if resumed := sum(int(record.get("attempts") or 1) > 1 for record in records):
+        values = [str(value) for record in records if (value := getattr(record, key)) is not None]
+        shown[name] = _counted(values)
+    shown["First start"] = min((record.start for record in records if record.start), default="")
+    shown["Last end"] = max((record.end for record in records if record.end), default="")
+    if resumed := sum((record.attempts or 1) > 1 for record in records):
         shown["Resumed"] = f"{resumed} of {len(records)} runs were interrupted and went on"
     return {name: text for name, text in shown.items() if text}
 
 
-def packages(records: list[dict[str, Any]], lock: Path | None) -> list[Package]:
-    """The packages of the runs, by name, each beside its version in the lock.
+def versions(records: Iterable[Provenance]) -> list[tuple[str, str]]:
+    """The packages that the runs used: pairs of name and version, sorted."""
+    used = {(name, version) for record in records for name, version in record.packages.items() if version is not None}
+    return sorted(used)
+
+
+def compare_with_lock(running: Iterable[tuple[str, str]], lock: Path | None) -> list[Package]:
+    """The packages that runs used, each with its version in the lock.
+
+    running: pairs of name and version, a name once per version.
 
     Raises:
-        KvformerError: a line of the lock is no requirement.
+        KvformerError: a line of the lock is not a requirement.
     """
-    running: dict[str, Counter[str]] = {}
-    for record in records:
-        for name, version in (record.get("packages") or {}).items():
-            if version is not None:
-                running.setdefault(name, Counter())[str(version)] += 1
     locked = dict(locked_versions(lock)) if lock else {}
-    return [Package(name, tuple(sorted(running[name])), locked.get(_canonical(name))) for name in sorted(running)]
+    found: dict[str, list[str]] = {}
+    for name, version in running:
+        found.setdefault(name, []).append(version)
+    return [Package(name, tuple(used), locked.get(canonicalize_name(name))) for name, used in found.items()]
 
 
 def find_lock(results: Path) -> Path | None:
     """The project's lock: requirements.lock in the working directory, or in the nearest folder above `results`."""
-    folders = [Path.cwd(), *results.resolve().parents]
-    return next((folder / LOCK for folder in folders if (folder / LOCK).is_file()), None)
+    return _first_file(folder / LOCK for folder in (Path.cwd(), *results.resolve().parents))
+
+
+def find_published() -> Path | None:
+    """The table of published numbers: config/published.csv in the working directory, or next to the source tree that
+    this package runs from."""
+    return _first_file(folder / PUBLISHED for folder in (Path.cwd(), Path(__file__).resolve().parents[3]))
+
+
+def _first_file(paths: Iterable[Path]) -> Path | None:
+    return next((path for path in paths if path.is_file()), None)
 
 
 def locked_versions(lock: Path) -> Iterator[tuple[str, str]]:
     """Canonical name and version of each pin in a pip requirements file that holds on this platform.
 
     Raises:
-        KvformerError: a line is no requirement.
+        KvformerError: a line is not a requirement.
     """
     for number, line in enumerate(lock.read_text(encoding="utf-8").splitlines(), start=1):
         text = re.sub(r"(^|\s)#.*$", "", line).rstrip("\\ ").strip()
@@ -122,11 +127,7 @@ def locked_versions(lock: Path) -> Iterator[tuple[str, str]]:
             ) from None
         pin = next((clause.version for clause in requirement.specifier if clause.operator == "=="), None)
         if pin and (requirement.marker is None or requirement.marker.evaluate()):
-            yield _canonical(requirement.name), pin
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+            yield canonicalize_name(requirement.name), pin
 
 
 def _public(version: str) -> Version | str:
@@ -136,11 +137,10 @@ def _public(version: str) -> Version | str:
         return version
 
 
-def _commit(record: dict[str, Any]) -> str:
-    git = record.get("git") or {}
-    if not git.get("commit"):
+def _commit(record: Provenance) -> str:
+    if not record.git.commit:
         return "unknown (not run from a git checkout)"
-    return f"{git['commit']}{' with uncommitted changes' if git.get('dirty') else ''}"
+    return f"{record.git.commit}{' with uncommitted changes' if record.git.dirty else ''}"
 
 
 def _counted(values: Iterable[str]) -> str:

@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from math import inf
 
+SOLVED = 0.99
+"""A synthetic task counts as solved from this accuracy on (the papers' threshold)."""
+
 
 @dataclass(frozen=True)
 class Quantity:
     """What a metric such as `test/accuracy` measures.
 
     title: its name in print.
-    scale: factor from stored to printed values; fractions are printed as per cent.
+    scale: factor from stored to printed values; fractions are printed in percent.
     unit: of a printed value ("" for a bare number).
     decimals: of a printed value.
     step: unit of a printed difference.
@@ -46,6 +49,11 @@ def quantity(metric: str) -> Quantity:
     name = metric.rsplit("/", 1)[-1]
     title = name.replace("_", " ")
     return _KNOWN.get(name) or Quantity(name, title, step=title, falls=name.endswith("loss"))
+
+
+def short_key(key: str) -> str:
+    """The printed name of a dotted key: `dim` for `model.dim`."""
+    return key.rpartition(".")[2].replace("_", " ")
 
 
 def axis_label(metric: str) -> str:

@@ -1,7 +1,7 @@
-"""Statistics on runs as plain values: intervals, paired tests, effect sizes, verdicts, aggregates over tasks.
+"""Statistics on runs as plain values: intervals, paired tests, effect sizes, aggregates over tasks.
 
-Intervals of means are Student's t intervals. The bootstrap is offered beside them, not instead: for the mean of 5 to 10
-seeds its nominal 95 % interval covers only 81 to 92 % (tests/reporting/test_coverage.py), the t interval 93 to 97 %.
+Intervals of means are Student's t intervals. The bootstrap is an addition, not a replacement: for the mean of 5 to 10
+seeds its nominal 95 % interval covers only 81 to 92 % (tests/analysis/test_coverage.py), the t interval 93 to 97 %.
 """
 
 import warnings
@@ -19,11 +19,8 @@ LEVEL = 0.95
 RESAMPLES = 4999
 SEED = 20230528
 """Bootstrap samples are drawn from this seed, so the same runs give the same intervals."""
-EXACT_PAIRS = 12
-"""Up to this many pairs all 2^n sign patterns are enumerated where ties forbid SciPy's exact distribution."""
-ALPHA = 0.05
 ROUNDING = 1e-12
-"""Relative size of differences that rounding makes."""
+"""Relative size of differences that are due to rounding."""
 
 Array = NDArray[np.float64]
 
@@ -134,17 +131,13 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 def wilcoxon_p(differences: ArrayLike) -> float:
     """Two-sided p of Wilcoxon's signed-rank test, zeros dropped; 1 where all are zero.
 
-    Exact up to 50 pairs without ties and up to 12 with ties; the normal approximation beyond.
+    Exact up to 50 pairs without ties and up to 13 with ties; the normal approximation beyond.
     """
     values = np.asarray(differences, dtype=float)
     values = values[values != 0]
     if values.size == 0:
         return 1.0 if np.size(differences) else float("nan")
-    tied = np.unique(np.abs(values)).size < values.size
-    if not tied or values.size > EXACT_PAIRS:
-        return float(stats.wilcoxon(values).pvalue)
-    signed_ranks = stats.rankdata(np.abs(values)) * np.sign(values)
-    return float(stats.permutation_test((signed_ranks,), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue)
+    return float(stats.wilcoxon(values).pvalue)
 
 
 def smallest_p(n: int) -> float:
@@ -178,21 +171,6 @@ def rank_biserial(differences: ArrayLike) -> float:
         return 0.0 if np.size(differences) else float("nan")
     ranks = stats.rankdata(np.abs(values))
     return float((ranks * np.sign(values)).sum() / ranks.sum())
-
-
-def verdict(difference: Estimate, adjusted_p: float, margin: float | None, goal: str) -> str:
-    """`equivalent`, `better`, `worse` or `undecided`, for a difference (variant minus baseline) of a metric.
-
-    equivalent: the 95 % interval lies inside ± margin. better or worse: it does not, and the paired t test,
-    Holm-adjusted over the table, has p < 0.05. Anything else, or with less than 2 degrees of freedom, is undecided.
-    """
-    if np.isnan(difference.low) or difference.freedom < 2:
-        return "undecided"
-    if margin is not None and -margin < difference.low and difference.high < margin:
-        return "equivalent"
-    if adjusted_p < ALPHA:
-        return "better" if (difference.mean > 0) == (goal == "max") else "worse"
-    return "undecided"
 
 
 class Aggregate(NamedTuple):
@@ -229,7 +207,7 @@ def probability_of_improvement(variant: Sequence[Array], baseline: Sequence[Arra
 def aggregate(variant: Sequence[ArrayLike], baseline: Sequence[ArrayLike], resamples: int = 2000) -> Aggregate:
     """IQM and probability of improvement of paired runs: one pair of equally long arrays (by seed) per task.
 
-    Percentile intervals of a bootstrap that draws seeds within tasks, the same for both variants. With so few seeds the
+    Percentile intervals of a bootstrap that draws seeds within tasks, the same for both variants. With few seeds the
     plain bootstrap is too narrow, hence two corrections: of n seeds n - 1 are drawn (McCarthy & Snowden 1985), and the
     percentiles are those of a t distribution's tail (Hesterberg 2015).
     """

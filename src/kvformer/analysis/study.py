@@ -1,4 +1,4 @@
-"""`study.json`: what a study set out to do, so that reports can tell what is missing."""
+"""A study's manifest with the look-ups that analysis and reports share."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,10 +7,8 @@ from typing import Any
 
 from kvformer.analysis.quantities import quantity
 from kvformer.data.datasets import DATASETS, find_dataset
-from kvformer.errors import KvformerError
-from kvformer.files import read_json
+from kvformer.records.study import RunEntry, SettingEntry, StudyManifest, TaskEntry, read_manifest
 
-REQUIRED = {"name", "protocol", "baseline", "variants", "tasks", "runs"}
 ALL_SETTINGS = "all"
 """Name of the pseudo-setting in which the settings of a task's grid are averaged."""
 
@@ -19,94 +17,93 @@ ALL_SETTINGS = "all"
 class Study:
     """The content of a `study.json` with the look-ups that reports need."""
 
-    content: dict[str, Any]
+    manifest: StudyManifest
 
     @property
     def name(self) -> str:
         """Name of the study and of its folder."""
-        return str(self.content["name"])
+        return self.manifest.name
 
     @property
     def baseline(self) -> str:
         """The variant that the others are compared with."""
-        return str(self.content["baseline"])
+        return self.manifest.baseline
 
     @property
-    def runs(self) -> list[dict[str, Any]]:
+    def runs(self) -> list[RunEntry]:
         """The runs that the study expects, in its order."""
-        return list(self.content["runs"])
+        return self.manifest.runs
 
     @cached_property
-    def tasks(self) -> dict[str, dict[str, Any]]:
+    def tasks(self) -> dict[str, TaskEntry]:
         """The tasks by name, in the study's order."""
-        return {task["name"]: task for task in self.content["tasks"]}
+        return {task.name: task for task in self.manifest.tasks}
 
     @cached_property
+    def families(self) -> dict[str, list[str]]:
+        """The names of the tasks of each family, in the study's order."""
+        families: dict[str, list[str]] = {}
+        for task in self.manifest.tasks:
+            families.setdefault(task.family, []).append(task.name)
+        return families
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The printed name of each variant: the baseline first, then in the study's order."""
+        variants = sorted(self.manifest.variants, key=lambda variant: variant.name != self.baseline)
+        return {variant.name: variant.label or variant.name for variant in variants}
+
+    @property
     def variants(self) -> list[str]:
         """Names of the variants, the baseline first, then in the study's order."""
-        names = [variant["name"] for variant in self.content["variants"]]
-        return sorted(names, key=lambda name: name != self.baseline)
+        return list(self.labels)
 
     @cached_property
     def overrides(self) -> dict[tuple[str, str], dict[str, Any]]:
         """The grid values of each (task, setting)."""
-        return {(run["task"], run["setting"]): run.get("overrides", {}) for run in self.runs}
+        return {(run.task, run.setting): run.overrides for run in self.runs}
 
     @cached_property
     def configurations(self) -> dict[tuple[str, str], dict[str, Any]]:
         """Protocol and values by dotted key of each (task, setting): all if study.json lists them, else the grid's."""
-        known = {cell: {"protocol": self.content["protocol"], **values} for cell, values in self.overrides.items()}
-        for cell, entry in self.sections.items():
-            sections = {name: entry[name] for name in ("data", "model", "training") if name in entry}
-            known[cell] = {f"{part}.{key}": value for part, values in sections.items() for key, value in values.items()}
-            known[cell]["protocol"] = entry.get("protocol", self.content["protocol"])
+        known = {key: {"protocol": self.manifest.protocol, **values} for key, values in self.overrides.items()}
+        for key, entry in self.sections.items():
+            sections = {"data": entry.data, "model": entry.model, "training": entry.training}
+            known[key] = {f"{name}.{k}": value for name, part in sections.items() for k, value in (part or {}).items()}
+            known[key]["protocol"] = entry.protocol or self.manifest.protocol
         return known
 
     @cached_property
-    def sections(self) -> dict[tuple[str, str], dict[str, Any]]:
+    def sections(self) -> dict[tuple[str, str], SettingEntry]:
         """What study.json lists of each (task, setting): its protocol, sections and departures; {} if it lists none."""
-        return {(entry["task"], entry["setting"]): entry for entry in self.content.get("settings", ())}
-
-    def departures(self, task: str, setting: str) -> dict[str, Any]:
-        """The keys in which a setting is not the published one of its task, each with the published value."""
-        return dict(self.sections.get((task, setting), {}).get("departures", {}))
+        return {(entry.task, entry.setting): entry for entry in self.manifest.settings}
 
     def settings(self, task: str) -> list[str]:
         """Settings of a task, in the study's order."""
         return [setting for name, setting in self.overrides if name == task]
 
     def label(self, task: str) -> str:
-        """A task's name in print; a task that is called after its data set is called after the one that it read."""
-        label = str(self.tasks[task].get("label") or task)
+        """The printed name of a task. One that has the name of a data set is printed with the name of the data set that
+        it read."""
+        label = self.tasks[task].label or task
         if all(label != dataset.label for dataset in DATASETS.values()):
             return label
-        read = [entry.get("data", {}).get("dataset") for (name, _), entry in self.sections.items() if name == task]
+        read = [(entry.data or {}).get("dataset") for (name, _), entry in self.sections.items() if name == task]
         return ", ".join(dict.fromkeys(find_dataset(name).label for name in read if name)) or label
 
     def nuisance(self, task: str) -> list[str]:
         """Grid keys of a task that are tuned for each variant."""
-        return list(self.tasks[task].get("nuisance") or [])
+        return self.tasks[task].nuisance or []
 
     def margin(self, metric: str) -> float | None:
         """Differences of `metric` inside ± this margin count as equivalent; None where the study fixed no margin."""
-        margin = self.content.get("equivalence_margin", {}).get(quantity(metric).name)
-        return None if margin is None else float(margin)
+        return self.manifest.equivalence_margin.get(quantity(metric).name)
 
 
 def read_study(results: Path) -> Study:
     """Read `results/study.json`.
 
     Raises:
-        KvformerError: the file is absent, is not JSON, or lacks a key.
+        KvformerError: the file is missing, is not JSON, or a key of it is missing or has the wrong type.
     """
-    path = results / "study.json"
-    try:
-        content = read_json(path)
-    except FileNotFoundError:
-        raise KvformerError(f"{path}: no such file; '{results}' is not the results folder of a study") from None
-    except (OSError, ValueError) as error:
-        raise KvformerError(f"{path}: not readable as JSON ({error})") from None
-    lacking = REQUIRED - set(content if isinstance(content, dict) else ())
-    if lacking:
-        raise KvformerError(f"{path}: lacks {', '.join(sorted(lacking))}")
-    return Study(content)
+    return Study(read_manifest(results))

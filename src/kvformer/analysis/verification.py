@@ -19,13 +19,12 @@ import pandas as pd
 from kvformer.analysis.collect import curve_points
 from kvformer.analysis.frames import KEYS, load_curves, load_runs, scores, usable
 from kvformer.analysis.provenance import by_run
-from kvformer.analysis.quantities import quantity
 from kvformer.analysis.study import read_study
 from kvformer.config.run import RunConfig
 from kvformer.data.prepare import prepare
 from kvformer.errors import KvformerError
 from kvformer.records.run import Provenance, RunFolder, Summary
-from kvformer.records.study import RunEntry, read_manifest
+from kvformer.records.study import RunEntry
 
 PLATFORM = ("cpu", "gpu", "cuda", "device", "compile", "precision", "threads", "torch", "numpy")
 """Facts and packages of a run's provenance that decide how sums are rounded."""
@@ -49,7 +48,6 @@ class Verdict:
         return self.word in ("identical", "within tolerance")
 
     def __str__(self) -> str:
-        """One line."""
         return f"{self.name}: {self.word}: {self.reason}"
 
 
@@ -61,11 +59,10 @@ class Reference:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.study = read_manifest(folder)
+        self.study = read_study(folder)
         self.runs = load_runs(folder)
         self.curves = load_curves(folder)
-        records = by_run(folder, read_study(folder))
-        self.provenance = {path: Provenance.model_validate(record) for path, record in records.items()}
+        self.provenance = by_run(folder, self.study)
 
     def sample(self, count: int, seed: int, tasks: Collection[str] = ()) -> list[RunEntry]:
         """Up to `count` different runs that came to an end (only of `tasks`, if any are named), in the study's order.
@@ -76,7 +73,7 @@ class Reference:
         ended = set(self.runs.loc[self.runs["status"].isin(["finished", "diverged"]), "path"])
         runs = [run for run in self.study.runs if run.path in ended and (not tasks or run.task in tasks)]
         if not runs:
-            of = f" of {', '.join(tasks)}; its tasks: {', '.join(t.name for t in self.study.tasks)}" if tasks else ""
+            of = f" of {', '.join(tasks)}; its tasks: {', '.join(self.study.tasks)}" if tasks else ""
             raise KvformerError(f"study '{self.study.name}' has no run that came to an end{of}")
         places = np.random.default_rng(seed).choice(len(runs), size=min(count, len(runs)), replace=False)
         return [runs[place] for place in sorted(places)]
@@ -87,8 +84,7 @@ class Reference:
         Raises:
             KvformerError: study.json does not list it, or this version of kvformer reads it differently.
         """
-        entries = {(entry.task, entry.setting): entry for entry in self.study.settings}
-        entry = entries.get((run.task, run.setting))
+        entry = self.study.sections.get((run.task, run.setting))
         if entry is None:
             raise KvformerError(f"study '{self.study.name}': its study.json does not list the settings of {run.task}")
         try:
@@ -162,8 +158,7 @@ class Reference:
         frame = usable(scores(self.runs))
         cell = np.logical_and.reduce([frame[key] == getattr(run, key) for key in KEYS[:3]])
         spread = frame.loc[cell, "value"].std() if cell.sum() > 1 else 0.0
-        margin = self.study.equivalence_margin.get(quantity(metric).name, 0.0)
-        return max(margin, SPREADS * float(spread))
+        return max(self.study.margin(metric) or 0.0, SPREADS * float(spread))
 
 
 def retrain(config: RunConfig, out: Path, data: Path, device: str, compiler_mode: str | None = None) -> str:

@@ -16,14 +16,17 @@ import gc  # noqa: E402
 import importlib  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
 
-from kvformer.errors import Interrupted, KvformerError  # noqa: E402
+from kvformer.environment import settle  # noqa: E402
+from kvformer.errors import ConfigError, Interrupted, KvformerError  # noqa: E402
+from kvformer.files import expand  # noqa: E402
 
 INTERRUPTED = 75
 """Exit code of a training run that saved its state and can be started again (EX_TEMPFAIL of sysexits.h)."""
 COMMANDS = (
-    "train", "describe", "tasks", "variants", "explain", "plan", "prepare", "cost", "collect", "tables", "figures",
-    "report", "crate", "track", "ui", "export", "compare", "verify", "schema",
+    "train", "describe", "tasks", "variants", "explain", "plan", "prepare", "cost", "collect", "analyse", "tables",
+    "figures", "report", "crate", "track", "ui", "export", "compare", "verify", "schema",
 )  # fmt: skip
 
 # Imports create half a million objects that live until the process ends. Searching them for garbage, repeatedly during
@@ -42,7 +45,7 @@ def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in names:
         module = importlib.import_module(f"{__name__}.{name}")
-        text = " ".join(str(module.__doc__).split())
+        text = " ".join((module.__doc__ or name).split())  # `python -OO` has no docstrings
         first = text.partition(". ")[0].rstrip(".")
         example = f"example: {module.EXAMPLE}" if hasattr(module, "EXAMPLE") else None
         command = commands.add_parser(name, help=first[0].lower() + first[1:], description=text, epilog=example)
@@ -52,13 +55,26 @@ def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     return parser
 
 
+def _expand_paths(options: argparse.Namespace) -> None:
+    """Replace `~` and environment variables in every path. Raises ConfigError where one is not set."""
+    for name, path in vars(options).items():
+        if isinstance(path, Path):
+            try:
+                setattr(options, name, Path(expand(str(path))))
+            except ValueError as error:
+                raise ConfigError(f"{name.replace('_', '-')}: {error}") from None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 a check failed, 2 a problem that the user can fix, 75
     interrupted and resumable."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:  # a process of its own
+        settle()
+        arguments = sys.argv[1:]
     asked_for = [name for name in COMMANDS if name in arguments[:1]]
     options = build_parser(asked_for or COMMANDS).parse_args(arguments)
     try:
+        _expand_paths(options)
         return options.handler(options) or 0
     except Interrupted as stop:
         print(f"kvformer: {stop}", file=sys.stderr)

@@ -16,8 +16,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     """Print what differs and write the tables."""
-    from kvformer.reporting.compare import compare
+    from kvformer.analysis.compare import compare
+    from kvformer.reporting.compare import sentences, write_comparison
 
-    comparison = compare(options.a, options.b, options.out)
-    print(*comparison.sentences, sep="\n")
-    print(*(f"-> {path}" for path in comparison.paths), sep="\n")
+    found = compare(options.a, options.b)
+    print(*sentences(found), sep="\n")
+    print(*(f"-> {path}" for path in write_comparison(found, options.out)), sep="\n")

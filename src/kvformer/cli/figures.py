@@ -13,9 +13,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     """Draw the figures and print how many files they are."""
+    from kvformer.analysis.analyse import curves_of, results_of
     from kvformer.errors import ConfigError
     from kvformer.reporting.figures import write_figures
 
     if options.processes < 1:
         raise ConfigError(f"--processes: is {options.processes}; allowed: 1 or more")
-    print(f"{len(write_figures(study_folder(options), options.processes))} files -> {options.results / 'figures'}")
+    results = results_of(study_folder(options))
+    paths = write_figures(results, curves_of(results), options.processes)
+    print(f"{len(paths)} files -> {options.results / 'figures'}")

@@ -9,6 +9,7 @@ add_arguments = add_results
 
 def run(options: Namespace) -> None:
     """Write the page."""
+    from kvformer.analysis.analyse import results_of
     from kvformer.reporting.page import write_report
 
-    print(f"report -> {write_report(study_folder(options))}")
+    print(f"report -> {write_report(results_of(study_folder(options)))}")

@@ -5,8 +5,9 @@ from typing import Any
 
 from kvformer.config.loading import load_study
 from kvformer.config.study import StudyConfig
-from kvformer.data.datasets import available
+from kvformer.data.datasets import available, find_dataset
 from kvformer.errors import DataError
+from kvformer.records.manifest import load_manifest
 from kvformer.records.study import SkippedTask, StudyManifest
 from kvformer.tasks import TASKS
 
@@ -31,6 +32,25 @@ def leave_out_missing(raw: dict[str, Any]) -> tuple[StudyConfig, list[SkippedTas
         tasks = ", ".join(dict.fromkeys(entry.task for entry in skipped))
         raise DataError(f"data are missing: {'; '.join(missing.values())}. `on_missing: skip` would leave out {tasks}")
     return _without(raw, study, skipped)
+
+
+def preparations(study: StudyConfig) -> tuple[list[str], list[str]]:
+    """The data sets that are prepared again because the user's files have changed; and what to tell the user about
+    these and the other sets that are still to be prepared, in lines."""
+    user_folder = Path(study.execution.data_folder)
+    changed, lines = [], []
+    for name in study.datasets():
+        dataset = find_dataset(name)
+        try:
+            reason = dataset.outdated(load_manifest(study.execution.prepared / name), user_folder)
+            if reason is None:
+                continue
+            changed.append(name)
+            lines.append(f"{name}: {reason}: it is prepared again, and its runs are trained again")
+        except DataError:
+            pass  # not prepared yet
+        lines += dataset.remarks(user_folder)
+    return changed, lines
 
 
 def without_skipped(raw: dict[str, Any], manifest: Path) -> tuple[StudyConfig, list[SkippedTask]]:

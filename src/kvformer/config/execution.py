@@ -3,9 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from kvformer.files import expand
 from kvformer.spec.sections import Count, PositiveInt, Section
+
+FolderPath = Annotated[str, AfterValidator(expand)]
+"""A path in which `~` and environment variables are replaced when it is loaded."""
 
 
 class Resources(Section):
@@ -25,8 +29,8 @@ class Execution(Section):
         description="Mode of torch.compile for training steps (reduce-overhead: CUDA graphs). Compiled steps round "
         "differently, as another device does. Meant for GPUs.",
     )
-    data_folder: str = Field("data", description="Folder for data files of your own.")
-    results_folder: str = Field("results", description="Folder for everything that the workflow writes.")
+    data_folder: FolderPath = Field("data", description="Folder for data files of your own.")
+    results_folder: FolderPath = Field("results", description="Folder for everything that the workflow writes.")
     tracking_uri: str | None = Field(
         None, description="MLflow server; default is MLFLOW_TRACKING_URI or a local SQLite file."
     )

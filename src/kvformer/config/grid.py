@@ -15,11 +15,14 @@ from kvformer.spec.sections import Count, ModelConfig, Section, TrainingConfig
 from kvformer.tasks import TASKS
 
 Scalar = bool | int | float | str
-ProtocolName = Literal["published", "corrected"]
+ProtocolName = Literal["published", "corrected", "successor"]
+"""The first two exist for every task; others where a task defines them (`TaskDefinition.protocols`)."""
 Seeds = Annotated[int, Field(ge=1, le=10_000)] | Annotated[list[Count], Field(min_length=1)]
 Variants = Annotated[list[str], Field(min_length=1)]
 SECTIONS = ("data", "model", "training")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+"""Names that are no files on Windows and on some network drives, with any ending and in any case."""
 DURATIONS = {"steps": "epochs", "epochs": "steps"}
 """The two keys of `training` that exclude each other."""
 
@@ -98,11 +101,11 @@ def settings_of(task: str, section: TaskSection) -> Iterator[Setting]:
             raise ConfigError(
                 f"{where}.nuisance: '{key}' is not in the grid; allowed: {', '.join(section.grid) or 'none'}"
             )
-    keys, names = sorted(section.grid), set()
+    keys, names = sorted(section.grid), dict[str, str]()
     named: list[tuple[str | None, dict[str, Scalar]]] = [*section.settings.items()] or [(None, {})]
     for label, fixed in named:
-        if label is not None and not NAME.fullmatch(label):
-            raise ConfigError(f"{where}.settings: a name is letters, digits, '.', '_' and '-', not '{label}'")
+        if label is not None and (problem := faulty_name(label)):
+            raise ConfigError(f"{where}.settings: a name {problem}")
         if both := fixed.keys() & section.grid.keys():
             raise ConfigError(f"{where}.settings.{label}: '{min(both)}' is in the grid too; give it in one place")
         for values in itertools.product(*(section.grid[key] for key in keys)):
@@ -112,14 +115,25 @@ def settings_of(task: str, section: TaskSection) -> Iterator[Setting]:
             parts = [] if label is None else [label]
             parts += [f"{key.split('.')[-1]}{_short(overrides[key])}" for key in keys]
             name = "-".join(parts) or "default"
-            if name in names:
+            if (other := names.get(name.casefold())) == name:
                 raise ConfigError(f"{where}.grid: two settings are called '{name}'; is a value listed twice?")
-            names.add(name)
+            if other:
+                raise ConfigError(f"{where}: the settings '{other}' and '{name}' differ only in case; rename one")
+            names[name.casefold()] = name
             try:
                 TASKS[task].shape(sections["data"], None)
             except ValueError as error:
                 raise ConfigError(f"{where} (setting {name}): {error}") from None
             yield Setting(name, overrides, **sections)
+
+
+def faulty_name(name: str) -> str | None:
+    """Why this cannot be the name of a folder everywhere, to be read after "a name"; None where it can."""
+    if not NAME.fullmatch(name):
+        return f"is letters, digits, '.', '_' and '-', a letter or digit first and no '.' last, not '{name}'"
+    if name.split(".")[0].casefold() in DEVICES:
+        return f"that Windows reserves cannot be used: '{name}'"
+    return None
 
 
 def _resolve(where: str, section: TaskSection, overrides: Mapping[str, Scalar]) -> dict[str, Any]:

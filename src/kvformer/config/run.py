@@ -10,8 +10,9 @@ from kvformer.config.messages import describe_errors, unknown
 from kvformer.errors import ConfigError
 from kvformer.files import canonical_json, sha256_bytes
 from kvformer.records.study import RunEntry, SettingEntry, StudyManifest
+from kvformer.spec.refusals import unsupported
 from kvformer.spec.sections import Count, ModelConfig, Section, TrainingConfig
-from kvformer.spec.variants import VARIANTS, unsupported
+from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
 from kvformer.tasks.base import TaskDefinition
 
@@ -51,7 +52,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _variant_fits(self) -> "RunConfig":
         architecture = self.definition.architecture
-        if problem := unsupported(VARIANTS[self.variant], self.model.heads, self.model.layers, architecture):
+        if problem := unsupported(VARIANTS[self.variant], self.model, architecture):
             raise ValueError(problem)
         return self
 
@@ -64,6 +65,7 @@ class RunConfig(Section):
     def hash(self) -> str:
         """16 hexadecimal digits over everything that changes the result."""
         content = self.model_dump(mode="json", exclude={"setting", "overrides"})
+        content |= {name: getattr(self, name).identity() for name in ("model", "data", "training")}
         return sha256_bytes(canonical_json(content).encode())[:16]
 
     @property

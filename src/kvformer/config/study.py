@@ -8,7 +8,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from kvformer.config.execution import Execution
-from kvformer.config.grid import NAME, ProtocolName, Seeds, Setting, TaskSection, Variants, settings_of, with_defaults
+from kvformer.config.grid import (
+    ProtocolName,
+    Seeds,
+    Setting,
+    TaskSection,
+    Variants,
+    faulty_name,
+    settings_of,
+    with_defaults,
+)
 from kvformer.config.messages import describe_errors, unknown
 from kvformer.config.run import RunConfig
 from kvformer.errors import ConfigError
@@ -86,10 +95,12 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _names_exist(self) -> "StudyConfig":
-        if not NAME.fullmatch(self.name):
-            raise ValueError(f"name must be letters, digits, '.', '_' and '-', not '{self.name}'")
-        if self.name in RESERVED:
+        if problem := faulty_name(self.name):
+            raise ValueError(f"name: a name {problem}")
+        if self.name.casefold() in RESERVED:
             raise ValueError(f"name: results/{self.name} is reserved; do not use any of {', '.join(RESERVED)}")
+        if self.name.casefold() == "default" != self.name:
+            raise ValueError(f"name: MLflow reserves '{self.name}' for itself; allowed: default, or another name")
         metrics = sorted({*MARGINS, *(task.metric for task in TASKS.values())})
         _check("equivalence_margin", "metric", self.equivalence_margin, metrics)
         _check("baseline", "variant", [self.baseline], VARIANTS)
@@ -97,6 +108,10 @@ class StudyConfig(Section):
         parts: dict[str, StudyConfig | TaskSection] = {"": self, **sections}
         for where, part in parts.items():
             _check(f"{where}variants", "variant", part.variants or [], VARIANTS)
+            task = where.removeprefix("tasks.").removesuffix(".")
+            protocols = dict.fromkeys(("published", "corrected", *(TASKS[task].protocols if task else ())))
+            if task:
+                _check(f"{where}protocol", "protocol", [part.protocol or self.protocol], protocols)
             for key in ("variants", "seeds"):
                 values = getattr(part, key)
                 if isinstance(values, list) and len(set(values)) < len(values):

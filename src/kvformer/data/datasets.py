@@ -1,5 +1,6 @@
 """The table of data sets. A new set is one entry: name, label, licence, and the sources to try in order."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,25 +8,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kvformer.data import cifar, digits, features, images, parallel, text
-from kvformer.data.arrays import build_arrays
+from kvformer.data import arrays, cifar, digits, features, images, parallel, text
+from kvformer.data.listing import summary
 from kvformer.data.sources import Debian, Download, Npm, PyPI, Rule, Source, UserFiles
+from kvformer.data.user_files import changed_files
 from kvformer.errors import DataError
-from kvformer.records.manifest import load_manifest
+from kvformer.records.manifest import USER_FILES, Manifest, load_manifest
 
 Build = Callable[..., dict[str, Any]]
 """Reads RawFiles, writes to a ManifestWriter, returns the facts. Raises DataError, naming the file, on bad input."""
+PassedOver = Callable[[Path], list[str]]
+"""Names of the user's files at a location that `Build` does not use. Raises DataError for what their names already
+say: a missing file, a class without images."""
 
 GITHUB = "https://raw.githubusercontent.com"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A source, the function that reads its files, and, for a stand-in, the label of its own in all results."""
+    """A source, the functions that read its files and look through them, and, for a stand-in, the label of its own in
+    all results."""
 
     source: Source
     build: Build
     label: str | None = None
+    passed_over: PassedOver | None = None
 
 
 @dataclass(frozen=True)
@@ -38,17 +45,58 @@ class Dataset:
     candidates: tuple[Candidate, ...]
     requires: tuple[str, ...] = ()
 
+    @property
+    def user_files(self) -> UserFiles | None:
+        """The source that takes the user's files."""
+        return next((one.source for one in self.candidates if isinstance(one.source, UserFiles)), None)
+
     def where_to_put(self, user_folder: Path) -> str | None:
         """Which files the user can put into which folder, as a phrase; None for a set that takes no files."""
-        wanted = [candidate.source for candidate in self.candidates if isinstance(candidate.source, UserFiles)]
-        return f"put {wanted[0].files} into {user_folder / wanted[0].folder}" if wanted else None
+        wanted = self.user_files
+        return f"put {wanted.files} into {user_folder / wanted.folder}" if wanted else None
+
+    def outdated(self, manifest: Manifest, user_folder: Path) -> str | None:
+        """How the user's files differ from those that a prepared set was made from, as a phrase; None if they do not.
+
+        Sets of older versions have no note of these files. Those of the user's own are taken to be outdated then, if
+        they can be prepared again; for the others, digests and counts say what they hold.
+        """
+        if self.user_files is None:
+            return None
+        location = self.user_files.location(user_folder)
+        from_user = manifest.source.startswith(str(self.user_files))
+        unknown = not from_user or (self.name not in DATASETS and os.access(manifest.folder, os.W_OK))
+        changed = changed_files(manifest.folder, location, unknown)
+        if changed and from_user and not (manifest.folder / USER_FILES).exists():
+            return f"{manifest.folder} is of an older version, which did not note what it read in {location}"
+        return f"{location} has changed since it was prepared ({summary(changed)})" if changed else None
+
+    def remarks(self, user_folder: Path) -> list[str]:
+        """One line for each kind of the user's files that a preparation would pass over. Raises DataError."""
+        lines = []
+        for candidate in self.candidates:
+            if isinstance(candidate.source, UserFiles) and candidate.source.missing(user_folder) is None:
+                lines += [f"{self.name}: {line}" for line in candidate.source.remarks(user_folder)]
+                location = candidate.source.location(user_folder)
+                names = candidate.passed_over(location) if candidate.passed_over else []
+                if names:
+                    lines.append(f"{self.name}: {len(names)} passed over in {location}: {summary(names)}")
+        return lines
 
 
 def _dataset(
-    name: str, build: Build, *sources: Source | Candidate, label: str, license: str, requires: tuple[str, ...] = ()
+    name: str,
+    build: Build,
+    *sources: Source | Candidate,
+    label: str,
+    license: str,
+    requires: tuple[str, ...] = (),
+    passed_over: PassedOver | None = None,
 ) -> Dataset:
     """An entry of the table. `build` reads what the sources deliver; a Candidate brings a function of its own."""
-    candidates = tuple(one if isinstance(one, Candidate) else Candidate(one, build) for one in sources)
+    candidates = tuple(
+        one if isinstance(one, Candidate) else Candidate(one, build, passed_over=passed_over) for one in sources
+    )
     return Dataset(name, label, license, candidates, requires)
 
 
@@ -98,6 +146,7 @@ _ENTRIES = (
         "cifar10_jpeg",
         partial(images.build_imagefolder, size=32, expected=_JPEGS),
         UserFiles("cifar10_jpeg", "the JPEGs as train/<class>/ and test/<class>/, or one zip file of them,"),
+        passed_over=images.passed_over,
         label="CIFAR-10 (JPEG copy)",
         license="none stated; cite Krizhevsky 2009",
     ),
@@ -161,18 +210,23 @@ _ENTRIES = (
 
 DATASETS: dict[str, Dataset] = {entry.name: entry for entry in _ENTRIES}
 
-USER_FORMS: dict[str, tuple[Build, str, str]] = {
+USER_FORMS: dict[str, tuple[Build, PassedOver, str, str]] = {
     "imagefolder": (
-        images.build_imagefolder, "images", "train/<class>/ and val/<class>/ or test/<class>/, or one zip of them,",
+        images.build_imagefolder, images.passed_over,
+        "images", "train/<class>/ and val/<class>/ or test/<class>/, or one zip of them,",
     ),
-    "arrays": (build_arrays, "arrays", "train_images.npy, train_labels.npy, test_images.npy and test_labels.npy"),
+    "arrays": (
+        arrays.build_arrays, arrays.passed_over,
+        "arrays", "train_images.npy, train_labels.npy, test_images.npy and test_labels.npy",
+    ),
     "parallel": (
-        partial(parallel.build_parallel, names={"train": "train", "validation": "val", "test": "test"}),
+        parallel.build_parallel, parallel.passed_over,
         "parallel text", "train, val and test, each as .<language> in two languages,",
     ),
-    "text": (text.build_text, "text", "one text file, *.txt,"),
+    "text": (text.build_text, text.passed_over, "text", "one text file, *.txt,"),
 }  # fmt: skip
-"""Sets of the user's own, named FORM:FOLDER: how to read them, what they are, which files are needed."""
+"""Sets of the user's own, named FORM:FOLDER: how to read and look through them, what they are, which files are
+needed."""
 
 
 def find_dataset(name: str) -> Dataset:
@@ -188,11 +242,12 @@ def find_dataset(name: str) -> Dataset:
         forms = ", ".join(f"{form}:FOLDER" for form in USER_FORMS)
         raise DataError(f"data set {name!r} is unknown; there are {', '.join(DATASETS)}, and your own files: {forms}")
     form, folder, size = match.groups()
-    build, what, files = USER_FORMS[form]
+    build, passed_over, what, files = USER_FORMS[form]
     return _dataset(
         name,
         partial(build, size=int(size)) if size else build,
         UserFiles(folder, files),
+        passed_over=passed_over,
         label=f"{folder} (user's {what}{f', {size} px' if size else ''})",
         license="the user's own",
     )
@@ -201,14 +256,14 @@ def find_dataset(name: str) -> Dataset:
 def available(name: str, out: Path, user_folder: Path) -> str | None:
     """Check while planning whether data set `name` is available, without a download.
 
-    Returns None when the set is prepared in `out`, or when a source may work; else one line that says what is missing,
-    and where to put it. A registry counts as available when its client is installed, a download when its address
-    answers. Raises DataError for an unknown name.
+    Returns None when the set is prepared in `out` from the files that the user has now, or when a source may work; else
+    one line that says what is missing, and where to put it. A registry counts as available when its client is
+    installed, a download when its address answers. Raises DataError for an unknown name.
     """
     dataset = find_dataset(name)
     try:
-        load_manifest(out)
-        return None
+        if dataset.outdated(load_manifest(out), user_folder) is None:
+            return None
     except DataError:
         pass
     for required in dataset.requires:
@@ -217,6 +272,11 @@ def available(name: str, out: Path, user_folder: Path) -> str | None:
     reasons = []
     for candidate in dataset.candidates:
         reason = candidate.source.missing(user_folder)
+        if reason is None and candidate.passed_over and isinstance(candidate.source, UserFiles):
+            try:
+                candidate.passed_over(candidate.source.location(user_folder))
+            except DataError as error:
+                reason = str(error)
         if reason is None:
             return None
         reasons.append(f"{candidate.source}: {reason}")

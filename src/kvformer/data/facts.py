@@ -17,6 +17,9 @@ def image_facts(train_images: np.ndarray, class_names: list[str]) -> dict[str, A
         for channel in range(channels):
             counts[channel] += np.bincount(pixels[:, channel], minlength=256)
     levels = np.arange(256)
+    highest = int(levels[counts.any(axis=0)].max())
+    if highest < 64:
+        print(f"the images use only the levels 0 to {highest} of 255; do the files hold fewer bits than they could?")
     total = counts.sum(1)
     mean = counts @ levels / total
     deviation = np.sqrt(counts @ levels**2 / total - mean**2)

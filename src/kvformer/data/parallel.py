@@ -3,17 +3,21 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kvformer.data.raw import RawFiles, check_digest
-from kvformer.data.tokens import SPECIALS, UNKNOWN, tokenise
+from kvformer.data.listing import list_files
+from kvformer.data.raw import RawFiles, check_digest, read_unpacked
+from kvformer.data.tokens import MOSES, SPECIALS, UNKNOWN, suitable_tokens, tokenise
 from kvformer.errors import DataError
 from kvformer.files import read_json, sha256_bytes
 from kvformer.records.manifest import ManifestWriter
 
 SPLITS = ("train", "validation", "test")
+USER_NAMES = {"train": "train", "validation": "val", "test": "test"}
+"""What the user's files are called, by split."""
 
 # SHA-256 of the decompressed files of Multi30k, task 1.
 MULTI30K = {
@@ -32,7 +36,10 @@ Pair = tuple[str, str]
 
 
 def build_parallel(
-    raw: RawFiles, writer: ManifestWriter, names: dict[str, str], digests: dict[str, str] | None = None
+    raw: RawFiles,
+    writer: ManifestWriter,
+    names: dict[str, str] = USER_NAMES,
+    digests: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Parallel text in files NAME.LANGUAGE, one sentence per line; `names` maps the splits to NAME.
 
@@ -42,9 +49,14 @@ def build_parallel(
     of the train split: the four specials, then by falling count, ties alphabetically. Raises DataError, naming the
     file, for an empty file or line, and for unequal numbers of lines.
     """
-    languages = _languages(raw, names["train"]) if digests is None else ["de", "en"]
+    if digests is None:
+        languages, paths, _ = _users_files(raw.location, names)
+        contents = {name: (path, read_unpacked(path)) for name, path in paths.items()}
+    else:
+        languages = ["de", "en"]
+        contents = {name: (raw.find(name), raw.read(name, digest=digest)) for name, digest in digests.items()}
     texts = {
-        split: {language: _sentences(raw, f"{name}.{language}", digests) for language in languages}
+        split: {language: _sentences(*contents[f"{name}.{language}"]) for language in languages}
         for split, name in names.items()
     }
     for split, sides in texts.items():
@@ -55,18 +67,34 @@ def build_parallel(
     return save_parallel(texts, writer)
 
 
-def _languages(raw: RawFiles, name: str) -> list[str]:
-    """The two language codes in the names of the user's files."""
-    files = [path.name.removesuffix(".gz") for path in raw.location.rglob(f"{name}.*")]
-    found = sorted({file.removeprefix(f"{name}.") for file in files})
-    if len(found) != 2:
-        raise DataError(f"{raw.location}: needs {name}.<language> in two languages, found {', '.join(files) or 'none'}")
-    return found
+def passed_over(location: Path) -> list[str]:
+    """Names of the user's files that are not used. Raises DataError where one is missing, or there twice."""
+    return _users_files(location, USER_NAMES)[2]
 
 
-def _sentences(raw: RawFiles, name: str, digests: dict[str, str] | None) -> list[str]:
-    content = raw.read(name, digest=None if digests is None else digests[name])
-    where = raw.find(name)
+def _users_files(location: Path, names: dict[str, str]) -> tuple[list[str], dict[str, Path], list[str]]:
+    """The two languages of the user's files; the files, plain or gzipped, by NAME.LANGUAGE; and what is not used."""
+    listing = list_files(location)
+    found: dict[str, list[str]] = {}
+    for path in listing.files:
+        found.setdefault(Path(path).name.removesuffix(".gz"), []).append(path)
+    train = f"{names['train']}."
+    languages = sorted(file.removeprefix(train) for file in found if file.startswith(train))
+    if len(languages) != 2:
+        files = ", ".join(f"{train}{language}" for language in languages) or "none"
+        raise DataError(f"{location}: needs {train}<language> in two languages, found {files}")
+    wanted = [f"{name}.{language}" for name in names.values() for language in languages]
+    for file in wanted:
+        if file not in found:
+            raise DataError(f"{location}: no file {file} in it")
+        if len(found[file]) > 1:
+            raise DataError(f"{location}: {file} is there {len(found[file])} times, as {', '.join(found[file])}")
+    paths = {file: listing.files[found[file][0]] for file in wanted}
+    others = [path for file, several in found.items() if file not in wanted for path in several]
+    return languages, paths, sorted([*others, *listing.passed_over])
+
+
+def _sentences(where: Path, content: bytes) -> list[str]:
     try:
         lines = content.decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
@@ -107,13 +135,15 @@ def save_parallel(texts: dict[str, dict[str, list[str]]], writer: ManifestWriter
     """Tokenise `texts` (split, language, sentences) and store them; see build_parallel for the arrays."""
     languages = list(texts["train"])
     sizes = {}
+    tokens = {language: suitable_tokens(sentences) for language, sentences in texts["train"].items()}
     for language in languages:
-        tokenised = {split: list(tokenise(texts[split][language], language)) for split in SPLITS}
-        counts = Counter(token for tokens in tokenised["train"] for token in tokens)
+        kind = tokens[language].tokenizer
+        tokenised = {split: list(tokenise(texts[split][language], language, kind)) for split in SPLITS}
+        counts = Counter(token for sentence in tokenised["train"] for token in sentence)
         vocabulary = SPECIALS + sorted(counts.keys() - set(SPECIALS), key=lambda token: (-counts[token], token))
         index = {token: number for number, token in enumerate(vocabulary)}
         for split, sentences in tokenised.items():
-            ids = [index.get(token, UNKNOWN) for tokens in sentences for token in tokens]
+            ids = [index.get(token, UNKNOWN) for sentence in sentences for token in sentence]
             offsets = np.cumsum([0, *map(len, sentences)], dtype=np.int64)
             writer.save(f"{split}_{language}_tokens", np.array(ids, dtype=np.int32))
             writer.save(f"{split}_{language}_offsets", offsets)
@@ -122,7 +152,10 @@ def save_parallel(texts: dict[str, dict[str, list[str]]], writer: ManifestWriter
         sizes[language] = len(vocabulary)
     pairs = {split: len(texts[split][languages[0]]) for split in SPLITS}
     facts = {"languages": languages, "pairs": pairs, "vocabulary_sizes": sizes}
-    return {**facts, "specials": SPECIALS, "tokenizer": "Moses"}
+    if all(choice == MOSES for choice in tokens.values()):
+        return {**facts, "specials": SPECIALS, "tokenizer": "Moses"}
+    choices = {language: choice._asdict() for language, choice in tokens.items()}
+    return {**facts, "specials": SPECIALS, "tokenizer": choices}
 
 
 def ding_pairs(raw: RawFiles) -> Iterator[Pair]:

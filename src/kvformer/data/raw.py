@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kvformer.data.listing import list_files
 from kvformer.errors import DataError
 from kvformer.records.manifest import Manifest
 
@@ -50,10 +52,7 @@ class RawFiles:
         Raises DataError when the file is missing or damaged, or its digest is another.
         """
         path = self.find(*names)
-        try:
-            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: cannot be read ({error})") from None
+        content = read_unpacked(path)
         if digest is not None:
             check_digest(path, content, digest)
         return content
@@ -61,7 +60,16 @@ class RawFiles:
     @staticmethod
     def _search(folder: Path, names: tuple[str, ...]) -> Path | None:
         wanted = {candidate for name in names for candidate in (name, f"{name}.gz")}
-        return min((path for path in folder.rglob("*") if path.name in wanted and path.is_file()), default=None)
+        files = list_files(folder, strict=False).files.values() if folder.is_dir() else ()
+        return min((path for path in files if path.name in wanted), default=None)
+
+
+def read_unpacked(path: Path) -> bytes:
+    """The content of a file, decompressed. Raises DataError where it cannot be read."""
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
 
 
 def check_digest(path: Path, content: bytes, digest: str) -> None:
@@ -88,9 +96,20 @@ def unpack(archive: Path, folder: Path) -> None:
     try:
         if archive.name.endswith((".zip", ".whl")):
             with zipfile.ZipFile(archive) as zipped:
+                zip_names(archive, zipped)
                 zipped.extractall(folder)
         else:
             with tarfile.open(archive) as tarred:
                 tarred.extractall(folder, filter="data")
+    except DataError:
+        raise
     except Exception as error:  # a damaged archive can raise anything
         raise DataError(f"{archive}: cannot be unpacked ({error})") from None
+
+
+def zip_names(path: Path, archive: zipfile.ZipFile) -> list[str]:
+    """The names in a zip file, sorted. Raises DataError for a link, which zipfile reads as a text with its target."""
+    for entry in archive.infolist():
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise DataError(f"{path}/{entry.filename}: a link, which a zip file cannot follow; pack what it leads to")
+    return sorted(archive.namelist())

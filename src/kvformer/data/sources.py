@@ -10,6 +10,7 @@ tar files without a filter under Python 3.11, and compares digests only of files
 
 import functools
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -57,18 +58,27 @@ class UserFiles:
         """The user's folder or archive, as it is."""
         if reason := self.missing(user_folder):
             raise DataError(reason)
-        return RawFiles(self._location(user_folder), scratch, str(self))
+        return RawFiles(self.location(user_folder), scratch, str(self))
 
     def missing(self, user_folder: Path) -> str | None:
         """None when there is a file."""
-        location = self._location(user_folder)
-        if location.is_file() or (location.is_dir() and any(location.iterdir())):
-            return None
+        location = self.location(user_folder)
+        try:
+            if location.is_file() or (location.is_dir() and any(location.iterdir())):
+                return None
+        except OSError as error:
+            return f"{location}: cannot be read ({error.strerror})"
         return f"nothing in {location}"
 
-    def _location(self, user_folder: Path) -> Path:
+    def remarks(self, user_folder: Path) -> list[str]:
+        """What the user may not expect of the place where the files are taken from."""
+        folder, location = user_folder / self.folder, self.location(user_folder)
+        return [f"{folder} is passed over, for {location} is used"] if location != folder and folder.exists() else []
+
+    def location(self, user_folder: Path) -> Path:
+        """Where the files are: the archive if there is one, else the folder."""
         archive = user_folder / f"{self.folder}.zip"
-        return archive if archive.is_file() else user_folder / self.folder
+        return archive if os.path.isfile(archive) else user_folder / self.folder  # noqa: PTH113 (false if unreadable)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """Token streams: tiny Shakespeare (characters) and human numbers (words)."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kvformer.data.listing import list_files, summary
 from kvformer.data.raw import RawFiles, check_digest
 from kvformer.errors import DataError
 from kvformer.records.manifest import ManifestWriter
@@ -55,14 +57,28 @@ def play_text(markdown: str) -> str:
 
 
 def build_text(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
-    """As build_shakespeare, from the user's one .txt file."""
-    files = sorted(raw.location.rglob("*.txt"))
-    if len(files) != 1:
-        raise DataError(f"{raw.location}: needs exactly one .txt file, there are {len(files)}")
+    """As build_shakespeare, from the user's one .txt file. Lines end in a line feed, as Windows' line ends do here too;
+    every other character is kept."""
+    file, _ = _one_text(raw.location)
     try:
-        return save_characters(files[0].read_text(encoding="utf-8"), writer)
-    except (UnicodeDecodeError, DataError) as error:
-        raise DataError(f"{files[0]}: {error}") from None
+        return save_characters(file.read_bytes().decode("utf-8").replace("\r\n", "\n"), writer)
+    except (OSError, UnicodeDecodeError, DataError) as error:
+        raise DataError(f"{file}: {error}") from None
+
+
+def passed_over(location: Path) -> list[str]:
+    """Names of the files that are not the text. Raises DataError where there is not exactly one text."""
+    return _one_text(location)[1]
+
+
+def _one_text(location: Path) -> tuple[Path, list[str]]:
+    listing = list_files(location)
+    texts = [name for name in listing.files if name.lower().endswith(".txt")]
+    others = [*(name for name in listing.files if name not in texts), *listing.passed_over]
+    if len(texts) != 1:
+        found = summary(texts or others)
+        raise DataError(f"{location}: needs exactly one .txt file, there are {len(texts)}{found and f': {found}'}")
+    return listing.files[texts[0]], others
 
 
 def save_characters(text: str, writer: ManifestWriter) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from kvformer.models.attention import Attention, DecoderCache, KeysValues, KeyValueCache, cross_attention
 from kvformer.models.fast.dropout import dropout
 from kvformer.models.fast.linear import Linear
+from kvformer.models.norms import make_norm
 from kvformer.spec.formulas import mlp_hidden
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.variants import Variant
@@ -22,21 +23,36 @@ class Dropout(nn.Module):
         return dropout(x, self.probability) if self.training else x
 
 
+class SwiGLU(nn.Module):
+    """W₂(SiLU(W₁x)∘W₃x), D -> hidden -> D (Shazeer 2020, arXiv 2002.05202)."""
+
+    def __init__(self, model: ModelConfig, hidden: int) -> None:
+        super().__init__()
+        self.gate = Linear(model.dim, hidden, bias=model.mlp_bias)
+        self.up = Linear(model.dim, hidden, bias=model.mlp_bias)
+        self.drop = Dropout(model.mlp_dropout)
+        self.down = Linear(hidden, model.dim, bias=model.mlp_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) to (B, N, D)."""
+        return self.down(self.drop(nn.functional.silu(self.gate(x)) * self.up(x)))
+
+
 class MLP(nn.Sequential):
     """The position-wise network D -> hidden -> D."""
 
     def __init__(self, model: ModelConfig, hidden: int) -> None:
         super().__init__(
-            Linear(model.dim, hidden),
+            Linear(model.dim, hidden, bias=model.mlp_bias),
             nn.ReLU() if model.activation == "relu" else nn.GELU(),
             Dropout(model.mlp_dropout),
-            Linear(hidden, model.dim),
+            Linear(hidden, model.dim, bias=model.mlp_bias),
         )
 
 
 class Block(nn.Module):
     """Self-attention, cross-attention in a decoder with a memory, and an MLP, each in a residual branch with its
-    LayerNorm."""
+    norm."""
 
     def __init__(
         self, model: ModelConfig, variant: Variant, max_length: int, cross: bool = False, owns_keys_values: bool = True
@@ -45,11 +61,12 @@ class Block(nn.Module):
         self.pre_norm = model.norm == "pre"
         spec = variant.attention
         self.attention = Attention(spec, model, max_length, owns_keys_values=owns_keys_values)
-        self.attention_norm = nn.LayerNorm(model.dim)
+        self.attention_norm = make_norm(model)
         self.cross_attention = cross_attention(spec, model, max_length) if cross else None
-        self.cross_norm = nn.LayerNorm(model.dim) if cross else None
-        self.mlp = MLP(model, mlp_hidden(model, variant, cross))
-        self.mlp_norm = nn.LayerNorm(model.dim)
+        self.cross_norm = make_norm(model) if cross else None
+        mlp = SwiGLU if model.activation == "swiglu" else MLP
+        self.mlp = mlp(model, mlp_hidden(model, variant, max_length, cross))
+        self.mlp_norm = make_norm(model)
         self.attention_drop = Dropout(model.attention_output_dropout)
         self.mlp_drop = Dropout(model.mlp_output_dropout)
 
@@ -79,7 +96,7 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """A stack of blocks with an optional last LayerNorm; neighbouring blocks may share keys and values."""
+    """A stack of blocks with an optional last norm; neighbouring blocks may share keys and values."""
 
     def __init__(
         self, model: ModelConfig, variant: Variant, max_length: int, causal: bool = False, cross: bool = False
@@ -91,7 +108,7 @@ class Stack(nn.Module):
             Block(model, variant, max_length, cross, owns_keys_values=layer % self.group == 0)
             for layer in range(model.layers)
         )
-        self.norm = nn.LayerNorm(model.dim) if model.final_norm else None
+        self.norm = make_norm(model) if model.final_norm else None
 
     def forward(
         self,

@@ -32,14 +32,16 @@ class SymbolProjection(nn.Module):
 
 
 class InputPositions(nn.Module):
-    """Adds input positions to (B, N, D): fixed sinusoids or a learned table (N(0,1) at the start)."""
+    """Adds input positions to (B, N, D): fixed sinusoids, a learned table (N(0, 1) at the start), or nothing where
+    attention has positions of its own, or none."""
 
     def __init__(self, model: ModelConfig, max_length: int) -> None:
         super().__init__()
         self.learned = model.positions == "learned"
+        self.added = self.learned or model.positions.startswith("sinusoidal")
         if self.learned:
             self.table = nn.Parameter(torch.empty(max_length, model.dim))
-        else:
+        elif self.added:
             code = sinusoids(max_length, model.dim, halves=model.positions == "sinusoidal_halves")
             self.register_buffer("table", torch.from_numpy(code), persistent=False)
 
@@ -51,7 +53,7 @@ class InputPositions(nn.Module):
 
     def forward(self, x: Tensor, offset: int = 0) -> Tensor:
         """x plus the codes of positions offset … offset + N - 1."""
-        return x + self.table[offset : offset + x.shape[1]]
+        return x + self.table[offset : offset + x.shape[1]] if self.added else x
 
 
 class TokenEmbedding(nn.Module):

@@ -11,7 +11,9 @@ from kvformer.spec.shapes import Shape
 from kvformer.spec.variants import Variant
 
 
-def _head(model: ModelConfig, outputs: int) -> nn.Sequential:
+def _head(model: ModelConfig, outputs: int) -> nn.Module:
+    if model.head_kind == "linear":
+        return Linear(model.dim, outputs)
     return nn.Sequential(
         Linear(model.dim, model.dim),
         nn.LayerNorm(model.dim),

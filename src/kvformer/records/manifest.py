@@ -11,6 +11,14 @@ from kvformer.files import canonical_json, sha256_bytes, sha256_file, write_text
 from kvformer.records.base import FileRecord, Record
 
 MANIFEST = "manifest.json"
+USER_FILES = "user_files.json"
+
+
+class UserFiles(FileRecord):
+    """The user's files that a data set was prepared from, noted next to its manifest: size in bytes, time of the last
+    change in nanoseconds and SHA-256 by name, relative to the user's folder."""
+
+    files: dict[str, tuple[int, int, str]] = Field({})
 
 
 class PreparedFile(Record):
@@ -45,8 +53,9 @@ class Manifest(FileRecord):
         return array
 
     def lines(self, key: str) -> list[str]:
-        """The text file `key` as a list of lines. Raises DataError when the set has no such text."""
-        return self._path(key, ".txt").read_text(encoding="utf-8").split("\n")[:-1]
+        """The text file `key` as the list of lines that was written: only a line feed ends a line. Raises DataError
+        when the set has no such text."""
+        return self._path(key, ".txt").read_bytes().decode("utf-8").split("\n")[:-1]
 
     def record(self) -> dict[str, str]:
         """What every result says about its data."""
@@ -64,12 +73,15 @@ class Manifest(FileRecord):
             raise DataError(f"{self.folder / MANIFEST}: its sha256 does not fit what it lists")
         for entry in self.files.values():
             path = self.folder / entry.file
-            if not path.is_file():
-                raise DataError(f"{path}: missing")
-            if path.stat().st_size != entry.bytes:
-                raise DataError(f"{path}: {path.stat().st_size} bytes instead of {entry.bytes}")
-            if verify and sha256_file(path) != entry.sha256:
-                raise DataError(f"{path}: its SHA-256 is not the one in {MANIFEST}")
+            try:
+                if not path.is_file():
+                    raise DataError(f"{path}: missing")
+                if path.stat().st_size != entry.bytes:
+                    raise DataError(f"{path}: {path.stat().st_size} bytes instead of {entry.bytes}")
+                if verify and sha256_file(path) != entry.sha256:
+                    raise DataError(f"{path}: its SHA-256 is not the one in {MANIFEST}")
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def load_manifest(folder: Path, verify: bool = False) -> Manifest:
@@ -107,7 +119,7 @@ class ManifestWriter:
         np.save(path, np.ascontiguousarray(array), allow_pickle=False)
 
     def save_lines(self, key: str, lines: list[str]) -> None:
-        """Store `lines`, none of which may contain a line break, under `key`."""
+        """Store `lines`, none of which may contain a line feed, under `key`."""
         path = self._paths[key] = self.folder / f"{key}.txt"
         write_text(path, "".join(f"{line}\n" for line in lines))
 

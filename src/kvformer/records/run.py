@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_serializer
 
+from kvformer.files import read_json
 from kvformer.locks import hold, owner_file
 from kvformer.records.base import FileRecord, Record
 
@@ -75,7 +76,7 @@ class Summary(FileRecord):
 
 
 class GitState(Record):
-    """The commit of the source tree that trained, whether it was changed, and a digest of the changes."""
+    """The commit of the checkout that trained, whether it was changed, and a digest of the changes; each null if unknown."""
 
     commit: str | None = None
     dirty: bool | None = None
@@ -276,6 +277,14 @@ class RunFolder:
     def configuration(self) -> RunConfiguration | None:
         """The resolved configuration."""
         return RunConfiguration.read(self.config_file)
+
+    def samples(self) -> list[dict[str, str]]:
+        """Texts that the model wrote; empty where the file is missing or damaged."""
+        try:
+            content = read_json(self.samples_file)
+        except (OSError, ValueError):
+            return []
+        return [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []
 
     def outcome(self, expected_hash: str) -> tuple[RunStatus, Summary | None]:
         """The status of the run for a study that expects this configuration, and its summary if it came to an end.

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from kvformer.errors import DataError, KvformerError
 from kvformer.records.base import FileRecord, Record
-from kvformer.records.run import Goal
+from kvformer.records.run import Goal, Provenance
 
 Overrides = dict[str, Any]
 """Values of a setting by dotted key: {"training.learning_rate": 0.001}."""
@@ -84,6 +84,18 @@ class StudyManifest(FileRecord):
     runs: list[RunEntry]
     settings: list[SettingEntry] = Field(default_factory=list)
     skipped: list[SkippedTask] = Field(default_factory=list)
+
+
+class SharedProvenance(Provenance):
+    """What several runs of an exported study say of their origin; start and end span all of them. runs: their paths."""
+
+    runs: list[str] = Field(default_factory=list)
+
+
+class StudyProvenance(FileRecord):
+    """`provenance.json` in the folder of an exported study, which has no run folders."""
+
+    records: list[SharedProvenance] = Field(default_factory=list)
 
 
 def study_file(results: Path) -> Path:

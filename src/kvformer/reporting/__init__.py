@@ -1,1 +1,1 @@
-"""From run folders to tables, figures and the report: reads files only, never torch or the training code."""
+"""Results in print: tables, figures, sentences and the page. Formats what `analysis` computed; never imports torch."""

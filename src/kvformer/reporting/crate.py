@@ -5,7 +5,7 @@ workflow, and every training run, the collection and the reporting are actions w
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from rocrate.rocrate import ROCrate
 
 from kvformer.analysis.frames import load_runs, scores
 from kvformer.analysis.study import Study, read_study
-from kvformer.files import read_json, sha256_file, write_bytes, write_json
+from kvformer.files import sha256_file, write_bytes, write_json
+from kvformer.records.run import Failure, Provenance, RunFolder
 
 METADATA = "ro-crate-metadata.json"
 PROFILES = {
@@ -42,11 +43,12 @@ FORMATS = {
 }
 LICENSE = "Not stated: choose one before publishing these results."
 COLLECTED = ("runs.csv", "curves.csv.gz")
+ANALYSED = ("results.json", "curve_means.csv.gz")
 REPORTS = ("tables/*", "figures/*", "report.html")
 
 
 def write_crate(results: Path, snakefile: Path = Path("Snakefile")) -> Path:
-    """Write `results/ro-crate-metadata.json`, and a copy of the workflow's entry beside it; returns the path.
+    """Write `results/ro-crate-metadata.json`, and a copy of the workflow's entry; returns the path.
 
     The same files give the same bytes: no time but those of the runs enters.
     snakefile: the workflow's entry; where there is none, the crate describes the runs without a workflow.
@@ -58,10 +60,11 @@ def write_crate(results: Path, snakefile: Path = Path("Snakefile")) -> Path:
     # Version 1.1 is the one that the workflow-run profiles are defined on.
     crate = ROCrate(version="1.1")
     crate.metadata.extra_contexts.append(TERMS)
-    provenance = {path: _read_object(results / path / "provenance.json") for path in runs["path"]}
-    ends = [entry["end"] for entry in provenance.values() if entry.get("end")]
+    provenance = {path: RunFolder(results / path).provenance() or Provenance() for path in runs["path"]}
+    starts, ends = ([time for entry in provenance.values() if (time := getattr(entry, at))] for at in ("start", "end"))
+    times = _times(min(starts, default=None), max(ends, default=None))
     crate.name = f"kvformer study {study.name}"
-    crate.description = study.content.get("description") or f"Attention variants compared: {', '.join(study.variants)}."
+    crate.description = study.manifest.description or f"Attention variants compared: {', '.join(study.variants)}."
     crate.license = LICENSE
     crate.datePublished = max(ends, default="1970-01-01T00:00:00Z")
     workflow = _add_workflow(crate, results, snakefile)
@@ -74,10 +77,12 @@ def write_crate(results: Path, snakefile: Path = Path("Snakefile")) -> Path:
             "#workflow-run",
             object=plan,
             result=outputs,
-            properties={"name": f"Workflow run of study {study.name}", **_times(ends, provenance.values())},
+            properties={"name": f"Workflow run of study {study.name}", **times},
         )
     crate.root_dataset["mentions"] = crate.get_by_type("CreateAction")
-    _add_profiles(crate, list(PROFILES) if workflow else list(PROFILES)[:1])
+    for identifier, name in list(PROFILES.items())[: None if workflow else 1]:
+        properties = {"@type": "CreativeWork", "name": name, "version": identifier.rsplit("/", 1)[-1]}
+        crate.root_dataset.append_to("conformsTo", crate.add(ContextEntity(crate, identifier, properties=properties)))
     write_json(results / METADATA, crate.metadata.generate())
     return results / METADATA
 
@@ -93,14 +98,6 @@ def _add_workflow(crate: ROCrate, results: Path, snakefile: Path) -> Entity | No
     return workflow
 
 
-def _add_profiles(crate: ROCrate, identifiers: list[str]) -> None:
-    profiles = []
-    for identifier in identifiers:
-        properties = {"@type": "CreativeWork", "name": PROFILES[identifier], "version": identifier.rsplit("/", 1)[-1]}
-        profiles.append(crate.add(ContextEntity(crate, identifier, properties=properties)))
-    crate.root_dataset["conformsTo"] = profiles
-
-
 def _add_file(crate: ROCrate, results: Path, path: str, name: str) -> Entity:
     source = results / path
     properties = {"name": name, "sha256": sha256_file(source), "contentSize": str(source.stat().st_size)}
@@ -109,7 +106,7 @@ def _add_file(crate: ROCrate, results: Path, path: str, name: str) -> Entity:
 
 
 def _add_training(
-    crate: ROCrate, results: Path, row: dict[Any, Any], provenance: dict[str, Any], plan: Entity
+    crate: ROCrate, results: Path, row: dict[Any, Any], provenance: Provenance, plan: Entity
 ) -> Entity | None:
     """A run folder and the action that made it; None for a run that is missing or stale."""
     if row["status"] not in STATUS:
@@ -118,10 +115,11 @@ def _add_training(
     properties = {"name": f"Run: {words}", "identifier": row["config_hash"]}
     folder = crate.add_dataset(results / row["path"], f"{row['path']}/", properties=properties)
     action: dict[str, Any] = {"name": f"Training: {words}", "actionStatus": STATUS[row["status"]]}
-    action |= {name: provenance[key] for name, key in (("startTime", "start"), ("endTime", "end")) if key in provenance}
+    action |= _times(provenance.start, provenance.end)
     if row["status"] != "finished":
-        failure = _read_object(results / row["path"] / "failure.json")
-        action["error"] = f"{failure.get('type', row['status'])}: {failure.get('error', 'the loss became non-finite')}"
+        became = Failure(type=row["status"], error="the loss became non-finite")
+        failure = RunFolder(results / row["path"]).failure() or became
+        action["error"] = f"{failure.type}: {failure.error}"
     crate.add_action(
         _software(crate, provenance),
         f"#training/{row['path'].removeprefix('runs/')}",
@@ -133,17 +131,23 @@ def _add_training(
 
 
 def _add_reporting(crate: ROCrate, results: Path, study: Study, plan: Entity, trained: list[Entity]) -> list[Entity]:
-    """The collected files, tables, figures and report that are there, and the two actions that made them."""
-    collected = [_add_file(crate, results, name, name) for name in COLLECTED if (results / name).is_file()]
+    """The collected and analysed files, tables, figures and report that are there, and the actions that made them."""
+    collected, analysed = (
+        [_add_file(crate, results, name, name) for name in names if (results / name).is_file()]
+        for names in (COLLECTED, ANALYSED)
+    )
     paths = sorted(path for pattern in REPORTS for path in results.glob(pattern) if path.is_file())
     reports = [_add_file(crate, results, path.relative_to(results).as_posix(), _title(path)) for path in paths]
-    software = _software(crate, {})
-    collecting = {"name": f"Collection of the runs of study {study.name}"}
-    crate.add_action(software, "#collect", object=[plan, *trained], result=collected, properties=collecting)
-    if reports:
-        reporting = {"name": f"Tables, figures and report of study {study.name}"}
-        crate.add_action(software, "#report", object=[plan, *collected], result=reports, properties=reporting)
-    return collected + reports
+    software = _software(crate, Provenance())
+    for step, name, sources, made in (
+        ("collect", "Collection of the runs", [plan, *trained], collected),
+        ("analyse", "Analysis", [plan, *collected], analysed),
+        ("report", "Tables, figures and report", [plan, *(analysed or collected)], reports),
+    ):
+        if made:
+            words = {"name": f"{name} of study {study.name}"}
+            crate.add_action(software, f"#{step}", object=sources, result=made, properties=words)
+    return collected + analysed + reports
 
 
 def _title(path: Path) -> str:
@@ -151,15 +155,14 @@ def _title(path: Path) -> str:
     return f"{kind}: {path.stem.replace('_', ' ')} ({path.suffix[1:]})"
 
 
-def _software(crate: ROCrate, provenance: dict[str, Any]) -> Entity:
+def _software(crate: ROCrate, provenance: Provenance) -> Entity:
     """kvformer at the run's commit; without provenance, kvformer as such."""
-    git = provenance.get("git") or {}
-    commit, dirty = git.get("commit") or "", bool(git.get("dirty"))
+    commit, dirty = provenance.git.commit or "", bool(provenance.git.dirty)
     identifier = f"#kvformer{'-' + commit[:12] if commit else ''}{'-dirty' if dirty else ''}"
     if (known := crate.dereference(identifier)) is not None:
         return known
     properties = {"@type": "SoftwareApplication", "name": "kvformer"}
-    if version := (provenance.get("packages") or {}).get("kvformer"):
+    if version := provenance.packages.get("kvformer"):
         properties["softwareVersion"] = version
     if commit:
         properties["identifier"] = commit
@@ -167,26 +170,17 @@ def _software(crate: ROCrate, provenance: dict[str, Any]) -> Entity:
     return crate.add(ContextEntity(crate, identifier, properties=properties))
 
 
-def _data(crate: ROCrate, provenance: dict[str, Any]) -> Iterator[Entity]:
-    for record in provenance.get("data") or []:
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", str(record.get("dataset", "data")))
-        identifier = f"#data/{name}-{str(record.get('sha256', ''))[:12]}"
+def _data(crate: ROCrate, provenance: Provenance) -> Iterator[Entity]:
+    for record in provenance.data:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", record.dataset or "data")
+        identifier = f"#data/{name}-{record.sha256[:12]}"
         if (known := crate.dereference(identifier)) is not None:
             yield known
             continue
-        properties = {"@type": "CreativeWork", "name": record.get("label", name), "sha256": record.get("sha256", "")}
-        properties["description"] = f"Source: {record.get('source', 'not recorded')}."
+        properties = {"@type": "CreativeWork", "name": record.label or name, "sha256": record.sha256}
+        properties["description"] = f"Source: {record.source or 'not recorded'}."
         yield crate.add(ContextEntity(crate, identifier, properties=properties))
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _times(ends: list[str], provenance: Iterable[dict[str, Any]]) -> dict[str, str]:
-    starts = [entry["start"] for entry in provenance if entry.get("start")]
-    return {"startTime": min(starts), "endTime": max(ends)} if starts and ends else {}
+def _times(start: str | None, end: str | None) -> dict[str, str]:
+    return {name: time for name, time in (("startTime", start), ("endTime", end)) if time}

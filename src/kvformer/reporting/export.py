@@ -1,5 +1,6 @@
 """The compact copy of a study: what is worth committing, without the run folders."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,15 +10,20 @@ from kvformer.analysis import provenance
 from kvformer.analysis.study import read_study
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, write_bytes, write_json, write_text
+from kvformer.records.run import Provenance
 
 FILES = {"study.json": "", "runs.csv": "collect", "curves.csv.gz": "collect", "report.html": "report"}
 """What a copy must have, and the command that makes it."""
-OPTIONAL = ("profile.csv",)
+OPTIONAL = ("results.json", "cost.csv", "profile.csv")
+"""What it has where the study has it."""
 FOLDERS = ("tables", "figures")
 HEAVY = (".svg", ".pdf", ".tex")
-"""Formats that a compact copy leaves out: what they show is in PNG, CSV and Markdown, too."""
+"""Formats that a compact copy leaves out: PNG, CSV and Markdown show the same."""
 HEAVY_LINK = re.compile(r'<a href="(?:tables|figures)/[^"]+\.(?:svg|pdf|tex)"[^>]*>\w+</a>')
-OF_ONE_RUN = {"start", "end", "attempts", "command", "data", "identity", "taken_over_from"}
+OF_ONE_RUN = {
+    **dict.fromkeys(("start", "end", "attempts", "command", "data", "runs", "taken_over_from"), True),
+    "identity": {"configuration", "variant", "data", "digest"},
+}
 """Keys of provenance.json that differ from run to run; data and their checksums are in runs.csv."""
 
 
@@ -25,7 +31,7 @@ def export(results: Path, out: Path, compact: bool = False) -> list[Path]:
     """Copy tables, figures, report and the collected runs of a study to `out`; returns the paths.
 
     `provenance.json` of the copy holds what the runs' own files say, once for all runs that say the same. What an
-    earlier export left in `out` is replaced. compact: figures in PNG and tables in CSV and Markdown alone.
+    earlier export left in `out` is replaced. compact: only PNG of figures, CSV and Markdown of tables.
 
     Raises:
         KvformerError: a part of the study has not been made yet, or `out` holds run folders or is `results`.
@@ -55,16 +61,18 @@ def export(results: Path, out: Path, compact: bool = False) -> list[Path]:
     return [*copies, out / provenance.SHARED]
 
 
-def _shared(records: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _shared(records: dict[str, Provenance]) -> list[dict[str, Any]]:
     """Equal records once, each with the paths of its runs, the first start and the last end."""
-    found: dict[str, dict[str, Any]] = {}
+    groups: dict[str, dict[str, Provenance]] = {}
     for path, record in records.items():
-        common = {key: value for key, value in record.items() if key not in OF_ONE_RUN}
-        shared = found.setdefault(canonical_json(common), {**common, "runs": [], "start": [], "end": []})
-        shared["runs"].append(path)
-        for key in ("start", "end"):
-            shared[key] += [record[key]] if record.get(key) else []
+        common = canonical_json(record.model_dump(mode="json", exclude_unset=True, exclude=OF_ONE_RUN))
+        groups.setdefault(common, {})[path] = record
     return [
-        record | {"start": min(record["start"], default=None), "end": max(record["end"], default=None)}
-        for record in found.values()
+        {
+            **json.loads(common),
+            "runs": list(runs),
+            "start": min((record.start for record in runs.values() if record.start), default=None),
+            "end": max((record.end for record in runs.values() if record.end), default=None),
+        }
+        for common, runs in groups.items()
     ]

@@ -1,20 +1,20 @@
 """report.html: the study on one self-contained page, verdict first, that opens offline in any browser."""
 
 from base64 import b64encode
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from kvformer.analysis import comparisons, nuisance, provenance
-from kvformer.analysis.frames import load_runs, scores, usable
+from kvformer.analysis import provenance
 from kvformer.analysis.quantities import quantity
-from kvformer.analysis.study import Study, read_study
-from kvformer.files import read_json, write_text
-from kvformer.reporting.figures import KINDS, Kind
-from kvformer.reporting.render import Table, signed
-from kvformer.reporting.sentences import verdicts
+from kvformer.analysis.results import Results
+from kvformer.analysis.study import Study
+from kvformer.files import write_text
+from kvformer.records.run import RunFolder
+from kvformer.reporting.captions import FIGURES
+from kvformer.reporting.cells import signed
+from kvformer.reporting.sentences import findings
 from kvformer.reporting.style import PNG_DPI
 from kvformer.reporting.tables import study_tables
 
@@ -25,30 +25,17 @@ REASON_LENGTH = 300
 MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "undecided": "?"}
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure on the page: its PNG inline, and its size in CSS pixels."""
+def write_report(results: Results, lock: Path | None = None) -> Path:
+    """Write report.html into the study's folder; returns its path.
 
-    name: str
-    alt: str
-    uri: str
-    width: int
-    height: int
-
-
-def write_report(results: Path, lock: Path | None = None) -> Path:
-    """Write results/report.html from the study's tables, figures and run folders; returns its path.
-
-    Figures are those in results/figures (`write_figures` draws them). lock: the requirements file that running
-    packages are held against; by default the nearest requirements.lock. The same files give the same bytes.
+    Figures are those in its folder `figures`, samples those of its run folders. lock: the requirements file with which
+    the packages that ran are compared; by default the nearest requirements.lock. The same files give the same bytes.
 
     Raises:
-        KvformerError: study.json or runs.csv is absent or malformed, or the lock is.
+        KvformerError: the lock is malformed.
     """
-    study, runs = read_study(results), load_runs(results)
-    records = provenance.load_provenance(results, study)
-    lock = lock or provenance.find_lock(results)
-    tables = {table.name: table for table in study_tables(results)}
+    study = results.study
+    lock = lock or provenance.find_lock(results.folder)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kvformer.reporting", "templates"),
         autoescape=True,
@@ -56,39 +43,33 @@ def write_report(results: Path, lock: Path | None = None) -> Path:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    raw = scores(runs)
     page = environment.get_template("report.html.j2").render(
         study=study,
-        folder=results,
-        counts=raw["status"].value_counts().sort_index().to_dict(),
-        total=len(raw),
-        counted=len(usable(raw)),
-        hours=float(raw["seconds"].sum()) / 3600,
-        sentences=verdicts(results),
-        glance=_glance(nuisance.select(runs, study)[0], study),
-        families=list(dict.fromkeys(task["family"] for task in study.tasks.values())),
-        tables=tables,
-        figures={kind.name: _pictures(results / "figures", kind, study) for kind in KINDS},
-        kinds={kind.name: kind for kind in KINDS},
-        samples=_samples(results, study),
-        lost=_lost(results, tables["incomplete"]),
-        facts=provenance.facts(records),
-        packages=provenance.packages(records, lock),
+        folder=results.folder,
+        counts=results.counts.set_index("status")["runs"].to_dict(),
+        total=int(results.counts["runs"].sum()),
+        hours=float(results.counts["seconds"].sum()) / 3600,
+        sentences=findings(results),
+        glance=_glance(results),
+        tables={table.name: table for table in study_tables(results)},
+        figures={kind: _pictures(results.folder / "figures", kind, study) for kind in FIGURES},
+        titles={kind: title for kind, (title, _) in FIGURES.items()},
+        captions={kind: caption for kind, (_, caption) in FIGURES.items()},
+        samples=_samples(results),
+        lost=results.incomplete.assign(reason=results.incomplete["reason"].str[:REASON_LENGTH]).to_dict("records"),
+        facts=dict(results.facts.itertuples(index=False, name=None)),
+        packages=provenance.compare_with_lock(results.packages.itertuples(index=False, name=None), lock),
         lock=lock.name if lock else None,
     )
-    path = results / "report.html"
+    path = results.folder / "report.html"
     write_text(path, page)
     return path
 
 
-def _glance(frame: Any, study: Study) -> list[dict[str, Any]]:
-    """The verdicts as a table: a row for each task, in it the difference, interval and word for each variant."""
-    table = comparisons.paired_differences(frame, study)
+def _glance(results: Results) -> list[dict[str, Any]]:
+    """The verdicts as a table: one row per task with the difference, interval and word for each variant."""
     rows = []
-    for task in study.tasks:
-        own = table[table["task"] == task] if len(table) else table
-        if own.empty:
-            continue
+    for task, own in results.paired.groupby("task", sort=False):
         what = quantity(own["metric"].iloc[0])
         cells = {}
         for row in own.to_dict("records"):
@@ -101,16 +82,16 @@ def _glance(frame: Any, study: Study) -> list[dict[str, Any]]:
                 "interval": f"{low} to {high}" if low else "",
                 "verdict": row["verdict"] if row["n"] else "no pair",
                 "mark": MARKS.get(row["verdict"], "") if row["n"] else "",
-                "n": int(row["n"]),
+                "n": row["n"],
             }
-        rows.append({"task": study.label(task), "unit": what.step, "cells": cells})
+        rows.append({"task": results.study.label(str(task)), "unit": what.step, "cells": cells})
     return rows
 
 
-def _pictures(folder: Path, kind: Kind, study: Study) -> list[Picture]:
-    """The drawn figures of a kind, tasks and families in the study's order."""
-    order = [*dict.fromkeys(task["family"] for task in study.tasks.values()), *study.tasks]
-    found = {path.stem.removeprefix(f"{kind.name}-"): path for path in sorted(folder.glob(f"{kind.name}-*.png"))}
+def _pictures(folder: Path, kind: str, study: Study) -> list[dict[str, Any]]:
+    """The drawn figures of a kind, families and tasks in the study's order: the PNG inline, sizes in CSS pixels."""
+    order = [*study.families, *study.tasks]
+    found = {path.stem.removeprefix(f"{kind}-"): path for path in sorted(folder.glob(f"{kind}-*.png"))}
     names = [name for name in order if name in found] + [name for name in found if name not in order]
     pictures = []
     for name in names:
@@ -118,48 +99,22 @@ def _pictures(folder: Path, kind: Kind, study: Study) -> list[Picture]:
         width, height = (int.from_bytes(content[start : start + 4]) for start in (16, 20))  # of the PNG header
         label = study.label(name) if name in study.tasks else name.capitalize()
         pictures.append(
-            Picture(
-                name=found[name].stem,
-                alt=f"{kind.title}: {label}",
-                uri="data:image/png;base64," + b64encode(content).decode(),
-                width=round(width * CSS_DPI / PNG_DPI),
-                height=round(height * CSS_DPI / PNG_DPI),
-            )
+            {"name": found[name].stem, "alt": f"{FIGURES[kind][0]}: {label}"}
+            | {"uri": "data:image/png;base64," + b64encode(content).decode()}
+            | {"width": round(width * CSS_DPI / PNG_DPI), "height": round(height * CSS_DPI / PNG_DPI)}
         )
     return pictures
 
 
-def _samples(results: Path, study: Study) -> dict[str, list[dict[str, str]]]:
+def _samples(results: Results) -> dict[str, list[dict[str, str]]]:
     """Per task, what the first run of each variant has generated."""
     samples: dict[str, dict[str, dict[str, str]]] = {}
-    for run in study.runs:
-        own = samples.setdefault(study.label(run["task"]), {})
-        if run["variant"] in own:
+    for run in results.study.runs:
+        own = samples.setdefault(results.study.label(run.task), {})
+        if run.variant in own or not (written := RunFolder(results.folder / run.path).samples()):
             continue
-        try:
-            content = read_json(results / run["path"] / "samples.json")
-        except (OSError, ValueError):
-            continue
-        if content:
-            prompt, text = str(content[0].get("prompt", "")), str(content[0].get("text", ""))
-            own[run["variant"]] = {
-                "variant": run["variant"],
-                "path": run["path"],
-                "prompt": prompt,
-                # A continuation may repeat its prompt.
-                "text": text.removeprefix(prompt)[:SAMPLE_LENGTH],
-            }
+        prompt, text = (str(written[0].get(key, "")) for key in ("prompt", "text"))
+        # A continuation may repeat its prompt.
+        text = text.removeprefix(prompt)[:SAMPLE_LENGTH]
+        own[run.variant] = {"variant": run.variant, "prompt": prompt, "text": text}
     return {task: list(own.values()) for task, own in samples.items() if own}
-
-
-def _lost(results: Path, incomplete: Table) -> list[dict[str, str]]:
-    """The runs that do not count, each with what its failure.json says."""
-    rows = []
-    for row in incomplete.frame.to_dict("records"):
-        try:
-            failure = read_json(results / row["path"] / "failure.json")
-            reason = f"{failure['type']}: {failure['error']}"[:REASON_LENGTH]
-        except (OSError, ValueError, KeyError, TypeError):
-            reason = ""
-        rows.append({**{str(key): str(value) for key, value in row.items()}, "reason": reason})
-    return rows

@@ -1,16 +1,19 @@
 """A table of text, written as CSV, Markdown and LaTeX: the same cells in all three."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from kvformer.files import write_text
 from kvformer.reporting import latex
-from kvformer.reporting.columns import Column, columns
+from kvformer.reporting.cells import EMPTY, Column, signed
 
-EMPTY = "–"
-"""What stands in an empty cell in print; in CSV it stays empty."""
+Format = Callable[[Any], str]
+Layout = Mapping[str, tuple[str, Format]]
+"""Columns of a printed table: header → column of the numbers, and how a value is printed."""
 
 
 @dataclass(frozen=True)
@@ -37,71 +40,67 @@ class Table:
 
     def markdown(self) -> str:
         """The table for GitHub and the like, its caption below."""
-        header = [_markdown(str(column)) for column in self.frame.columns]
-        rows = [[self._mark(_markdown(cell), place, "**{}**") for cell, place in row] for row in self._rows()]
+        columns = self._columns()
+        rows = [
+            [_bold(_markdown(column.cells[row]), row in column.bold) for column in columns]
+            for row in range(len(self.frame))
+        ]
+        header = [_markdown(column.header) for column in columns]
         lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
         return "\n".join([*lines, "", self.caption, ""])
 
     def latex(self) -> str:
         """The printed columns in LaTeX, with booktabs rules."""
-        return latex.table(self.name, self.caption, self.shown(), EMPTY)
+        return latex.table(self.name, self.caption, self.shown())
 
     def shown(self) -> list[Column]:
-        """The printed columns."""
-        return columns(self.frame, self.bold, self.printed)
+        """The printed columns: those named (all, if none is), with both ends of an interval in one, and without those
+        that are empty or hold nothing but the setting `default`."""
+        found = []
+        columns = self._columns()
+        named = {column.header: column for column in columns}
+        for column in columns:
+            name = column.header
+            if (self.printed and name not in self.printed) or (name == "high" and "low" in named):
+                continue
+            if name == "low" and "high" in named:
+                ends = zip(column.cells, named["high"].cells, strict=True)
+                column = Column("95 % interval", [f"[{low}, {high}]" if low != EMPTY else EMPTY for low, high in ends])
+            nothing = {EMPTY, "default"} if name == "setting" else {EMPTY}
+            if not column.cells or set(column.cells) - nothing:
+                found.append(column)
+        return found
 
-    def _rows(self) -> list[list[tuple[str, tuple[int, int]]]]:
+    def _columns(self) -> list[Column]:
+        bold = {place: frozenset(row for row, at in self.bold if at == place) for _, place in self.bold}
         return [
-            [(str(cell) or EMPTY, (row, column)) for column, cell in enumerate(cells)]
-            for row, cells in enumerate(self.frame.itertuples(index=False, name=None))
+            Column(str(name), [str(cell) or EMPTY for cell in self.frame.iloc[:, place]], bold.get(place, frozenset()))
+            for place, name in enumerate(self.frame.columns)
         ]
 
-    def _mark(self, text: str, place: tuple[int, int], pattern: str) -> str:
-        return pattern.format(text) if place in self.bold else text
+
+def _bold(text: str, bold: bool) -> str:
+    return f"**{text}**" if bold else text
 
 
 def _markdown(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("_", "\\_").replace("*", "\\*").replace("<", "&lt;")
 
 
-def number(value: float, digits: int = 4) -> str:
-    """A number with a fixed count of decimals; empty for NaN. Minus zero is zero."""
-    if pd.isna(value):
-        return ""
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
+def lay_out(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """Numbers as text."""
+    return pd.DataFrame({header: [text(v) for v in rows[name]] for header, (name, text) in layout.items()}, dtype=str)
 
 
-def signed(value: float, digits: int = 4) -> str:
-    """A difference with its sign."""
-    text = number(value, digits)
-    return f"+{text}" if text and float(text) > 0 else text
+def alike(text: Format, *names: str) -> dict[str, tuple[str, Format]]:
+    """The layout of columns that are printed in the same way under their own names."""
+    return {name.replace("_", " "): (name, text) for name in names}
 
 
-def difference_columns(rows: pd.DataFrame) -> dict[str, "pd.Series | list[str]"]:
-    """The columns of every table of paired differences: the mean, its interval, and in how many pairs it is better."""
-    return {
-        **{name: rows[name].map(signed) for name in ("difference", "low", "high")},
-        "better in": [f"{better} of {n}" for better, n in zip(rows["favourable"], rows["n"], strict=True)],
-    }
+DIFFERENCE = alike(signed, "difference", "low", "high") | alike(str, "better_in")
+"""The columns of every table of paired differences: the mean, its interval, and in how many pairs it is better."""
 
 
-def whole(value: float) -> str:
-    """A count without decimals; empty for NaN."""
-    return "" if pd.isna(value) else f"{round(value)}"
-
-
-def probability(value: float) -> str:
-    """A p value: three decimals, or an order of magnitude below 0.001."""
-    if pd.isna(value):
-        return ""
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
-
-
-def interval(mean: float, low: float, high: float, digits: int = 4) -> str:
-    """`0.981 [0.979, 0.983]`; the mean alone where there is no interval."""
-    if pd.isna(mean):
-        return ""
-    if pd.isna(low):
-        return number(mean, digits)
-    return f"{number(mean, digits)} [{number(low, digits)}, {number(high, digits)}]"
+def with_better_in(rows: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences with the column `better_in`."""
+    return rows.assign(better_in=[f"{better} of {n}" for better, n in zip(rows["favourable"], rows["n"], strict=True)])

@@ -2,35 +2,27 @@
 
 from collections import Counter
 from collections.abc import Hashable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from kvformer.analysis import comparisons, nuisance
-from kvformer.analysis.frames import load_runs, scores, usable
 from kvformer.analysis.quantities import Quantity, quantity
-from kvformer.analysis.study import ALL_SETTINGS, Study, read_study
-from kvformer.reporting.render import number, probability
+from kvformer.analysis.results import Results
+from kvformer.analysis.study import ALL_SETTINGS, Study
+from kvformer.reporting.cells import number, probability
 
 NOTHING = "No variant could be compared with the baseline: no pair of runs has finished."
 
 
-def verdicts(results: Path) -> list[str]:
-    """Sentences on a study: the count of verdicts, each comparison with the baseline, tuning, and the runs that lack.
-
-    Raises:
-        KvformerError: `study.json` or `runs.csv` is absent or malformed.
-    """
-    study, runs = read_study(results), load_runs(results)
-    tuned, _ = nuisance.select(runs, study)
-    table = comparisons.paired_differences(tuned, study)
-    table = table[table["n"] > 0] if len(table) else table
+def findings(results: Results) -> list[str]:
+    """Sentences on a study: the count of verdicts, each comparison with the baseline, tuning, and excluded runs."""
+    study = results.study
+    table = results.paired[results.paired["n"] > 0]
     sentences = [_overview(table, study.baseline)] if len(table) else [NOTHING]
     sentences += [sentence(row, place(row, study), row["variant"], study.baseline) for row in table.to_dict("records")]
-    sentences += [_tuning(row, study) for row in nuisance.comparison(runs, study).to_dict("records") if row["edge"]]
-    if lost := _lost(scores(runs)):
-        sentences.append(lost)
+    sentences += [_tuning(row, study) for row in results.nuisance.to_dict("records") if row["edge"]]
+    if len(results.incomplete):
+        sentences.append(_excluded(results))
     return sentences
 
 
@@ -56,12 +48,12 @@ def sentence(row: Mapping[Hashable, Any], where: str, subject: str, reference: s
     if row["verdict"] == "equivalent":
         return (
             f"On {where}, {subject} and {reference} are equivalent: a difference of {_with_unit(difference, what)} "
-            f"({interval}) inside the margin of ±{amount(row['margin'], what)} fixed beforehand."
+            f"({interval}) inside the margin of ±{amount(row['margin'], what)}, which was fixed in advance."
         )
     if row["verdict"] == "undecided":
         return (
             f"On {where}, no difference between {subject} and {reference} was established: "
-            f"{_with_unit(difference, what)} ({interval}, {n} pairs, {_adjusted(row)}). That is no proof of equality."
+            f"{_with_unit(difference, what)} ({interval}, {n} pairs, {_adjusted(row)}). That does not prove equality."
         )
     count = row["favourable"] if row["verdict"] == "better" else row["unfavourable"]
     return (
@@ -118,10 +110,8 @@ def _tuning(row: Mapping[Hashable, Any], study: Study) -> str:
     )
 
 
-def _lost(frame: pd.DataFrame) -> str:
-    lost = frame.drop(usable(frame).index)
-    if lost.empty:
-        return ""
-    counts = Counter(lost["status"].where(lost["status"] != "finished", "without a value"))
+def _excluded(results: Results) -> str:
+    lost = results.incomplete["status"]
+    counts = Counter(lost.where(lost != "finished", "without a value"))
     words = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    return f"{len(lost)} of {len(frame)} expected runs do not count ({words}); pairs that lack a run are left out."
+    return f"Excluded runs: {len(lost)} of {results.counts['runs'].sum()} ({words}). Incomplete pairs are left out."

@@ -6,10 +6,9 @@ line style and the marker say the same a second time.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -134,7 +133,7 @@ def variant_styles(names: Iterable[str]) -> dict[str, VariantStyle]:
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Draw with the look of the house, whatever the user's own matplotlib settings are."""
+    """Draw in the style of this package, whatever the user's own matplotlib settings are."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(RC)
@@ -150,19 +149,14 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     if engine := figure.get_layout_engine():
         engine.execute(figure)
         figure.set_layout_engine("none")
-    writers: tuple[Callable[[BytesIO], object], ...] = (
-        partial(_print_png, canvas),
-        partial(FigureCanvasSVG(figure).print_svg, metadata={"Date": None}),
-        partial(FigureCanvasPdf(figure).print_pdf, metadata={"CreationDate": None}),
-    )
-    paths = []
-    for extension, write in zip(FORMATS, writers, strict=True):
-        buffer = BytesIO()
-        write(buffer)
-        path = stem.with_name(f"{stem.name}.{extension}")
+    buffers = {stem.with_name(f"{stem.name}.{extension}"): BytesIO() for extension in FORMATS}
+    png, svg, pdf = buffers.values()
+    _print_png(canvas, png)
+    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})  # type: ignore[no-untyped-call]
+    for path, buffer in buffers.items():
         write_bytes(path, buffer.getvalue())
-        paths.append(path)
-    return paths
+    return list(buffers)
 
 
 def _print_png(canvas: FigureCanvasAgg, stream: BytesIO) -> None:

@@ -1,5 +1,7 @@
 """Variants in words: the algebra of kv_pos, and a summary of any variant from its spec."""
 
+from kvformer.spec.sections import ModelConfig
+from kvformer.spec.terms import layer_terms
 from kvformer.spec.variants import AttentionSpec, Variant
 
 POSITION_TERM = """\
@@ -14,13 +16,42 @@ and a linear map with weight w and bias b leads back to one channel:  L_ij = Σ_
 6. kvformer computes line 3 (n² + n·m steps instead of n²·m, nothing stored m times) and keeps w and b as parameters,
    so that an optimiser moves s by up to m learning rates per step, as it did for the authors."""
 
+GRAM = """\
+What follows from one map for queries and keys (logits S_ij = c·k_i·k_j, docs/theory.md has the proofs):
+1. S is symmetric: "i looks at j" and "j looks at i" have the same logit. There is no direction.
+2. S is positive semidefinite: at equal norms of the keys no logit of a row is larger than a token's own.
+3. Rotary positions keep both: with k'_i = R_i·k_i, S_ij = c·k'_i·k'_j is a Gram matrix again. ALiBi keeps them, too.
+4. A causal mask hides half of S, so symmetry contradicts nothing: for one given text, any logits below the diagonal
+   are those of some keys if the text is no longer than a head is wide. The price is a large own logit, so 2 remains.
+Controls: kv_mask and kv_xsa remove the own token, kv_diag the sign of 2, kv_rot adds a direction."""
+
+NORMAL_FORM = """\
+Why a learned angle per pair is enough for a direction (docs/theory.md has the proof):
+any bilinear form k_i·B·k_j on h components whose symmetric part is positive definite becomes, after a change of basis
+that the key map absorbs, a sum of rotations of pairs by angles below a quarter turn. On this class kv_rot, with d/2
+numbers per layer, can express what kv_pair expresses with d·h. At the start angles are drawn from a full turn, and the
+logits are about as directed as those of qkv."""
+
+THEOREMS = {"kv": GRAM, "kv_rot": NORMAL_FORM}
+"""What `explain` adds for a variant."""
+
 MAPS = {
     "none": "queries, keys and values have a map each",
     "q=k": "one map makes queries and keys",
     "k=v": "one map makes keys and values: a decoder caches one tensor instead of two",
     "q=k=v": "one map makes queries, keys and values",
     "q=I": "the layer's input is the query: no query map",
+    "k=I": "the layer's input is the key: no key map",
+    "v=I": "the layer's input is the value: no value map",
     "pairwise": "queries are keys times one h x h matrix B per head: K·B·Kᵀ is not symmetric",
+}
+
+
+SCORES = {
+    "static": "the query is one learned vector per head, the same for every token",
+    "position": "there are no queries and keys",
+    "uniform": "there are no queries and keys: a token takes the mean of the values that it sees",
+    "frozen": "queries and keys have maps that are drawn once and never trained",
 }
 
 
@@ -34,15 +65,20 @@ def explain(variant: Variant) -> str:
     ]
     if variant.widen_mlp:
         lines.append("- the parameters that it saves are spent on a wider MLP, which makes it as large as qkv.")
+    if variant.name in THEOREMS:
+        lines.append(THEOREMS[variant.name])
     return "\n".join(lines)
 
 
 def _facts(spec: AttentionSpec) -> list[str]:
-    facts = [MAPS[spec.sharing]]
-    if spec.symmetric_logits:
+    facts = [MAPS[spec.sharing] if spec.scores in ("content", "frozen") else SCORES[spec.scores]]
+    if spec.scores == "frozen":
+        facts.append(SCORES["frozen"])
+    if spec.gram_logits:
         facts.append("the logits are symmetric, and apart from a gain those of a Gram matrix: every token likes itself")
-    if spec.term is not None:
-        facts.append(spec.term.explanation)
+    elif spec.symmetric_logits:
+        facts.append("the logits are symmetric, but not those of a Gram matrix")
+    facts += [term.explanation for term in layer_terms(spec, ModelConfig(), 1).values()]
     if spec.kv_heads is not None:
         facts.append(f"all query heads share {spec.kv_heads} key head{'s' if spec.kv_heads > 1 else ''}")
     if spec.layers_per_kv > 1:

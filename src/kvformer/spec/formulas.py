@@ -1,18 +1,13 @@
 """Closed formulas: parameters, multiply-accumulates and cache of a model, from its configuration alone.
 
-Symbols: d width, H heads, h = d/H, g key/value heads, L layers, n tokens, m position channels.
+Symbols: d width, H heads, h = d/H, g key/value heads, L layers, n tokens, m position channels, f hidden width.
 """
 
-from kvformer.spec.projections import layer_maps, projection_widths
+from kvformer.spec.projections import NONE, frozen_maps, layer_maps, projection_widths
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.shapes import Shape
-from kvformer.spec.terms import Term
+from kvformer.spec.terms import layer_terms
 from kvformer.spec.variants import VARIANTS, AttentionSpec, Variant
-
-
-def term_of(spec: AttentionSpec, model: ModelConfig, length: int) -> Term | None:
-    """The term on the logits of a layer with keys of at most this length; None where the variant has none."""
-    return spec.term(model, length, spec.small_position_init) if spec.term is not None else None
 
 
 def _rows(spec: AttentionSpec, model: ModelConfig, owns_keys_values: bool = True, cross: bool = False) -> int:
@@ -27,36 +22,60 @@ def attention_parameters(
     projections = _rows(spec, model, owns_keys_values, cross) * (dim + model.projection_bias)
     output = dim * (dim + model.output_bias)
     pair = model.heads * model.head_dim**2 if spec.sharing == "pairwise" else 0
-    term = term_of(spec, model, max_length)
-    return projections + output + pair + (term.parameter_count() if term is not None else 0)
+    learned_queries = dim if spec.scores == "static" else 0
+    terms = sum(
+        term.parameter_count() for term in layer_terms(spec, model, max_length, cross, owns_keys_values).values()
+    )
+    return projections + output + pair + learned_queries + terms
 
 
-def mlp_hidden(model: ModelConfig, variant: Variant, cross: bool = False) -> int:
-    """Hidden width of the MLP of a block, with or without cross-attention.
+def frozen_parameters(spec: AttentionSpec, model: ModelConfig) -> int:
+    """Parameters of one attention layer that are never trained."""
+    widths = projection_widths(spec, model)
+    return sum(widths.get(name, 0) for name in frozen_maps(spec)) * (model.dim + model.projection_bias)
 
-    `widen_mlp` adds what the block's projections save against qkv, at 2d + 1 parameters per unit.
+
+def _mlp_maps(model: ModelConfig) -> int:
+    return 3 if model.activation == "swiglu" else 2
+
+
+def mlp_hidden(model: ModelConfig, variant: Variant, length: int, cross: bool = False) -> int:
+    """Hidden width f of the MLP of a block, with or without cross-attention.
+
+    A unit has 2d parameters and a bias; with SwiGLU 3d and two biases, and f is such that the MLP is as large as one
+    with two maps. `match` and `widen_mlp` add what the block's attention saves against qkv.
     """
-    hidden = round(model.mlp_ratio * model.dim)
-    if variant.widen_mlp:
+    dim, bias, maps = model.dim, model.mlp_bias, _mlp_maps(model)
+    unit = maps * dim + (maps - 1) * bias
+    hidden = round(model.mlp_ratio * dim)
+    if maps == 3:
+        hidden = round(model.mlp_ratio * dim * (2 * dim + bias) / unit)
+    if variant.widen_mlp or model.match == "mlp":
         full, own = VARIANTS["qkv"].attention, variant.attention
-        layers = (False, True) if cross else (False,)
-        rows = sum(_rows(full, model, cross=kind) - _rows(own, model, cross=kind) for kind in layers)
-        hidden += round(rows * (model.dim + model.projection_bias) / (2 * model.dim + 1))
+        saved = sum(
+            attention_parameters(full, model, length, cross=kind) - attention_parameters(own, model, length, cross=kind)
+            for kind in ((False, True) if cross else (False,))
+        )
+        hidden += round(saved / unit)
     return hidden
 
 
 def _block_parameters(variant: Variant, model: ModelConfig, length: int, owns: bool = True, cross: bool = False) -> int:
-    dim, hidden = model.dim, mlp_hidden(model, variant, cross)
+    dim, hidden, maps = model.dim, mlp_hidden(model, variant, length, cross), _mlp_maps(model)
     attention = attention_parameters(variant.attention, model, length, owns)
     attention += attention_parameters(variant.attention, model, length, cross=True) if cross else 0
-    norms = 2 * dim * (3 if cross else 2)
-    return attention + hidden * (2 * dim + 1) + dim + norms
+    mlp = maps * dim * hidden + ((maps - 1) * hidden + dim) * model.mlp_bias
+    return attention + mlp + _norm_parameters(model) * (3 if cross else 2)
+
+
+def _norm_parameters(model: ModelConfig) -> int:
+    return model.dim if model.norm_kind == "rmsnorm" else 2 * model.dim
 
 
 def _stack_parameters(variant: Variant, model: ModelConfig, length: int, cross: bool = False) -> int:
     group = variant.attention.layers_per_kv
     blocks = (_block_parameters(variant, model, length, layer % group == 0, cross) for layer in range(model.layers))
-    return sum(blocks) + (2 * model.dim if model.final_norm else 0)
+    return sum(blocks) + (_norm_parameters(model) if model.final_norm else 0)
 
 
 def parameters(architecture: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:
@@ -66,7 +85,7 @@ def parameters(architecture: str, variant: Variant, model: ModelConfig, shape: S
     stack = _stack_parameters(variant, model, length)
     if architecture in ("encoder", "set_encoder"):
         outputs = shape.outputs if architecture == "encoder" else 1
-        head = dim * (dim + 1) + 2 * dim + outputs * (dim + 1)
+        head = outputs * (dim + 1) + (dim * (dim + 1) + 2 * dim if model.head_kind == "mlp" else 0)
         return (shape.inputs + 1) * dim + (learned if architecture == "encoder" else 0) + stack + head
     if architecture == "vit":
         return (shape.inputs + 1) * dim + dim + learned + stack + dim * (dim + 1) + shape.outputs * (dim + 1)
@@ -98,20 +117,22 @@ def attention_macs(
 ) -> int:
     """Multiply-accumulates of one attention layer for one sequence of n tokens, over itself or over `memory` tokens.
 
-    Queries n·d², keys and values M·g·h·d each, output n·d², scores and weighted sum 2·n·M·d, pairwise n·d·h, and the
-    term's own. Pointwise work (gain, softmax, masks) is not counted, nor is a causal mask as a saving.
+    Queries n·d², keys and values M·g·h·d each, output n·d², logits and weighted sum n·M·d each (no logits where they
+    are made of terms alone), pairwise n·d·h, and the terms' own. Pointwise work (gain, rotation, softmax, masks) is not
+    counted, nor is a causal mask as a saving.
     """
     dim, cross = model.dim, memory is not None
     keys = length if memory is None else memory
-    widths = projection_widths(spec, model, owns_keys_values, cross)
+    maps, widths = layer_maps(spec, model, cross), projection_widths(spec, model, owns_keys_values, cross)
     query_rows = widths.pop("query", 0)
-    if cross and layer_maps(spec, model, cross).query == "key":
-        query_rows = dim  # the key map makes the queries from another input
-    macs = length * dim * query_rows + keys * dim * sum(widths.values()) + length * dim**2 + 2 * length * keys * dim
+    if cross and maps.query == "key":
+        query_rows = dim if spec.kv_heads is None else spec.kv_heads * model.head_dim  # the key map, on another input
+    products = 1 if maps.query == NONE else 2
+    macs = length * dim * query_rows + keys * dim * sum(widths.values()) + length * dim**2
+    macs += products * length * keys * dim
     if spec.sharing == "pairwise":
         macs += length * dim * model.head_dim
-    term = term_of(spec, model, keys)
-    return macs + (term.macs(keys) if term is not None else 0)
+    return macs + sum(term.macs(length, keys) for term in layer_terms(spec, model, keys, cross).values())
 
 
 def _stack_macs(variant: Variant, model: ModelConfig, length: int, memory: int | None = None) -> int:
@@ -119,7 +140,8 @@ def _stack_macs(variant: Variant, model: ModelConfig, length: int, memory: int |
     cross = memory is not None
     attention = sum(attention_macs(spec, model, length, layer % group == 0) for layer in range(model.layers))
     crossing = model.layers * attention_macs(spec, model, length, memory=memory) if cross else 0
-    return attention + crossing + model.layers * 2 * length * model.dim * mlp_hidden(model, variant, cross)
+    mlp = _mlp_maps(model) * length * model.dim * mlp_hidden(model, variant, length, cross)
+    return attention + crossing + model.layers * mlp
 
 
 def macs(architecture: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:
@@ -129,10 +151,11 @@ def macs(architecture: str, variant: Variant, model: ModelConfig, shape: Shape) 
     """
     dim, length = model.dim, shape.length
     stack = _stack_macs(variant, model, length)
+    head = dim if model.head_kind == "mlp" else 0
     if architecture == "encoder":
-        return stack + length * dim * (dim + shape.outputs)
+        return stack + length * dim * (head + shape.outputs)
     if architecture == "set_encoder":
-        return stack + length * dim * (shape.inputs + dim + 1)
+        return stack + length * dim * (shape.inputs + head + 1)
     if architecture == "vit":
         return stack + (length - 1) * shape.inputs * dim + dim * (dim + shape.outputs)
     if architecture == "gpt":
@@ -145,8 +168,11 @@ def macs(architecture: str, variant: Variant, model: ModelConfig, shape: Shape) 
 def cache_elements(variant: Variant, model: ModelConfig) -> int:
     """Numbers that a decoder keeps per token: g·h for keys and g·h for values, for each layer that owns them.
 
-    One tensor serves as both where they are the same map and keys are not normalised.
+    One tensor serves as both where they are the same map and keys are not normalised; logits that are made of terms
+    alone need no keys.
     """
     spec = variant.attention
     owners = -(-model.layers // spec.layers_per_kv)
-    return owners * (1 + (spec.has_value_map or spec.normalise_keys)) * (spec.kv_heads or model.heads) * model.head_dim
+    keys = layer_maps(spec, model).key != NONE
+    values = not spec.values_are_keys or spec.normalise_keys
+    return owners * (keys + values) * (spec.kv_heads or model.heads) * model.head_dim

@@ -9,10 +9,14 @@ if TYPE_CHECKING:
 
 INPUT = "input"
 """Stands for no map: the layer's input itself, split into heads."""
+LEARNED = "learned"
+"""Stands for queries that do not depend on the input: one learned vector per head."""
+NONE = "none"
+"""Stands for queries and keys that do not exist: the logits are made of terms alone."""
 
 
 class Maps(NamedTuple):
-    """The names of the maps that make queries, keys and values: `query`, `key`, `value`, or `input` for none."""
+    """What makes queries, keys and values: the map `query`, `key` or `value`, or one of the stand-ins above."""
 
     query: str
     key: str
@@ -26,6 +30,8 @@ SHARING = {
     "k=v":      Maps("query", "key", "key"),
     "q=k=v":    Maps("key",   "key", "key"),
     "q=I":      Maps(INPUT,   "key", "value"),
+    "k=I":      Maps("query", INPUT, "value"),
+    "v=I":      Maps("query", "key", INPUT),
     "pairwise": Maps("key",   "key", "value"),
 }  # fmt: skip
 """By `AttentionSpec.sharing`. `pairwise` then multiplies the queries by one h x h matrix per head."""
@@ -35,6 +41,10 @@ def layer_maps(spec: "AttentionSpec", model: ModelConfig, cross: bool = False) -
     """The maps of an attention layer. In cross-attention a variant whose queries are its keys may have a query map,
     as `model.cross_query` says."""
     maps = SHARING[spec.sharing]
+    if spec.scores in ("position", "uniform"):
+        return maps._replace(query=NONE, key=NONE)
+    if spec.scores == "static":
+        return maps._replace(query=LEARNED)
     own_query = cross and spec.query_is_key and model.cross_query != "key"
     return maps._replace(query="query") if own_query else maps
 
@@ -49,5 +59,10 @@ def projection_widths(
     maps, keys_values = layer_maps(spec, model, cross), (spec.kv_heads or model.heads) * model.head_dim
     widths = {"query": model.dim} if maps.query == "query" else {}
     if owns_keys_values:
-        widths |= {name: keys_values for name in dict.fromkeys((maps.key, maps.value)) if name != INPUT}
+        widths |= {name: keys_values for name in dict.fromkeys((maps.key, maps.value)) if name in ("key", "value")}
     return widths
+
+
+def frozen_maps(spec: "AttentionSpec") -> frozenset[str]:
+    """The maps that are drawn once and never trained."""
+    return frozenset({"query", "key"}) if spec.scores == "frozen" else frozenset()

@@ -3,7 +3,7 @@
 Every field has a default and a description, from which the schema and the tables in config/README.md are generated.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +20,15 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Fields that version 1.0 did not have: left out of hashes at their default, so that finished runs stay valid."""
+
+    def identity(self) -> dict[str, Any]:
+        """The content that a run's hash is made of."""
+        defaults = {name: type(self).model_fields[name].default for name in self.added}
+        content = self.model_dump(mode="json")
+        return {name: value for name, value in content.items() if name not in defaults or value != defaults[name]}
+
 
 class ModelConfig(Section):
     """A transformer: sizes, norms, dropout, and the details in which the published models differ."""
@@ -30,7 +39,9 @@ class ModelConfig(Section):
     mlp_ratio: Annotated[float, Field(gt=0, le=1000)] = Field(
         2.0, description="Hidden width of the MLP as a multiple of dim."
     )
-    activation: Literal["relu", "gelu"] = Field("relu", description="Non-linearity of the MLP.")
+    activation: Literal["relu", "gelu", "swiglu"] = Field(
+        "relu", description="Non-linearity of the MLP; swiglu has a third map, at equal parameters."
+    )
     norm: Literal["pre", "post"] = Field(
         "pre", description="LayerNorm before each sublayer, or after each residual sum."
     )
@@ -46,15 +57,21 @@ class ModelConfig(Section):
     position_maps: Literal["layer", "head"] = Field(
         "layer", description="One map from m channels to 1 per layer, or one per layer and head."
     )
+    position_init: Literal["model", "small"] = Field(
+        "model",
+        description="Start of the position map: as the model's other maps, or at 0.02·N(0, 1) as published in 2026.",
+    )
     cross_query: Literal["key", "own", "published"] = Field(
         "key",
         description="Queries of cross-attention, for variants whose queries and keys share a map. key: reuse the key "
         "map. own: a separate query map. published: a separate map, skipped where source and target have equal "
         "length; there the keys attend to themselves.",
     )
-    positions: Literal["sinusoidal", "sinusoidal_halves", "learned"] = Field(
+    positions: Literal["sinusoidal", "sinusoidal_halves", "learned", "rope", "alibi", "none"] = Field(
         "sinusoidal",
-        description="Input positions: fixed sinusoids (sine and cosine interleaved, or in two halves), or learned.",
+        description="Positions: added to the input as fixed sinusoids (sine and cosine interleaved, or in two halves) "
+        "or as a learned table; in attention as rotary positions (rope) or a fixed penalty on the distance (alibi); or "
+        "none.",
     )
     embedding_scale: bool = Field(False, description="Multiply token embeddings by the square root of dim.")
     tied_output: bool = Field(False, description="Use the token embedding's matrix as output map.")
@@ -70,12 +87,33 @@ class ModelConfig(Section):
     mlp_dropout: Probability = Field(0.0, description="Dropout on the MLP's hidden layer.")
     mlp_output_dropout: Probability = Field(0.0, description="Dropout on the MLP sublayer's output.")
     head_dropout: Probability = Field(0.0, description="Dropout in the classification head.")
+    rope_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of a head's components that rope rotates."
+    )
+    rope_base: Rate = Field(10_000.0, description="Base of rope's frequencies.")
+    qk_norm: Literal["none", "rms", "rms_scale"] = Field(
+        "none", description="Queries and keys divided by their root mean square, without or with a learned scale."
+    )
+    norm_kind: Literal["layernorm", "rmsnorm"] = Field(
+        "layernorm", description="LayerNorm, or RMSNorm, in the blocks and after them."
+    )
+    mlp_bias: bool = Field(True, description="Biases in the MLP.")
+    head_kind: Literal["mlp", "linear"] = Field(
+        "mlp", description="Head of list and set encoders: a small MLP as published in 2023, or one linear map."
+    )
+    match: Literal["none", "mlp"] = Field(
+        "none", description="mlp: the parameters that a variant saves against qkv are spent on a wider MLP."
+    )
+
+    added: ClassVar[frozenset[str]] = frozenset(
+        {"position_init", "rope_fraction", "rope_base", "qk_norm", "norm_kind", "mlp_bias", "head_kind", "match"}
+    )
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> "ModelConfig":
         if self.dim % self.heads:
             raise ValueError(f"dim must be a multiple of heads: dim is {self.dim}, heads is {self.heads}")
-        if self.positions != "learned" and self.dim % 2:
+        if self.positions.startswith("sinusoidal") and self.dim % 2:
             raise ValueError(f"dim must be even for sinusoidal positions: dim is {self.dim}")
         if round(self.mlp_ratio * self.dim) < 1:
             raise ValueError(

@@ -6,10 +6,10 @@ Notation of the formulas: Q, K, V are the projected inputs of one head (n x h), 
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from kvformer.spec.projections import SHARING
-from kvformer.spec.terms import TERMS, Term
+from kvformer.spec.terms import TERMS
 
 BORJI = "Borji 2023, arXiv 2305.19129"
 KAYYAM = "Kayyam et al. 2026, arXiv 2606.04032"
@@ -17,16 +17,26 @@ KAYYAM = "Kayyam et al. 2026, arXiv 2606.04032"
 
 @dataclass(frozen=True)
 class AttentionSpec:
-    """What one attention layer computes, as orthogonal choices.
+    """What one attention layer computes, as orthogonal choices; `refusals` says which of them exclude each other.
 
-    sharing: which projections are the same map, a key of `projections.SHARING`. `q=I` uses the layer's input as query
-        (no query map); `pairwise` forms the query as K·B with one h x h matrix B per head.
+    sharing: which projections are the same map, a key of `projections.SHARING`. `q=I`, `k=I`, `v=I` use the layer's
+        input as queries, keys or values; `pairwise` forms the query as K·B with one h x h matrix B per head.
     position: the term on the logits, a key of `terms.TERMS`, or `none`.
     kv_heads: number of key/value heads; None means as many as query heads.
     layers_per_kv: this many neighbouring layers share the key and value activations of the first of them.
     normalise_keys, mask_self: Reformer's shared-QK: unit-length keys, and no token attends to itself unless it sees
         nothing else.
     small_position_init: the term starts at 0.02·N(0, 1) (gain near 0) instead of the model's own initialisation.
+    turn: queries are keys with each pair of components turned by a learned angle (`phase`), scaled (`scale`) or both
+        (`complex`), see `terms.queries_keys.Turn`.
+    scores: what the logits are made of: queries and keys (`content`), one learned query per head (`static`), a bias of
+        the distance alone (`position`), nothing (`uniform`), or queries and keys of maps that are never trained
+        (`frozen`).
+    offset_keys: the last half of each key is that of the token before.
+    exclusive: outputs have no part along the token's own value (XSA).
+    gate: a gate per `head` or `element` on the outputs of the heads.
+    rotary: what rotary positions do where keys are values, too: values stay `plain`, or they are rotated keys and the
+        outputs are turned `back`.
     """
 
     sharing: str = "none"
@@ -36,37 +46,54 @@ class AttentionSpec:
     normalise_keys: bool = False
     mask_self: bool = False
     small_position_init: bool = False
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a sharing or a term that does not exist."""
-        for name, value, known in (("sharing", self.sharing, SHARING), ("position", self.position, ["none", *TERMS])):
-            if value not in known:
-                raise ValueError(f"there is no {name} '{value}'; allowed: {', '.join(known)}")
+    turn: Literal["none", "phase", "scale", "complex"] = "none"
+    scores: Literal["content", "static", "position", "uniform", "frozen"] = "content"
+    offset_keys: bool = False
+    exclusive: bool = False
+    gate: Literal["none", "head", "element"] = "none"
+    rotary: Literal["plain", "back"] = "plain"
 
     @property
     def has_query_map(self) -> bool:
         """Whether queries have a projection of their own."""
-        return SHARING[self.sharing].query == "query"
+        return SHARING[self.sharing].query == "query" and self.scores in ("content", "frozen")
 
     @property
-    def has_value_map(self) -> bool:
-        """Whether values have a projection of their own."""
-        return SHARING[self.sharing].value == "value"
+    def values_are_keys(self) -> bool:
+        """Whether one map makes keys and values."""
+        return self.sharing in ("k=v", "q=k=v")
 
     @property
     def query_is_key(self) -> bool:
-        """Whether one map makes queries and keys, and nothing is done to the queries after it."""
+        """Whether one map makes queries and keys, and no matrix per head follows."""
         return self.sharing in ("q=k", "q=k=v")
 
     @property
-    def term(self) -> type[Term] | None:
-        """The class of the term on the logits."""
-        return TERMS.get(self.position)
+    def keys_are_queries(self) -> bool:
+        """Whether one map makes queries and keys (a turn or a matrix may follow)."""
+        return SHARING[self.sharing].query == "key"
+
+    @property
+    def rotated_when(self) -> Literal["stored", "read", "back"]:
+        """When rotary positions rotate the keys (`terms.queries_keys.Rotary`)."""
+        if not self.values_are_keys:
+            return "stored"
+        return "back" if self.rotary == "back" else "read"
 
     @property
     def symmetric_logits(self) -> bool:
         """Whether the self-attention logits, before masks, are a symmetric matrix."""
-        return self.query_is_key and not self.normalise_keys and (self.term is None or self.term.keeps_symmetry)
+        tied = self.query_is_key and self.turn in ("none", "scale") and not self.offset_keys
+        return tied and not self.normalise_keys and (self.position == "none" or TERMS[self.position].keeps_symmetry)
+
+    @property
+    def gram_logits(self) -> bool:
+        """Whether they are, apart from a gain, those of a Gram matrix: symmetric and positive semidefinite."""
+        return self.symmetric_logits and self.turn == "none"
+
+
+ADDED = ("turn", "scores", "offset_keys", "exclusive", "gate", "rotary")
+"""Fields added after version 1.0: left out of definitions at their default, so that finished runs stay valid."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +118,11 @@ class Variant:
     @property
     def definition(self) -> dict[str, Any]:
         """All of the variant that the result of a run depends on."""
-        return {"attention": asdict(self.attention), "widen_mlp": self.widen_mlp}
+        default = asdict(AttentionSpec())
+        attention = {
+            name: value for name, value in asdict(self.attention).items() if name not in ADDED or value != default[name]
+        }
+        return {"attention": attention, "widen_mlp": self.widen_mlp}
 
 
 def _table(*variants: Variant) -> dict[str, Variant]:
@@ -113,7 +144,7 @@ VARIANTS: dict[str, Variant] = _table(
     Variant("q_gqa4", "q_kv with 4 key heads", KAYYAM, AttentionSpec("k=v", kv_heads=4)),
     Variant("kv_gain", "softmax(s·c·KKᵀ)·V", "control: kv_pos without its key bias", AttentionSpec("q=k", "gain")),
     Variant("kv_bias", "softmax(c·KKᵀ + γ_j)·V", "control: kv_pos without its gain", AttentionSpec("q=k", "key_bias")),
-    Variant("kv_rel", "softmax(c·KKᵀ + r_{i-j})·V", "control: a directional term", AttentionSpec("q=k", "relative")),
+    Variant("kv_rel", "softmax(c·KKᵀ + m·r_{i-j})·V", "control: a directional term", AttentionSpec("q=k", "relative")),
     Variant(
         "kv_pos_small",
         "kv_pos, position map initialised at 0.02·N(0,1)",
@@ -122,6 +153,59 @@ VARIANTS: dict[str, Variant] = _table(
     ),
     Variant("kv_pair", "softmax(c·K·B·Kᵀ)·V", "Courtois et al. 2024, arXiv 2406.06366", AttentionSpec("pairwise")),
     Variant("iq", "softmax(c·XKᵀ)·V", "Karbevski & Mijoski 2025, arXiv 2510.23912", AttentionSpec("q=I")),
+    Variant("ik", "softmax(c·QXᵀ)·V", "Karbevski & Mijoski 2025, arXiv 2510.23912", AttentionSpec("k=I")),
+    Variant("iv", "softmax(c·QKᵀ)·X", "He & Hofmann 2023, arXiv 2311.01906", AttentionSpec("v=I")),
+    Variant(
+        "kv_mask", "softmax(c·KKᵀ), self masked, ·V", "control: no own logit", AttentionSpec("q=k", mask_self=True)
+    ),
+    Variant(
+        "kv_xsa",
+        "kv without its part along the own value",
+        "Zhai 2026, arXiv 2603.09078",
+        AttentionSpec("q=k", exclusive=True),
+    ),
+    Variant("kv_diag", "softmax(c·(a∘K)Kᵀ)·V", "control: symmetric, indefinite", AttentionSpec("q=k", turn="scale")),
+    Variant("kv_rot", "softmax(c·(R_φK)Kᵀ)·V", "control: a direction", AttentionSpec("q=k", turn="phase")),
+    Variant(
+        "kv_rot_mqa",
+        "kv_rot with 1 key/value head",
+        "control: H heads from one key",
+        AttentionSpec("q=k", turn="phase", kv_heads=1),
+    ),
+    Variant("kv_complex", "softmax(c·(w∘K)Kᵀ)·V", "control: turn and scale", AttentionSpec("q=k", turn="complex")),
+    Variant(
+        "kv_offset",
+        "softmax(c·K[K₁, K₂ of j-1]ᵀ)·V",
+        "modded-nanogpt, record 49",
+        AttentionSpec("q=k", offset_keys=True),
+    ),
+    Variant(
+        "qkv_offset", "softmax(c·Q[K₁, K₂ of j-1]ᵀ)·V", "modded-nanogpt, record 49", AttentionSpec(offset_keys=True)
+    ),
+    Variant("kv_gate", "σ(XW_g)∘(kv)", "Qiu et al. 2025, arXiv 2505.06708", AttentionSpec("q=k", gate="element")),
+    Variant(
+        "kv_gate_head",
+        "σ(XW_g) per head, times kv",
+        "Qiu et al. 2025, arXiv 2505.06708",
+        AttentionSpec("q=k", gate="head"),
+    ),
+    Variant("uniform", "mean of V", "Zhang et al. 2018, arXiv 1805.00631", AttentionSpec(scores="uniform")),
+    Variant("pos_only", "softmax(m·r_{i-j})·V", "Tay et al. 2020, arXiv 2005.00743", AttentionSpec(scores="position")),
+    Variant("static_query", "softmax(c·u·Kᵀ)·V", "control: queries without input", AttentionSpec(scores="static")),
+    Variant("frozen_qk", "qkv, Q and K never trained", "arXiv 2506.01115", AttentionSpec(scores="frozen")),
+    Variant("q_kv_back", "q_kv with rotated values", "Su 2025, kexue.fm 10862", AttentionSpec("k=v", rotary="back")),
+    Variant(
+        "q_gqa2_back",
+        "q_gqa2 with rotated values",
+        "Su 2025, kexue.fm 10862",
+        AttentionSpec("k=v", kv_heads=2, rotary="back"),
+    ),
+    Variant(
+        "q_mqa_back",
+        "q_mqa with rotated values",
+        "Su 2025, kexue.fm 10862",
+        AttentionSpec("k=v", kv_heads=1, rotary="back"),
+    ),
     Variant(
         "kv_norm",
         "softmax(c·K(K/‖K‖)ᵀ), self masked, ·V",
@@ -154,18 +238,3 @@ VARIANTS: dict[str, Variant] = _table(
         widen_mlp=True,
     ),
 )
-
-
-def unsupported(variant: Variant, heads: int, layers: int, architecture: str) -> str | None:
-    """Why `variant` cannot be used with these numbers of heads and layers in this architecture; None if it can.
-
-    A size at which a variant would be the same as another one is refused, too.
-    """
-    spec = variant.attention
-    if spec.kv_heads is not None and (heads % spec.kv_heads or heads <= spec.kv_heads):
-        return f"variant '{variant.name}' needs model.heads to be a larger multiple of {spec.kv_heads}, not {heads}"
-    if spec.layers_per_kv > 1 and architecture != "gpt":
-        return f"variant '{variant.name}' shares keys and values between layers, which only decoders (gpt) support"
-    if layers < spec.layers_per_kv:
-        return f"variant '{variant.name}' needs model.layers to be at least {spec.layers_per_kv}, not {layers}"
-    return None

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from kvformer.data.tokens import MOSES, Tokens
 from kvformer.records.manifest import Manifest
 from kvformer.spec.sections import ModelConfig, Section, TrainingConfig
 from kvformer.spec.shapes import Shape
@@ -32,8 +33,8 @@ class TaskData:
     normalisation: per-channel (mean, std) of images in [0, 1]. resize: side to which images are resized. augment:
         whether training images are flipped and cropped at random.
     vocabulary: the symbols by index, for tasks that generate text (target side in translation).
-    references: per split, the sentences that generated ones are compared with. sources: the test sentences to
-        translate.
+    references: per split, the sentences that generated ones are compared with. tokens: how these are split and scored.
+        sources: the test sentences to translate.
     """
 
     splits: dict[str, Arrays]
@@ -48,6 +49,7 @@ class TaskData:
     augment: bool = False
     vocabulary: list[str] | None = None
     references: dict[str, list[str]] = field(default_factory=dict)
+    tokens: Tokens = MOSES
     sources: list[str] = field(default_factory=list)
 
     @property

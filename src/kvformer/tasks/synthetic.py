@@ -21,7 +21,7 @@ from kvformer.files import sha256_bytes
 from kvformer.seeding import generator
 from kvformer.spec.sections import MOST, PositiveInt, Section
 from kvformer.spec.shapes import Shape
-from kvformer.tasks.base import IGNORED, Arrays, Manifests, TaskData, TaskDefinition, TaskRun
+from kvformer.tasks.base import IGNORED, Arrays, Manifests, Overrides, TaskData, TaskDefinition, TaskRun
 
 Draw = Callable[[np.random.Generator, int, Any], Arrays]
 """Draws this many examples under a data section."""
@@ -99,7 +99,7 @@ def _shape(data: SyntheticData, manifests: Manifests | None) -> Shape:
     return Shape(length=data.length, inputs=inputs, outputs=data.symbols)
 
 
-PUBLISHED = {
+PUBLISHED: Overrides = {
     "model": {
         "dim": 64,
         "layers": 2,
@@ -130,6 +130,27 @@ PUBLISHED = {
 }
 
 
+SUCCESSOR: Overrides = {
+    "data": {"train_examples": 10_000, "validation_examples": 100, "test_examples": 2_000},
+    "model": {
+        "mlp_ratio": 4.0,
+        "activation": "gelu",
+        "norm": "pre",
+        "final_norm": True,
+        "head_kind": "linear",
+        "positions": "learned",
+        "position_init": "small",
+        "init": "default",
+        "attention_output_dropout": 0.0,
+        "mlp_dropout": 0.0,
+        "mlp_output_dropout": 0.0,
+        "head_dropout": 0.0,
+    },
+    "training": {"drop_last": False, "warmup_steps": 8, "evaluations": 1},
+}
+"""The re-run of arXiv 2606.04032 by its authors: 158 steps, of which 5 % are warm-up."""
+
+
 def list_task(name: str, summary: str, draw: Draw, data_config: type[SyntheticData] = SyntheticData) -> TaskDefinition:
     """A task on lists with the published model and training. For `draw` see `labelled`."""
     return TaskDefinition(
@@ -144,6 +165,7 @@ def list_task(name: str, summary: str, draw: Draw, data_config: type[SyntheticDa
         balanced=True,
         data_config=data_config,
         defaults=PUBLISHED,
+        protocols={"successor": SUCCESSOR},
         shape=_shape,
         load=partial(_load, draw),
     )

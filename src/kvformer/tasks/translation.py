@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from kvformer.data.tokens import BEGIN, END, PADDING, UNKNOWN
+from kvformer.data.tokens import BEGIN, END, MOSES, PADDING, UNKNOWN, Tokens
+from kvformer.errors import DataError
 from kvformer.records.manifest import Manifest
 from kvformer.spec.sections import MOST, PositiveInt
 from kvformer.spec.shapes import Shape
@@ -74,6 +75,23 @@ def _padded(manifest: Manifest, split: str, language: str, symbols: int, limit: 
     return rows
 
 
+def _references(data: TranslationData, manifest: Manifest, split: str, limit: int | None) -> list[str]:
+    """Sentences to compare translations with. Raises DataError where they are not those of the token arrays, and where
+    even a perfect translation would have BLEU 0, because none has the four tokens of the longest n-gram."""
+    lines = manifest.lines(f"{split}_{data.target}")
+    lengths = np.diff(manifest.array(f"{split}_{data.target}_offsets"))
+    if len(lines) != len(lengths):
+        where = f"{manifest.folder}: {split}_{data.target}"
+        raise DataError(f"{where}: {len(lines)} sentences, but tokens of {len(lengths)}; prepare the data set again")
+    longest = int(lengths[:limit].max()) + (2 if data.bleu == "tokens_with_ends" else 0)
+    if longest < 4:
+        raise DataError(
+            f"{data.dataset}: no sentence of {split}.{data.target} has 4 tokens, the longest has {longest}: BLEU is 0 "
+            "even for a perfect translation; use longer sentences"
+        )
+    return lines[:limit]
+
+
 def _load(run: TaskRun, manifests: Manifests) -> TaskData:
     data: TranslationData = run.data
     manifest = manifests[data.dataset]
@@ -86,13 +104,15 @@ def _load(run: TaskRun, manifests: Manifests) -> TaskData:
         }
         for split, limit in limits.items()
     }
-    references = {split: manifest.lines(f"{split}_{data.target}")[: limits[split]] for split in ("validation", "test")}
+    references = {split: _references(data, manifest, split, limits[split]) for split in ("validation", "test")}
+    choices = manifest.facts.get("tokenizer")
     return TaskData(
         splits,
         shape,
         [manifest.record()],
         vocabulary=_vocabulary(data, manifest, data.target),
         references=references,
+        tokens=Tokens(**choices[data.target]) if isinstance(choices, dict) else MOSES,
         sources=manifest.lines(f"test_{data.source}"),
     )
 

@@ -14,10 +14,10 @@ from typing import Any, Literal
 from kvformer.errors import DataError
 from kvformer.files import canonical_json
 from kvformer.records.metrics import MetricPoint, read_metrics
-from kvformer.records.run import Failure, Provenance, RunConfiguration, RunFolder, Summary
+from kvformer.records.run import NOT_STARTED, DataRecord, Failure, Provenance, RunConfiguration, RunFolder, Summary
 from kvformer.records.study import RunEntry, SettingEntry, StudyManifest
 
-State = Literal["done", "failed", "running", "missing", "study"]
+State = Literal["done", "failed", "running", "missing", "cell", "study"]
 Points = dict[tuple[str, int], MetricPoint]
 """The points of a run by key and step."""
 Stats = dict[Path, stat_result]
@@ -26,14 +26,15 @@ TABLES = ("runs.csv", "curves.csv.gz", "cost.csv", "profile.csv", "tables/**/*")
 STUDY_ARTIFACTS = ("study.json", "report.html", "ro-crate-metadata.json", "figures/**/*", *TABLES)
 METRIC = re.compile(r"[\w.:/ -]{1,250}")
 LONGEST = 5000  # characters; MLflow would cut a parameter at 6000, and then it would never equal the file's
+FORMAT = "2"  # of what is made of the files: another one brings every run up to date
 
 
 @dataclass(frozen=True)
 class Entry:
     """One run of MLflow. Times are Unix times in milliseconds.
 
-    key: the tag `run_key`, by which the run is found again. complete: no point will follow. artifacts: files by their
-    name in MLflow.
+    key: the tag `run_key`, by which the run is found again. complete: these are all of its points. numbers: metrics
+    that may change as long as the run exists. artifacts: files by their name in MLflow.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Entry:
     tags: dict[str, str]
     params: dict[str, str] = field(default_factory=dict)
     points: Points = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+    data: list[DataRecord] = field(default_factory=list)
     artifacts: dict[str, Path] = field(default_factory=dict)
 
 
@@ -53,7 +56,7 @@ class Source:
     """The files behind one entry.
 
     group: sources that are looked up together. signature: changes whenever one of the files does. read: reads them;
-    raises DataError or FileNotFoundError, which name the file.
+    raises DataError or FileNotFoundError, which name the file. parent: the name of the run's cell.
     """
 
     group: str
@@ -61,6 +64,7 @@ class Source:
     state: State
     signature: str
     read: Callable[[], Entry]
+    parent: str = ""
 
 
 def digest(text: str) -> str:
@@ -76,14 +80,15 @@ def study_note(manifest: StudyManifest) -> str:
 
 def run_sources(study: Path, manifest: StudyManifest) -> list[Source]:
     """The runs that the study expects."""
-    settings = {(entry.task, entry.setting): entry for entry in manifest.settings}
+    settings = sections(manifest)
     sources = []
     for run in manifest.runs:
         folder = RunFolder(study / run.path)
         files = _stats([*run_artifacts(folder), folder.metrics_file, folder.progress_metrics_file])
         state = _state(folder, files)
         read = partial(_read_run, folder, run, settings.get((run.task, run.setting)), state)
-        sources.append(Source(run.task, _name(run), state, _look(folder.path, files, run.hash), read))
+        look = _look(folder.path, files, run.hash)
+        sources.append(Source(run.task, run_name(run), state, look, read, cell_name(run)))
     return sources
 
 
@@ -112,8 +117,19 @@ def run_artifacts(folder: RunFolder) -> list[Path]:
     return [*ended, folder.attention_file, folder.failure_file]
 
 
-def _name(run: RunEntry) -> str:
-    return f"{run.task}/{run.setting}/{run.variant}/seed{run.seed}"
+def cell_name(run: RunEntry) -> str:
+    """The name of the cell of a run."""
+    return f"{run.task}/{run.setting}/{run.variant}"
+
+
+def run_name(run: RunEntry) -> str:
+    """The name of a run."""
+    return f"{cell_name(run)}/seed{run.seed}"
+
+
+def sections(manifest: StudyManifest) -> dict[tuple[str, str], SettingEntry]:
+    """The resolved sections by task and setting."""
+    return {(entry.task, entry.setting): entry for entry in manifest.settings}
 
 
 def _stats(files: Iterable[Path]) -> Stats:
@@ -127,7 +143,7 @@ def _stats(files: Iterable[Path]) -> Stats:
 
 def _look(folder: Path, files: Stats, also: str) -> str:
     lines = [f"{file.relative_to(folder)}:{stat.st_size}:{stat.st_mtime_ns}" for file, stat in files.items()]
-    return digest("\n".join([*lines, also]))
+    return digest("\n".join([FORMAT, *lines, also]))
 
 
 def _state(folder: RunFolder, files: Stats) -> State:
@@ -146,7 +162,7 @@ def _read_run(folder: RunFolder, run: RunEntry, setting: SettingEntry | None, st
     summary = Summary.load(folder.summary_file) if done else None
     provenance = Provenance.load(folder.provenance_file) if done else Provenance()
     failure = Failure.load(folder.failure_file) if state == "failed" else None
-    configuration = RunConfiguration.load(folder.config_file).content if done else _planned(run, setting)
+    configuration = RunConfiguration.load(folder.config_file).content if done else planned(run, setting)
     identity = summary.config_hash if summary else run.hash
     points = list(read_metrics(folder.metrics_file if done else folder.progress_metrics_file))
     end = None
@@ -156,7 +172,7 @@ def _read_run(folder: RunFolder, run: RunEntry, setting: SettingEntry | None, st
     starts = [_time(provenance.start, folder.path), end, *(point.time for point in points[:1])]
     if summary and end:
         points += _final_points(summary, end)
-    label = summary.status if summary else state
+    label = summary.status if summary else NOT_STARTED if failure and failure.type == NOT_STARTED else state
     tags = {
         "kind": "run",
         **run.model_dump(include={"task", "setting", "variant", "seed"}),
@@ -170,23 +186,24 @@ def _read_run(folder: RunFolder, run: RunEntry, setting: SettingEntry | None, st
     }
     artifacts = run_artifacts(folder) if done else [folder.failure_file] if failure else []
     return Entry(
-        name=_name(run),
-        key=f"{_name(run)}@{identity}",
+        name=run_name(run),
+        key=f"{run_name(run)}@{identity}",
         status="FINISHED" if label == "finished" else "RUNNING" if label == "running" else "FAILED",
         complete=done,
         start=min(start for start in starts if start),
         end=end,
-        tags={key: _text(value) for key, value in tags.items() if value not in (None, "")},
-        params={key: _text(value) for key, value in _flatten(configuration, ".")},
+        tags=texts(tags),
+        params=parameters(configuration),
         points=_by_place(points, folder),
+        data=summary.data if summary else [],
         artifacts={file.name: file for file in artifacts if file.exists()},
     )
 
 
-def _planned(run: RunEntry, setting: SettingEntry | None) -> dict[str, Any]:
+def planned(run: RunEntry, setting: SettingEntry | None) -> dict[str, Any]:
     """What the run's config.json will hold once the run has ended."""
-    sections = setting.model_dump(exclude={"departures"}, exclude_unset=True) if setting else {}
-    return sections | run.model_dump(exclude={"path", "hash"}, exclude_unset=True)
+    resolved = setting.model_dump(exclude={"departures"}, exclude_unset=True) if setting else {}
+    return resolved | run.model_dump(exclude={"path", "hash"}, exclude_unset=True)
 
 
 def _origin(summary: Summary, provenance: Provenance) -> dict[str, Any]:
@@ -222,6 +239,16 @@ def _by_place(points: list[MetricPoint], folder: RunFolder) -> Points:
         if not METRIC.fullmatch(key):
             raise DataError(f"{folder.path}: metric {key!r}, MLflow allows letters, digits, spaces and _ - . : /")
     return {(point.key, point.step): point for point in points}
+
+
+def parameters(configuration: dict[str, Any]) -> dict[str, str]:
+    """The parameters that MLflow shows of a resolved configuration."""
+    return {key: _text(value) for key, value in _flatten(configuration, ".")}
+
+
+def texts(tags: dict[str, Any]) -> dict[str, str]:
+    """Tags as MLflow has them, without empty ones."""
+    return {key: _text(value) for key, value in tags.items() if value not in (None, "")}
 
 
 def _flatten(content: dict[str, Any], separator: str) -> Iterator[tuple[str, Any]]:

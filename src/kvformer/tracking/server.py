@@ -14,12 +14,13 @@ from pathlib import Path
 from kvformer.errors import ConfigError, KvformerError
 from kvformer.tracking.ingest import Ingestion
 from kvformer.tracking.store import ENVIRONMENT, database_uri
+from kvformer.tracking.view import VIEW
 
 HOST = "127.0.0.1"
 LOG = Path("mlflow", "server.log")
 STOPPING = (signal.SIGINT, signal.SIGTERM)  # SIGINT is ignored in the background of a script unless one asks
 LONGEST_PAUSE = 60.0
-START_PAGE = "#/experiments?workflowType=machine_learning"  # instead of MLflow's pages for language models
+WORKFLOW = "workflowType=machine_learning"  # instead of MLflow's pages for language models
 Process = subprocess.Popen[bytes]
 
 
@@ -57,11 +58,11 @@ def serve(results: Path, port: int = 5000, interval: float = 5.0) -> None:
             raise KeyboardInterrupt
         while not _answers(port):
             _wait(server, 0.2, results)
-        _say(f"MLflow shows {results} at http://{HOST}:{port}/{START_PAGE} (Ctrl-C ends it)")
+        _say(f"MLflow shows {results} at http://{HOST}:{port}/#/experiments?{WORKFLOW} (Ctrl-C ends it)")
         tunnel = f"ssh -L {port}:{HOST}:{port} USER@{socket.gethostname()}"
         _say(f"From another machine: {tunnel}, then open the same address there")
         _say(f"The same without kvformer: {ui_command(results)}")
-        _keep_ingesting(ingestion, results, server, interval)
+        _keep_ingesting(ingestion, results, server, interval, f"http://{HOST}:{port}/#/experiments")
     except KeyboardInterrupt:
         _say("MLflow stopped")
     finally:
@@ -118,21 +119,25 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _keep_ingesting(ingestion: Ingestion, results: Path, server: Process, interval: float) -> None:
+def _keep_ingesting(ingestion: Ingestion, results: Path, server: Process, interval: float, address: str) -> None:
     reported: set[str] = set()
     while True:
         began = time.monotonic()
         try:
             report = ingestion.track(study_folders(results), live=True)
-            problems = report.problems
+            links = [
+                f"Results of {study}: {address}/{number}/runs?viewStateShareKey={VIEW}&{WORKFLOW}"
+                for study, number in report.experiments.items()
+            ]
+            lines = [*links, *report.problems]
             if report.added or report.updated:
                 _say(f"{time.strftime('%H:%M:%S')} {report}")
         except KvformerError as error:
-            problems = [str(error)]
-        for problem in problems:
-            if problem not in reported:
-                _say(f"{time.strftime('%H:%M:%S')} {problem}")
-        reported.update(problems)
+            lines = [str(error)]
+        for line in lines:
+            if line not in reported:
+                _say(f"{time.strftime('%H:%M:%S')} {line}")
+        reported.update(lines)
         # Looking at thousands of folders takes time that belongs to training.
         _wait(server, max(interval, min(10 * (time.monotonic() - began), LONGEST_PAUSE)), results)
 

@@ -3,17 +3,19 @@
 import logging
 import os
 import re
+import shlex
 import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from filelock import FileLock
-
 from kvformer.errors import ConfigError, KvformerError
+from kvformer.locks import hold
+from kvformer.tracking.ownership import changed_tags, first_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,6 +32,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
 }
 BUSY_SECONDS = 60
+STUDY = "kvformer.study"  # the tag by which an experiment is found again
 
 
 class Store:
@@ -50,7 +53,10 @@ class Store:
         folder, name = results.absolute() / "mlflow", "track"
         self.database: Path | None = None
         if self._dialect == "sqlite":
-            self.database = Path(self.uri.partition("?")[0].partition(":///")[2]).absolute()
+            file = self.uri.partition("?")[0].partition(":///")[2]
+            if not file or file.startswith((":", "file:")):
+                raise ConfigError(f"MLflow tracking URI {self.shown!r} must name a file, like sqlite:///mlflow.db")
+            self.database = Path(file).absolute()
             folder, name = self.database.parent, self.database.name
         self._lock = folder / f"{name}.lock"
         # A server chooses the place of artifacts itself. A database would take ./mlruns, wherever that is.
@@ -63,10 +69,8 @@ class Store:
         Raises KvformerError, in one line and without secrets, for everything that goes wrong with the store meanwhile.
         """
         # Processes that migrate a new SQLite file together, or write to it together, fail: "database is locked".
-        with self._plain_errors():
-            self._lock.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._lock):
-                yield self._client()
+        with self._plain_errors(), hold(self._lock, -1, "another process is writing to this store"):
+            yield self._client()
 
     def _client(self) -> "MlflowClient":
         for name, value in ENVIRONMENT.items():
@@ -103,32 +107,47 @@ class Store:
         try:
             yield
         except Exception as error:
+            from alembic.util import CommandError
             from mlflow.exceptions import MlflowException
             from sqlalchemy.exc import SQLAlchemyError
 
-            if not isinstance(error, MlflowException | SQLAlchemyError | OSError | ImportError):
+            if not isinstance(error, MlflowException | SQLAlchemyError | CommandError | OSError | ImportError):
                 raise
             text = str(error)
+            if found := re.search(r"\(found version (\w+)|revision identified by '(\w+)'", text):
+                raise KvformerError(self._of_another_version(found[1] or found[2])) from None
             for secret in filter(None, (self._parts.query, self._parts.password, unquote(self._parts.password or ""))):
                 text = text.replace(secret, "***")
             reason = " ".join(without_secrets(text).split())[:300]
             message = f"MLflow at {self.shown}: {reason}; nothing is lost, run `kvformer track` again to complete it"
             raise KvformerError(message) from None  # the chain would print the address with its password
 
-    def experiment(self, client: "MlflowClient", name: str, note: str) -> "Experiment":
-        """The experiment called `name`, created if it is missing.
+    def _of_another_version(self, revision: str) -> str:
+        """What helps where the tables are those of another MLflow: `revision`, as its migrations are called."""
+        import mlflow.store.db_migrations as migrations
+
+        again = "delete it: `kvformer track` writes it again from the run folders, without people's notes and tags"
+        other = again if self.database else "choose another database"
+        if next(Path(migrations.__file__).parent.glob(f"versions/{revision}_*.py"), None):
+            how = f"an older MLflow; `mlflow db upgrade {shlex.quote(self.shown)}` updates it (copy it first)"
+        else:
+            how = f"a newer MLflow than this one ({version('mlflow')}); use that one"
+        return f"MLflow at {self.shown}: was made by {how}, or {other}"
+
+    def experiment(self, client: "MlflowClient", name: str, tags: dict[str, str]) -> "Experiment":
+        """The experiment of the study `name`, whatever a person has called it, with these tags; created if missing.
 
         Raises KvformerError where it was deleted in MLflow, or keeps its artifacts where the results folder was before.
         """
         location = None if self._artifacts is None else (self._artifacts / name).as_uri()
-        found = client.get_experiment_by_name(name)
+        wanted = {**tags, STUDY: name}
+        found = _find_experiment(client, name)
         if found is None:
-            # The kind spares the user MLflow's question whether this is about language models or training.
-            tags = {"mlflow.note.content": note, "mlflow.experimentKind": "custom_model_development"}
-            return client.get_experiment(client.create_experiment(name, artifact_location=location, tags=tags))
+            first = first_tags(wanted, {})
+            return client.get_experiment(client.create_experiment(name, artifact_location=location, tags=first))
         if found.lifecycle_stage != "active":
             raise KvformerError(
-                f"MLflow at {self.shown}: experiment {name!r} was deleted there; restore it with "
+                f"MLflow at {self.shown}: experiment {found.name!r} was deleted there; restore it with "
                 f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
             )
         if self.database is not None and found.artifact_location != location:
@@ -136,9 +155,26 @@ class Store:
                 f"{self.database}: was created at a different location ({found.artifact_location}); delete it, "
                 "`kvformer track` writes it again from the run folders"
             )
-        if found.tags.get("mlflow.note.content") != note:
-            client.set_experiment_tag(found.experiment_id, "mlflow.note.content", note)
+        for key, value in changed_tags(found.tags, wanted).items():
+            client.set_experiment_tag(found.experiment_id, key, value)
         return found
+
+
+def _find_experiment(client: "MlflowClient", study: str) -> "Experiment | None":
+    """The experiment of a study: the one of its name, or the one that has the study's tag and was renamed."""
+    from mlflow.entities import ViewType
+
+    found = client.get_experiment_by_name(study)
+    if found and found.tags.get(STUDY, study) == study:
+        return found
+    token: str | None = None
+    while token != "":
+        page = client.search_experiments(ViewType.ALL, 1000, f"tags.`{STUDY}` != ''", page_token=token)
+        for experiment in page:
+            if experiment.tags[STUDY] == study:
+                return experiment
+        token = page.token or ""
+    return None
 
 
 def _without_flushes(connection: Any, _record: Any) -> None:
@@ -166,8 +202,17 @@ def _split(uri: str) -> SplitResult:
 
 
 def database_uri(results: Path) -> str:
-    """The address of the SQLite file that belongs to a results folder."""
-    return f"sqlite:///{results.absolute() / 'mlflow' / 'mlflow.db'}"
+    """The address of the SQLite file that belongs to a results folder.
+
+    Raises ConfigError for a folder that no address can name: MLflow takes what follows a question mark as options.
+    """
+    database = results.absolute() / "mlflow" / "mlflow.db"
+    if "?" in str(database):
+        raise ConfigError(
+            f"{results}: MLflow cannot use a database in a folder with '?' in its path ({results.absolute()}); rename "
+            "the folder, or name another place with MLFLOW_TRACKING_URI=sqlite:///PATH"
+        )
+    return f"sqlite:///{database}"
 
 
 def without_secrets(text: str) -> str:

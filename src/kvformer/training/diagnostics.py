@@ -59,6 +59,7 @@ def diagnose(model: nn.Module, objective: Objective, batches: Batches) -> dict[s
     """Scores of each self-attention layer on fixed validation examples, named `layer<i>/<score>`.
 
     gain: mean factor s on the logits, for variants that have one.
+    cosine: mean cos φ of the turn between keys and queries, for variants that have one.
     symmetry: (‖S + Sᵀ‖² - ‖S - Sᵀ‖²) / (‖S + Sᵀ‖² + ‖S - Sᵀ‖²) of the logits S without masks: 1 for symmetric, -1 for
         antisymmetric logits (the score of Saponati et al. 2025, applied to logits).
     entropy: mean entropy of the attention weights of a query, divided by log N: 1 if uniform, 0 if on a single token.
@@ -69,13 +70,17 @@ def diagnose(model: nn.Module, objective: Objective, batches: Batches) -> dict[s
     with recorded(model) as layers:
         model(*inputs)
         for index, layer in enumerate(layers):
-            if layer.position is not None and (gain := layer.position.gain()) is not None:
-                scores[f"layer{index}/gain"] = float(gain.mean())
+            for term in layer.terms:
+                if (gain := term.gain()) is not None:
+                    scores[f"layer{index}/gain"] = float(gain.mean())
+                if (cosine := term.cosine()) is not None:
+                    scores[f"layer{index}/cosine"] = float(cosine)
             assert layer.recording is not None
             logits, weights = layer.recording[0].unmasked.double(), layer.recording[0].weights.double()
             symmetric = (logits + logits.transpose(-1, -2)).square().sum()
             antisymmetric = (logits - logits.transpose(-1, -2)).square().sum()
-            scores[f"layer{index}/symmetry"] = float((symmetric - antisymmetric) / (symmetric + antisymmetric))
+            total = float(symmetric + antisymmetric)  # zero for uniform attention, whose logits are all zero
+            scores[f"layer{index}/symmetry"] = float((symmetric - antisymmetric) / total) if total else 1.0
             entropy = -(weights * torch.log(weights.clamp_min(1e-12))).sum(dim=-1).mean()
             scores[f"layer{index}/entropy"] = float(entropy) / math.log(max(2, weights.shape[-1]))
             scores[f"layer{index}/diagonal"] = float(weights.diagonal(dim1=-2, dim2=-1).mean())

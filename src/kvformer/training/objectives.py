@@ -69,7 +69,7 @@ class Translation:
     def __init__(self, run: RunConfig, data: TaskData) -> None:
         self.smoothing, self.rows, self.bleu = run.training.label_smoothing, run.data.loss_rows, run.data.bleu
         self.language, self.beam = run.data.target, run.data.beam
-        self.vocabulary, self.references = data.vocabulary or [], data.references
+        self.vocabulary, self.references, self.tokens = data.vocabulary or [], data.references, data.tokens
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """The model reads the source, the target without its last token, and where the source is padding."""
@@ -105,18 +105,20 @@ class Translation:
 
     def translate(self, model: nn.Module, batch: Batch) -> list[str]:
         """The translations of a batch as text."""
-        return [detokenise(self._words(row), self.language) for row in self._decode(model, batch)]
+        tokenizer = self.tokens.tokenizer
+        return [detokenise(self._words(row), self.language, tokenizer) for row in self._decode(model, batch)]
 
     def _words(self, row: list[int]) -> list[str]:
         return [self.vocabulary[index] for index in row if index not in (PADDING, BEGIN, END)]
 
     def _score(self, sentences: list[list[int]], split: str) -> float:
         """Corpus BLEU-4 against the split's references."""
-        references = self.references[split][: len(sentences)]
+        references = self.references[split]
         if self.bleu == "sacrebleu":
-            return detokenised_bleu([self._words(row) for row in sentences], references, self.language)
+            words = [self._words(row) for row in sentences]
+            return detokenised_bleu(words, references, self.language, self.tokens)
         words = [[self.vocabulary[i] for i in row if i != PADDING] for row in sentences]
-        return token_bleu(words, references, self.language)
+        return token_bleu(words, references, self.language, self.tokens)
 
 
 def _without_padding(rows: Tensor) -> Tensor:

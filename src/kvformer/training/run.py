@@ -141,9 +141,8 @@ def _summary(trainer: Trainer, outcome: Outcome, startup: float) -> Summary:
 
 def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Provenance:
     run, device, gpu = trainer.run, trainer.device, trainer.device.type == "cuda"
-    prepared = (
-        [record.sha256 for record in data] if run.datasets else []
-    )  # drawn data follow from configuration and code
+    # Drawn data follow from configuration and code.
+    prepared = [record.sha256 for record in data] if run.datasets else []
     return Provenance(
         git=git_state(),
         packages=package_versions(),

@@ -44,6 +44,8 @@ class KeyValueCache:
         self._buffer: KeysValues | None = None
         self.length = 0
         """Tokens in the cache."""
+        self.tail: Tensor | None = None
+        """What a term keeps of the newest token, (B, G, 1, …): the half of its key that the next key takes over."""
         self.queried = 0
         """Tokens that have attended with this cache in cross-attention: the position of the next one."""
 
@@ -77,6 +79,8 @@ class KeyValueCache:
             keys, values = self._buffer
             chosen = keys[rows]
             self._buffer = KeysValues(chosen, chosen if self._buffer.shared else values[rows])
+        if self.tail is not None:
+            self.tail = self.tail[rows]
 
     @property
     def bytes(self) -> int:

@@ -19,11 +19,11 @@ class CrossAttention(Attention):
         """The queries of x, the keys and values of the memory, and the position of the first query."""
         assert memory is not None and shared is None
         first = 0 if cache is None else cache.advance(x.shape[1])
-        queries = self.role(self.maps.query, self.apply_maps(x, (self.maps.query,)), x)
+        queries = self.queries(self.maps.query, self.apply_maps(x, (self.maps.query,)), x, first)
         if cache is not None and cache.length:
             return queries, cache.content, first
-        attended = self.keys_values(self.apply_maps(memory, ("key", "value")), memory)
-        return queries, attended if cache is None else cache.append(attended), first
+        new = self.keys_values(self.apply_maps(memory, ("key", "value")), memory)
+        return queries, new if cache is None else cache.append(new), first
 
 
 class PublishedCrossAttention(CrossAttention):
@@ -37,7 +37,7 @@ class PublishedCrossAttention(CrossAttention):
         if cache is not None or memory is None or x.shape[1] != memory.shape[1]:
             return super().project(x, memory, shared, cache)
         projected = self.apply_maps(memory, ("key", "value"))
-        return projected["key"], self.keys_values(projected, memory), 0
+        return self.queries("key", projected, memory, 0), self.keys_values(projected, memory), 0
 
 
 def cross_attention(spec: AttentionSpec, model: ModelConfig, max_length: int) -> CrossAttention:

@@ -3,8 +3,8 @@
     logits_ij = q_i·k_j + γ_j + r_ij + mask_ij        weights = softmax_j(logits)        output_i = Σ_j weights_ij v_j
 
 Shapes: queries (B, H, N, h), already scaled; keys and values (B, G, M, h) with H a multiple of G: head a reads the keys
-of head a·G/H. key_bias γ (1 or H, M). bias r (1 or H, N, M). mask: 0 and -inf, broadcastable to (B, H, N, M). Each of
-these three may be None.
+of head a·G/H. Queries and keys may have no width; the logits then consist of the other parts. key_bias γ (1 or H, M).
+bias r (1 or H, N, M). mask: 0 and -inf, broadcastable to (B, H, N, M). Each of these three may be None.
 """
 
 import math
@@ -44,7 +44,8 @@ def attend(
     dropping: dropout probability of the weights. recording: a list to which logits and weights are added.
     """
     longest = max(queries.shape[2], keys.shape[2])
-    if longest >= FUSED_FROM and not dropping and bias is None and recording is None:
+    content = queries.shape[-1] > 0
+    if longest >= FUSED_FROM and content and not dropping and bias is None and recording is None:
         return fused(queries, keys, values, key_bias, mask)
     return explicit(queries, keys, values, key_bias, bias, mask, dropping, recording)
 
@@ -87,7 +88,7 @@ def explicit(
         shape = (*queries.shape[:3], keys.shape[2])
         recording.append(Recorded(*(part.detach().view(shape) for part in (logits, weights, unmasked))))
     stacked = values.reshape(-1, *values.shape[2:])
-    return torch.bmm(dropout(weights, dropping), stacked).view(queries.shape)
+    return torch.bmm(dropout(weights, dropping), stacked).view(*queries.shape[:3], -1)
 
 
 def fused(queries: Tensor, keys: Tensor, values: Tensor, key_bias: Tensor | None, mask: Tensor | None) -> Tensor:
@@ -139,7 +140,7 @@ def _logits(queries: Tensor, keys: Tensor, term: Tensor | None) -> Tensor:
     batch, heads, length, width = queries.shape
     kv_heads, size = keys.shape[1:3]
     groups = batch * kv_heads
-    stacked = queries.reshape(groups, -1, width)
+    stacked = queries.reshape(groups, heads // kv_heads * length, width)
     transposed = keys.reshape(groups, size, width).transpose(1, 2)
     if term is None:
         return torch.bmm(stacked, transposed)

@@ -1,7 +1,7 @@
 """Multi-head self-attention for every variant.
 
 The idea of the paper is in `spec.projections.SHARING`: which map makes queries, keys and values. qkv has three maps; in
-kv the keys are the queries, too.
+kv the keys are the queries, too. Everything else that variants do is a term (`spec.terms`).
 
 Shapes: B batch, H heads, G key/value heads, N queries, M keys, D model width, h = D/H head width.
 """
@@ -15,12 +15,15 @@ from torch import Tensor, nn
 
 from kvformer.models.attention.cache import KeysValues, KeyValueCache
 from kvformer.models.attention.kernels import Recorded, additive_mask, attend
+from kvformer.models.attention.term_module import TermModule, add_up
 from kvformer.models.fast.linear import Linear, linear
-from kvformer.spec.formulas import term_of
-from kvformer.spec.projections import INPUT, layer_maps, projection_widths
+from kvformer.spec.projections import INPUT, LEARNED, NONE, frozen_maps, layer_maps, projection_widths
 from kvformer.spec.sections import ModelConfig
-from kvformer.spec.terms import Stream, Term
+from kvformer.spec.terms import Span, Stream, layer_terms
 from kvformer.spec.variants import AttentionSpec
+
+Projected = dict[str, Tensor]
+"""The projections of an input by the names of their maps, each (B, heads, N, h)."""
 
 
 class Attention(nn.Module):
@@ -42,17 +45,17 @@ class Attention(nn.Module):
         self.owns_keys_values = owns_keys_values
         self.maps = layer_maps(spec, model, self.cross)
         self.widths = projection_widths(spec, model, owns_keys_values, self.cross)
-        # One fused matrix for all maps: rows of the query map, then of the key map, then of the value map.
-        ends = dict(zip(self.widths, itertools.accumulate(self.widths.values()), strict=True))
-        self.rows = {name: slice(end - self.widths[name], end) for name, end in ends.items()}
-        total = sum(self.widths.values())
-        self.projection = nn.Parameter(torch.empty(total, model.dim)) if total else None
-        self.projection_bias = nn.Parameter(torch.empty(total)) if total and model.projection_bias else None
-        self.pair = (
-            nn.Parameter(torch.empty(self.heads, self.head_dim, self.head_dim)) if spec.sharing == "pairwise" else None
-        )
-        term = term_of(spec, model, max_length)
-        self.position = TermModule(term) if term is not None else None
+        self.rows = _rows({name: rows for name, rows in self.widths.items() if name not in frozen_maps(spec)})
+        self.projection, self.projection_bias = _matrix(self.rows, model)
+        self.frozen_rows = _rows({name: rows for name, rows in self.widths.items() if name in frozen_maps(spec)})
+        self.frozen_projection, self.frozen_bias = _matrix(self.frozen_rows, model, trained=False)
+        per_head = (self.heads, self.head_dim)
+        self.pair = nn.Parameter(torch.empty(*per_head, self.head_dim)) if spec.sharing == "pairwise" else None
+        self.learned_query = nn.Parameter(torch.empty(per_head)) if self.maps.query == LEARNED else None
+        terms = layer_terms(spec, model, max_length, self.cross, owns_keys_values)
+        self.terms = [TermModule(term) for term in terms.values()]  # in the order in which they act
+        for name, term in zip(terms, self.terms, strict=True):
+            self.add_module(name, term)
         self.output = Linear(model.dim, model.dim, bias=model.output_bias)
         self.recording: list[Recorded] | None = None
 
@@ -70,103 +73,125 @@ class Attention(nn.Module):
         memory: (B, M, D), for cross-attention only. causal: query i sees keys up to i. padding: (B, M), True where a
         key is padding. shared: keys and values of the owning layer below, for layers without their own. cache: earlier
         tokens of an incremental decoder; x then holds only the new ones. Returns the output (B, N, D) and the keys and
-        values attended to.
+        values as they are stored.
         """
-        queries, attended, first = self.project(x, memory, shared, cache)  # (B, H, N, h); (B, G, M, h) twice
-        if self.pair is not None:
-            queries = queries @ self.pair
+        # Queries (B, H, N, h) of x, and keys and values (B, G, M, h) of all that they may attend to.
+        queries, stored, first = self.project(x, memory, shared, cache)
+        keys, values = stored
+        for term in self.terms:
+            keys = term.read(keys)
 
         # Logits s·c·q_i·k_j + γ_j + r_ij. The scale is applied to the queries.
-        gain = key_bias = bias = None
-        if self.position is not None:
-            length, size = queries.shape[2], attended.keys.shape[2]
-            gain, key_bias, bias = self.position(length, size, first)
+        span = Span(first, queries.shape[2], keys.shape[2], causal)
+        gain, key_bias, bias = add_up(self.terms, span)
         queries = queries * (self.scale if gain is None else self.scale * gain[:, None, None])
 
         # Softmax over the keys that a query sees, and the weighted mean of the values.
-        mask = additive_mask(queries, attended.keys, first, causal, padding, self.spec.mask_self and not self.cross)
+        mask = additive_mask(queries, keys, first, causal, padding, self.spec.mask_self and not self.cross)
         dropout = self.dropout if self.training else 0.0
-        mixed = attend(queries, *attended, key_bias, bias, mask, dropout, self.recording)  # (B, H, N, h)
-        return self.output(mixed.transpose(1, 2).flatten(2)), attended
+        mixed = attend(queries, keys, values, key_bias, bias, mask, dropout, self.recording)  # (B, H, N, h)
+        for term in self.terms:
+            mixed = term.outputs(mixed, x, values, first)
+        return self.output(mixed.transpose(1, 2).flatten(2)), stored
 
     def project(
         self, x: Tensor, memory: Tensor | None, shared: KeysValues | None, cache: KeyValueCache | None
     ) -> tuple[Tensor, KeysValues, int]:
         """The queries of x, the keys and values that they may attend to, and the position of the first query."""
         projected = self.apply_maps(x, tuple(self.widths))
-        attended = shared if shared is not None else self.keys_values(projected, x)
-        if cache is not None and shared is None:
-            attended = cache.append(attended)
-        return self.role(self.maps.query, projected, x), attended, attended.keys.shape[2] - x.shape[1]
+        if shared is not None:
+            first = shared.values.shape[2] - x.shape[1]
+            return self.queries(self.maps.query, projected, x, first), shared, first
+        first = 0 if cache is None else cache.length
+        new = self.keys_values(projected, x, first, cache)
+        return self.queries(self.maps.query, projected, x, first), new if cache is None else cache.append(new), first
 
-    def keys_values(self, projected: dict[str, Tensor], source: Tensor) -> KeysValues:
-        """Keys and values; one tensor where one map makes both and keys are not normalised."""
-        keys = self.role(self.maps.key, projected, source)
-        values = keys if self.maps.value == self.maps.key else self.role(self.maps.value, projected, source)
+    def queries(self, name: str, projected: Projected, x: Tensor, first: int) -> Tensor:
+        """The queries (B, H, N, h) by the map `name`, the first at position `first`; without width where logits are
+        made of terms alone."""
+        if name == NONE:
+            return x.new_empty(x.shape[0], self.heads, x.shape[1], 0)
+        if name == LEARNED and self.learned_query is not None:
+            queries = self.learned_query[None, :, None, :].expand(x.shape[0], -1, x.shape[1], -1)
+        else:
+            queries = self.split_heads(x) if name == INPUT else projected[name]
+        if self.pair is not None:
+            queries = queries @ self.pair
+        for term in self.terms:
+            queries = term.queries(queries, first)
+        return queries
+
+    def keys_values(
+        self, projected: Projected, source: Tensor, first: int = 0, cache: KeyValueCache | None = None
+    ) -> KeysValues:
+        """Keys and values as they are stored; one tensor where one map makes both and keys are not normalised."""
+        values = self.split_heads(source) if self.maps.value == INPUT else projected[self.maps.value]
+        if self.maps.key == NONE:
+            return KeysValues(values[..., :0], values)
+        keys = self.split_heads(source) if self.maps.key == INPUT else projected[self.maps.key]
+        for term in self.terms:
+            keys = term.keys(keys, first, cache)
+        values = keys if self.maps.value == self.maps.key else values
         return KeysValues(F.normalize(keys, dim=-1) if self.spec.normalise_keys else keys, values)
 
-    def role(self, name: str, projected: dict[str, Tensor], source: Tensor) -> Tensor:
-        """The projection by the map `name`, or the layer's input where a role has no map."""
-        return self.split_heads(source) if name == INPUT else projected[name]
-
-    def apply_maps(self, x: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
-        """x (B, N, D) through these (neighbouring) maps by one product, each (B, heads, N, h)."""
-        names = tuple(name for name in names if name in self.widths)
-        if not names or self.projection is None:
-            return {}
-        rows = slice(self.rows[names[0]].start, self.rows[names[-1]].stop)
-        bias = self.projection_bias[rows] if self.projection_bias is not None else None
-        parts = linear(x, self.projection[rows], bias).split([self.widths[name] for name in names], dim=-1)
-        return {name: self.split_heads(part) for name, part in zip(names, parts, strict=True)}
+    def apply_maps(self, x: Tensor, names: tuple[str, ...]) -> Projected:
+        """x (B, N, D) through these maps, neighbours by one product."""
+        projected: Projected = {}
+        for rows, weight, bias in (
+            (self.rows, self.projection, self.projection_bias),
+            (self.frozen_rows, self.frozen_projection, self.frozen_bias),
+        ):
+            mine = [name for name in names if name in rows]
+            if mine and weight is not None:
+                part = slice(rows[mine[0]].start, rows[mine[-1]].stop)
+                fused = linear(x, weight[part], bias[part] if bias is not None else None)
+                parts = fused.split([self.widths[name] for name in mine], dim=-1)
+                projected |= {name: self.split_heads(part) for name, part in zip(mine, parts, strict=True)}
+        return projected
 
     def split_heads(self, x: Tensor) -> Tensor:
         """(B, N, heads·h) to (B, heads, N, h)."""
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def initialise(self, scheme: str, stream: Stream) -> None:
-        """Draw the projections; the same map gets the same draws in every variant, up to the scheme's bound."""
-        if self.projection is None:
-            return
-        total, width = self.projection.shape
-        default = 1 / math.sqrt(width)
+        """Draw the maps; the same map gets the same draws in every variant, up to the scheme's bound."""
         with torch.no_grad():
-            for name, rows in self.rows.items():
-                fan_out = total if scheme == "xavier_fused" else self.widths[name]
-                bound = default if scheme == "default" else math.sqrt(6 / (width + fan_out))
-                self.projection[rows].uniform_(-bound, bound, generator=stream(name))
-                if self.projection_bias is not None:
-                    if scheme in ("xavier_attention", "xavier_fused"):
-                        self.projection_bias[rows].zero_()
-                    else:
-                        self.projection_bias[rows].uniform_(-default, default, generator=stream(f"{name} bias"))
+            if self.projection is not None:
+                total, width = self.projection.shape
+                default = 1 / math.sqrt(width)
+                for name, rows in self.rows.items():
+                    fan_out = total if scheme == "xavier_fused" else self.widths[name]
+                    bound = default if scheme == "default" else math.sqrt(6 / (width + fan_out))
+                    self.projection[rows].uniform_(-bound, bound, generator=stream(name))
+                    if self.projection_bias is not None:
+                        if scheme in ("xavier_attention", "xavier_fused"):
+                            self.projection_bias[rows].zero_()
+                        else:
+                            self.projection_bias[rows].uniform_(-default, default, generator=stream(f"{name} bias"))
+            if self.frozen_projection is not None:
+                for name, rows in self.frozen_rows.items():
+                    deviation = 1 / math.sqrt(self.frozen_projection.shape[1])
+                    self.frozen_projection[rows].normal_(0, deviation, generator=stream(name))
+                if self.frozen_bias is not None:
+                    self.frozen_bias.zero_()
             if self.pair is not None:
                 self.pair.normal_(0, 1 / math.sqrt(self.head_dim), generator=stream("pair"))
+            if self.learned_query is not None:
+                self.learned_query.uniform_(-1, 1, generator=stream("learned query"))
 
 
-class TermModule(nn.Module):
-    """The parameters and constants of a term (`spec.terms`) on the logits."""
+def _rows(widths: dict[str, int]) -> dict[str, slice]:
+    """The rows of each map in the fused matrix."""
+    ends = dict(zip(widths, itertools.accumulate(widths.values()), strict=True))
+    return {name: slice(end - widths[name], end) for name, end in ends.items()}
 
-    def __init__(self, term: Term) -> None:
-        super().__init__()
-        self.term = term
-        for name, shape in term.shapes().items():
-            self.register_parameter(name, nn.Parameter(torch.empty(shape)))
-        for name, array in term.constants().items():
-            self.register_buffer(name, torch.from_numpy(array), persistent=False)
 
-    def initialise(self, scheme: str, stream: Stream) -> None:
-        """Give the parameters their first values."""
-        with torch.no_grad():
-            self.term.initialise(self, scheme, stream)
-
-    def gain(self) -> Tensor | None:
-        """Factor s on the logits, (1 or H,); None where the term has none."""
-        return self.term.gain(self)
-
-    def key_bias(self, keys: int) -> Tensor | None:
-        """γ, (1 or H, keys); None where the term has none."""
-        return self.term.key_bias(self, keys)
-
-    def forward(self, queries: int, keys: int, first: int) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Gain, key bias, and bias (1 or H, queries, keys), with the first query at position `first`."""
-        return self.gain(), self.key_bias(keys), self.term.bias(self, queries, keys, first)
+def _matrix(
+    rows: dict[str, slice], model: ModelConfig, trained: bool = True
+) -> tuple[nn.Parameter | None, nn.Parameter | None]:
+    """One fused matrix for all maps, (rows, D), and its bias (rows,); None where there is no map, or no bias."""
+    total = max((part.stop for part in rows.values()), default=0)
+    if not total:
+        return None, None
+    weight = nn.Parameter(torch.empty(total, model.dim), requires_grad=trained)
+    return weight, nn.Parameter(torch.empty(total), requires_grad=trained) if model.projection_bias else None

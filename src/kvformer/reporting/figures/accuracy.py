@@ -7,55 +7,33 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from kvformer.analysis.frames import usable
 from kvformer.analysis.quantities import quantity
-from kvformer.analysis.statistics import Estimate
-from kvformer.reporting.figures.data import FigureData, Task
-from kvformer.reporting.figures.layout import finish, name_panel
+from kvformer.reporting.figures.data import FigureData, Mean, Task
+from kvformer.reporting.figures.layout import finish, task_panels
 from kvformer.reporting.style import FAINT, GREY
-
-CAPTION = (
-    "The metric each task is judged by. Above: the mean on the full scale, the dotted line being chance where it is "
-    "known. Below: the same zoomed in; small marks are seeds (averaged over settings, where a task has several), the "
-    "large mark with its bar is their mean with its 95 % interval."
-)
-COLUMNS = 5
-"""Tasks side by side; further ones go below."""
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
-    """One figure for each family of which a run has finished."""
+    """One figure per family with a finished run."""
     for family, tasks in data.families.items():
-        if not usable(data.scores[data.scores["task"].isin([task.name for task in tasks])]).empty:
+        if any(data.mean(task, variant).n for task in tasks for variant in data.variants):
             yield family, draw_family(data, family, tasks)
 
 
 def draw_family(data: FigureData, family: str, tasks: list[Task]) -> Figure:
     """The tasks of a family side by side: bars above, seeds and intervals below."""
-    estimates = {task.name: {variant: data.estimate(task, variant) for variant in data.variants} for task in tasks}
-    columns = min(COLUMNS, len(tasks))
-    blocks = -(-len(tasks) // columns)
-    width = max(3.4, 0.7 + columns * max(1.4 if columns > 3 else 2.0, 0.42 * len(data.variants)))
-    figure = Figure(figsize=(width, 0.5 + 3.5 * blocks), layout="constrained")
-    axes = figure.subplots(2 * blocks, columns, squeeze=False)
-    for index, task in enumerate(tasks):
-        block, column = divmod(index, columns)
-        full, zoom = axes[2 * block, column], axes[2 * block + 1, column]
-        _bars(data, task, estimates[task.name], full)
-        _points(data, task, estimates[task.name], zoom)
-        name_panel(full, task.label, width / columns)
-        if column == 0 or task.axis != tasks[index - 1].axis:
-            full.set_ylabel(task.axis)
-            zoom.set_ylabel(task.axis)
-    for ax in axes.reshape(blocks, 2, columns).swapaxes(1, 2).reshape(-1, 2)[len(tasks) :].ravel():
-        ax.remove()
+    figure, panels = task_panels(tasks, rows=2, width=0.42 * len(data.variants), head=0.5, height=3.5)
+    for task, (full, zoom) in zip(tasks, panels, strict=True):
+        means = {variant: data.mean(task, variant) for variant in data.variants}
+        _bars(data, task, means, full)
+        _points(data, task, means, zoom)
     finish(figure, family.capitalize(), [], data.notes(tasks))
     return figure
 
 
-def _bars(data: FigureData, task: Task, estimates: dict[str, Estimate], ax: Axes) -> None:
+def _bars(data: FigureData, task: Task, means: dict[str, Mean], ax: Axes) -> None:
     digits = quantity(task.metric).decimals
-    for place, (variant, found) in enumerate(estimates.items()):
+    for place, (variant, found) in enumerate(means.items()):
         if found.n:
             ax.bar(place, found.mean, width=0.72, color=data.styles[variant].colour)
             text, above = f"{found.mean:.{digits}f}", (0, 1)
@@ -70,34 +48,17 @@ def _bars(data: FigureData, task: Task, estimates: dict[str, Estimate], ax: Axes
     _name_places(data, ax)
 
 
-def _points(data: FigureData, task: Task, estimates: dict[str, Estimate], ax: Axes) -> None:
+def _points(data: FigureData, task: Task, means: dict[str, Mean], ax: Axes) -> None:
     everything: list[float] = []
-    for place, (variant, found) in enumerate(estimates.items()):
+    for place, (variant, found) in enumerate(means.items()):
         style = data.styles[variant]
         if not found.n:
-            ax.text(
-                place,
-                0.5,
-                "no run",
-                transform=ax.get_xaxis_transform(),
-                ha="center",
-                color=GREY,
-                rotation=90,
-                fontsize=7.5,
-            )
+            across = ax.get_xaxis_transform()
+            ax.text(place, 0.5, "no run", transform=across, ha="center", color=GREY, rotation=90, fontsize=7.5)
             continue
         points = data.seed_means(task, variant)
         offsets = place + 0.24 + 0.14 * np.linspace(-1, 1, points.size) * (points.size > 1)
-        ax.plot(
-            offsets,
-            points,
-            marker=style.marker,
-            linestyle="none",
-            color=style.colour,
-            markersize=3.2,
-            alpha=0.75,
-            markeredgewidth=0,
-        )
+        ax.plot(offsets, points, **{**style.point, "markersize": 3.2, "markeredgewidth": 0}, alpha=0.75)
         interval = [end for end in (found.low, found.high) if np.isfinite(end)]
         ax.plot([place - 0.14] * len(interval), interval, color=style.colour, linewidth=1.8, solid_capstyle="butt")
         ax.plot(place - 0.14, found.mean, **{**style.point, "markersize": 7})

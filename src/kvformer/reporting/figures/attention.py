@@ -10,24 +10,12 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from kvformer.reporting.figures.data import FigureData, Maps, Task
-from kvformer.reporting.figures.layout import finish, name_panel
+from kvformer.reporting.figures.layout import MAX_LAYERS, chosen_layers, finish, name_panel
 from kvformer.reporting.style import GREY, WIDTH
 
-FAMILY_CAPTION = (
-    "The last layer of the first run of each variant, averaged over heads, for one test item: the logits before the "
-    "softmax and the weights after it. A row is a query, a column a key (with their tokens, where these are digits), "
-    "grey is masked. Each map has its own colour scale, whose ends are written below it; weights are coloured by "
-    "their square root, so that small ones show. The logits of kv are a symmetric matrix, its weights are not."
-)
-HEADS_CAPTION = (
-    "The first run of each variant, for one test item: the logits before the softmax and the weights after it "
-    "(coloured by their square root). In each map a row is a query, a column a key, grey is masked; each map has its "
-    "own colour scale."
-)
 PAGE = 9.0
-"""Height in inches that the maps of many variants are shrunk to, down to a size at which they still say something."""
+"""Height in inches to which the maps of many variants are shrunk, though never below a readable size."""
 MAX_TOKENS = 20
-MAX_LAYERS = 4
 MAX_HEADS = 8
 COLOURS = {"logits": "cividis", "weights": "Blues"}
 MASKED = (0.9, 0.9, 0.9)
@@ -35,7 +23,7 @@ KINDS = {"logits": "Logits, before the softmax", "weights": "Weights, after the 
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
-    """One figure for each family of which a run has recorded its attention: variants × tasks."""
+    """One figure per family with recorded attention: variants × tasks."""
     for family, tasks in data.families.items():
         maps = {task.name: data.attention(task) for task in tasks}
         if shown := [task for task in tasks if maps[task.name]]:
@@ -43,7 +31,7 @@ def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
 
 
 def draw_heads(data: FigureData) -> Iterator[tuple[str, Figure]]:
-    """One figure for each task of which a run has recorded its attention: every layer and head of each variant."""
+    """One figure per task with recorded attention: every layer and head of each variant."""
     for task in data.tasks.values():
         if maps := data.attention(task):
             yield task.name, draw_task_heads(data, task, maps)
@@ -52,9 +40,9 @@ def draw_heads(data: FigureData) -> Iterator[tuple[str, Figure]]:
 def draw_family(data: FigureData, family: str, tasks: list[Task], maps: dict[str, Maps]) -> Figure:
     """Last layer, averaged over heads: logits in one block, weights in the other."""
     rows, columns = len(data.variants), len(tasks)
-    beside = columns <= 2
-    across, down = (2, 1) if beside else (1, 2)
-    size = float(np.clip(PAGE / (down * rows), 0.8, 1.65 if beside else 1.35))
+    narrow = columns <= 2
+    across, down = (2, 1) if narrow else (1, 2)
+    size = float(np.clip(PAGE / (down * rows), 0.8, 1.65 if narrow else 1.35))
     figure = Figure(
         figsize=(across * (0.6 + size * columns), 0.5 + down * (0.5 + rows * (size + 0.15))), layout="constrained"
     )
@@ -94,9 +82,9 @@ def draw_task_heads(data: FigureData, task: Task, maps: Maps) -> Figure:
 
 
 def _mosaic(ax: Axes, values: np.ndarray, kind: str) -> None:
-    """Layers (rows) × heads (columns) of maps as one picture, each scaled by itself: faster than an axis for each."""
+    """Layers (rows) × heads (columns) of maps as one picture, each scaled by itself: faster than one axis per map."""
     layers, heads, n, _ = values.shape
-    chosen = np.unique(np.linspace(0, layers - 1, min(layers, MAX_LAYERS)).round().astype(int))
+    chosen = chosen_layers(layers)
     gap = max(1, n // 12)
     pitch = n + gap
     picture = np.ones((len(chosen) * pitch - gap, heads * pitch - gap, 3))
@@ -125,26 +113,20 @@ def _values(arrays: dict[str, np.ndarray], kind: str) -> np.ndarray:
 
 
 def _label_digits(ax: Axes, tokens: np.ndarray) -> None:
-    """Write the tokens beside the rows and above the columns of a map where they are a short list of digits."""
+    """Write the tokens next to the rows and above the columns of a map where they are a short list of digits."""
     if tokens.ndim != 1 or len(tokens) > MAX_TOKENS or tokens.dtype.kind not in "iu" or tokens.max() > 9:
         return
-    look: dict[str, Any] = {
-        "linestyle": "none",
-        "markersize": 3.2,
-        "color": GREY,
-        "markeredgewidth": 0,
-        "clip_on": False,
-    }
+    look: dict[str, Any] = {"linestyle": "none", "markersize": 3.2, "color": GREY, "markeredgewidth": 0}
     for digit in np.unique(tokens):
         places = np.flatnonzero(tokens == digit)
         beyond = np.full(places.shape, -1.15)
         # A marker for each digit is far faster to draw than a text for each token.
         for x, y in ((places, beyond), (beyond, places)):
-            ax.plot(x, y, marker=f"${digit}$", scalex=False, scaley=False, **look)
+            ax.plot(x, y, marker=f"${digit}$", scalex=False, scaley=False, clip_on=False, **look)
 
 
 def _map(ax: Axes, values: np.ndarray | None, kind: str) -> None:
-    """One heat map, row = query, column = key; masked positions stay empty over a grey ground."""
+    """One heat map, row = query, column = key; masked positions are grey."""
     ax.set_xticks([])
     ax.set_yticks([])
     ax.grid(False)

@@ -2,24 +2,16 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kvformer.reporting.figures.data import FigureData, Task
-from kvformer.reporting.figures.layout import finish, legend_handles
+from kvformer.reporting.figures.layout import MAX_LAYERS, chosen_layers, finish, legend_handles
 from kvformer.reporting.figures.loss import plot_variants
 from kvformer.reporting.style import WIDTH
 
-CAPTION = (
-    "On fixed validation examples, a column for each layer. Gain: the factor s on the logits, of variants that have "
-    "one. Symmetry: 1 for symmetric logits, −1 for antisymmetric ones. Entropy: of the attention rows, as a share of "
-    "that of uniform attention. Diagonal: the mean weight of a token on itself. A curve is the mean over seeds, its "
-    "band reaches from the lowest to the highest seed."
-)
 PREFIX = "diagnostics/layer"
 ORDER = ("gain", "symmetry", "entropy", "diagonal")
-MAX_LAYERS = 4
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
@@ -36,14 +28,13 @@ def draw_task(data: FigureData, task: Task, keys: list[str]) -> Figure:
     names = {name for _, name in pairs}
     quantities = [name for name in ORDER if name in names] + sorted(names - set(ORDER))
     layers = sorted({layer for layer, _ in pairs})
-    picked = np.unique(np.linspace(0, len(layers) - 1, min(len(layers), MAX_LAYERS)).round().astype(int))
-    shown = [layers[index] for index in picked]
+    shown = [layers[place] for place in chosen_layers(len(layers))]
     width = 0.8 + 1.6 * max(len(shown), 2) if len(shown) < MAX_LAYERS else WIDTH
     figure = Figure(figsize=(width, 0.8 + 1.25 * len(quantities)), layout="constrained")
     axes = figure.subplots(len(quantities), len(shown), squeeze=False, sharex=True, sharey="row")
     for row, name in zip(axes, quantities, strict=True):
         for ax, layer in zip(row, shown, strict=True):
-            plot_variants(data, task, data.curve(task, f"{PREFIX}{layer}/{name}"), ax, "step")
+            plot_variants(data, data.curve(task, f"{PREFIX}{layer}/{name}"), ax, "step")
             ax.yaxis.set_major_locator(MaxNLocator(4))
             ax.xaxis.set_major_locator(MaxNLocator(3))
         row[0].set_ylabel(name.replace("_", " ").capitalize())

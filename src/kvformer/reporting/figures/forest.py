@@ -10,26 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kvformer.analysis.quantities import Quantity, quantity
+from kvformer.reporting.cells import signed
 from kvformer.reporting.figures.data import FigureData
 from kvformer.reporting.figures.layout import finish, legend_handles
-from kvformer.reporting.render import signed
 from kvformer.reporting.style import GREY, WIDTH
 
-CAPTION = (
-    "The same seed gives a variant and the baseline the same data and order. Mark: mean difference, bar: its 95 % "
-    "interval, shaded: the margin fixed beforehand within which a difference counts as equivalent. An arrow head "
-    "means that the interval goes on beyond the panel; in words beside it, all of it."
-)
 Record = dict[str, Any]
 NAMED_RUNS = 2
-"""So many lost runs of a comparison are named; more are counted."""
+"""Up to this many lost runs of a comparison are named; more are counted."""
 ROW = 0.23
 """Height of a variant's row, in inches."""
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
     """One figure for each quantity that tasks are judged by (accuracy, loss, BLEU), since each has its own axis."""
-    table = data.differences
+    table = data.results.paired
     if table.empty:
         return
     kinds = table["metric"].map(quantity)
@@ -39,7 +34,7 @@ def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
 
 
 def draw_quantity(data: FigureData, what: Quantity, table: pd.DataFrame) -> Figure:
-    """All tasks judged by one quantity: a group of rows for each task, a row for each variant."""
+    """All tasks judged by one quantity: a group of rows per task, a row per variant."""
     scale = what.scale
     groups = [(str(task), rows) for task, rows in table.groupby("task", sort=False)]
     height = sum(ROW * len(rows) + 0.12 for _, rows in groups)
@@ -91,17 +86,12 @@ def _limits(table: pd.DataFrame, scale: float) -> tuple[float, float]:
 def _row(
     ax: Axes, data: FigureData, row: Mapping[Any, Any], y: float, what: Quantity, limits: tuple[float, float]
 ) -> None:
-    """One variant of one task: interval, mark, and in words to the right of the panel."""
+    """One variant of one task: interval and mark, and the numbers to the right of the panel."""
     mean, low, high, n = (row[name] for name in ("difference", "low", "high", "n"))
     style = data.styles[row["variant"]]
-    words: Record = {
-        "verticalalignment": "center",
-        "fontsize": 7.5,
-        "transform": ax.get_yaxis_transform(),
-        "clip_on": False,
-    }
+    words: Record = {"verticalalignment": "center", "fontsize": 7.5, "transform": ax.get_yaxis_transform()}
     if not n or np.isnan(mean):
-        ax.text(1.02, y, "no pair of runs", color=GREY, **words)
+        ax.text(1.02, y, "no pair of runs", color=GREY, clip_on=False, **words)
         return
     digits = what.step_decimals
     mean, low, high = (what.scale * value for value in (mean, low, high))
@@ -114,14 +104,14 @@ def _row(
         interval = f" [{signed(low, digits)}, {signed(high, digits)}]"
     ax.plot(mean, y, **style.point)
     text = f"{signed(mean, digits)}{interval}  {row['verdict']}, n = {n}"
-    ax.text(1.02, y, text.replace("-", "−"), color="black", **words)
+    ax.text(1.02, y, text.replace("-", "−"), color="black", clip_on=False, **words)
 
 
 def _note(data: FigureData, table: pd.DataFrame) -> str:
-    """Which pairs are lacking: each with its lost run, or how many runs are lost where these are many."""
+    """Which pairs are incomplete: each with its lost run, or the number of lost runs where there are many."""
     parts = []
     for row in table[table["unpaired"] != ""].to_dict("records"):
         lost = row["unpaired"].split("; ")
-        words = row["unpaired"] if len(lost) <= NAMED_RUNS else f"{len(lost)} runs that do not count"
+        words = row["unpaired"] if len(lost) <= NAMED_RUNS else f"{len(lost)} excluded runs"
         parts.append(f"{data.tasks[row['task']].label}, {data.labels[row['variant']]} ({words})")
     return "Pairs without " + "; ".join(parts) + "." if parts else ""

@@ -6,48 +6,34 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from kvformer.analysis.frames import usable
-from kvformer.analysis.quantities import quantity
-from kvformer.analysis.statistics import estimate
+from kvformer.analysis.quantities import quantity, short_key
+from kvformer.reporting.cells import number, signed
 from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.figures.loss import cut_diverged, plot_variants, scale_loss
-from kvformer.reporting.render import number, signed
 from kvformer.reporting.style import WIDTH
 
-CAPTION = (
-    "The metric of a task over its grid, mean over seeds. Over one key: a curve for each variant with 95 % intervals."
-    " Over several: a heat map for the baseline, and for each other variant its difference to the baseline (blue is "
-    "better, red worse)."
-)
-CURVES_CAPTION = (
-    "Validation loss against steps for each setting of a task's grid; mean over seeds, with a band from the lowest to"
-    " the highest."
-)
-Axis = list[tuple[Any, ...]]
+LOSS = "validation/loss"
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
-    """One figure for each task with several settings of which a run has finished."""
+    """One figure per task with several settings and a finished run."""
     for task in data.tasks.values():
         keys = varying_keys(data, task)
-        frame = usable(data.expected[data.expected["task"] == task.name])
-        if keys and not frame.empty:
-            yield task.name, (_curve if len(keys) == 1 else _heat_maps)(data, task, keys, frame)
+        if keys and any(data.mean(task, v, setting).n for v in data.variants for setting in task.settings):
+            yield task.name, (_curve if len(keys) == 1 else _heat_maps)(data, task, keys)
 
 
 def draw_curves(data: FigureData) -> Iterator[tuple[str, Figure]]:
-    """One figure for each task with several settings and a recorded validation loss."""
+    """One figure per task with several settings and a recorded validation loss."""
     for task in data.tasks.values():
-        frame = data.curve(task, "validation/loss")
-        if len(task.settings) > 1 and not frame.empty:
-            yield task.name, _settings(data, task, frame)
+        if len(task.settings) > 1 and any(len(data.curve(task, LOSS, setting)) for setting in task.settings):
+            yield task.name, _settings(data, task)
 
 
 def varying_keys(data: FigureData, task: Task) -> list[str]:
@@ -57,15 +43,10 @@ def varying_keys(data: FigureData, task: Task) -> list[str]:
 
 
 def _values(data: FigureData, task: Task, key: str) -> list[Any]:
-    """The value of a key in each setting, also in those that leave it as it is."""
     return [data.study.configurations[task.name, setting].get(key) for setting in task.settings]
 
 
-def _short(key: str) -> str:
-    return key.rpartition(".")[2].replace("_", " ")
-
-
-def _curve(data: FigureData, task: Task, keys: list[str], frame: pd.DataFrame) -> Figure:
+def _curve(data: FigureData, task: Task, keys: list[str]) -> Figure:
     figure = Figure(figsize=(4.6, 3.1), layout="constrained")
     ax = figure.subplots()
     values = _values(data, task, keys[0])
@@ -75,13 +56,8 @@ def _curve(data: FigureData, task: Task, keys: list[str], frame: pd.DataFrame) -
     span = (math.log(max(places) / min(places)) if logarithmic else max(places) - min(places)) or 1
     for index, variant in enumerate(data.variants):
         style = data.styles[variant]
-        found = [
-            estimate(
-                [task.scale * frame[(frame["setting"] == setting) & (frame["variant"] == variant)]["value"].to_numpy()]
-            )
-            for setting in task.settings
-        ]
-        # Variants are set beside each other, else their intervals would hide one another.
+        found = [data.mean(task, variant, setting) for setting in task.settings]
+        # Variants are shifted sideways, or their intervals would hide one another.
         shift = index - (len(data.variants) - 1) / 2
         x = [
             place * math.exp(0.012 * shift * span) if logarithmic else place + 0.012 * shift * span for place in places
@@ -98,17 +74,23 @@ def _curve(data: FigureData, task: Task, keys: list[str], frame: pd.DataFrame) -
         ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_locator(FixedLocator(list(places)))
     ax.set_xticklabels([f"{value:g}" if numeric else str(value) for value in values])
-    ax.set_xlabel(_short(keys[0]).capitalize())
+    ax.set_xlabel(short_key(keys[0]).capitalize())
     ax.set_ylabel(task.axis)
     finish(figure, task.label, legend_handles(data), data.notes([task]))
     return figure
 
 
-def _heat_maps(data: FigureData, task: Task, keys: list[str], frame: pd.DataFrame) -> Figure:
+def _heat_maps(data: FigureData, task: Task, keys: list[str]) -> Figure:
     """Rows: the first half of the keys, columns: the other half, every combination of their values."""
     down, across = keys[: len(keys) // 2], keys[len(keys) // 2 :]
-    rows, columns = (_combinations(data, task, part) for part in (down, across))
-    maps = {variant: _means(data, task, frame, variant, (down, rows), (across, columns)) for variant in data.variants}
+    sides = [list(zip(*(_values(data, task, key) for key in part), strict=True)) for part in (down, across)]
+    rows, columns = (list(product(*map(dict.fromkeys, zip(*side, strict=True)))) for side in sides)
+    places = [(rows.index(row), columns.index(column)) for row, column in zip(*sides, strict=True)]
+    maps = {}
+    for variant in data.variants:
+        maps[variant] = np.full((len(rows), len(columns)), np.nan)
+        for place, setting in zip(places, task.settings, strict=True):
+            maps[variant][place] = data.mean(task, variant, setting).mean
     base = maps[data.study.baseline]
     width = min(WIDTH, 0.9 + len(maps) * (0.35 + 0.48 * len(columns)))
     figure = Figure(figsize=(max(width, 4.0), 1.3 + 0.34 * len(rows) + 0.16 * len(across)), layout="constrained")
@@ -144,39 +126,17 @@ def _heat_maps(data: FigureData, task: Task, keys: list[str], frame: pd.DataFram
     return figure
 
 
-def _combinations(data: FigureData, task: Task, keys: list[str]) -> Axis:
-    return list(product(*(list(dict.fromkeys(_values(data, task, key))) for key in keys)))
-
-
-def _means(
-    data: FigureData,
-    task: Task,
-    frame: pd.DataFrame,
-    variant: str,
-    down: tuple[list[str], Axis],
-    across: tuple[list[str], Axis],
-) -> np.ndarray:
-    """Mean over seeds of the variant's metric, (rows, columns), in shown units; NaN where no run has finished."""
-    means = frame[frame["variant"] == variant].groupby("setting")["value"].mean()
-    picture = np.full((len(down[1]), len(across[1])), np.nan)
-    for setting, mean in means.items():
-        known = data.study.configurations[task.name, str(setting)]
-        row, column = (axis.index(tuple(known.get(key) for key in keys)) for keys, axis in (down, across))
-        picture[row, column] = task.scale * mean
-    return picture
-
-
 def _words(keys: list[str], values: tuple[Any, ...]) -> str:
-    return "\n".join(f"{_short(key)} {value}" for key, value in zip(keys, values, strict=True))
+    return "\n".join(f"{short_key(key)} {value}" for key, value in zip(keys, values, strict=True))
 
 
-def _settings(data: FigureData, task: Task, frame: pd.DataFrame) -> Figure:
+def _settings(data: FigureData, task: Task) -> Figure:
     columns = min(4, len(task.settings))
     rows = -(-len(task.settings) // columns)
     figure = Figure(figsize=(0.6 + 1.65 * columns, 1.0 + 1.45 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for ax, setting in zip(axes, task.settings, strict=False):
-        plot_variants(data, task, frame, ax, "step", settings=(setting,))
+        plot_variants(data, data.curve(task, LOSS, setting), ax, "step")
         ax.set_title(setting, fontsize=8)
         ax.xaxis.set_major_locator(MaxNLocator(3))
     _share_scale(list(axes[: len(task.settings)]))

@@ -2,13 +2,17 @@
 
 import textwrap
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from kvformer.reporting.figures.data import FigureData
+from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.style import GREY
 
+COLUMNS = 5
+"""Tasks side by side; further ones go below."""
+MAX_LAYERS = 4
 LEGEND_COLUMNS = 4
 """Entries of a legend side by side; more make further rows."""
 
@@ -21,9 +25,37 @@ def legend_handles(data: FigureData, points: bool = False) -> list[Line2D]:
     ]
 
 
+def chosen_layers(count: int) -> list[int]:
+    """Places of the layers that are drawn of `count`: at most four, evenly spaced."""
+    return [round(place) for place in np.linspace(0, count - 1, min(count, MAX_LAYERS))]
+
+
 def name_panel(ax: Axes, name: str, inches: float, points: float = 9.5, pad: float | None = None) -> None:
-    """Write `name` in letters of so many points above a panel of so many inches, in as many lines as that takes."""
+    """Write `name` above a panel of this width in as many lines as it takes, in letters of this size."""
     ax.set_title(textwrap.fill(name, max(1, int(inches * 124 / points))), fontsize=points, pad=pad)
+
+
+def task_panels(
+    tasks: list[Task], rows: int, width: float, head: float, height: float
+) -> tuple[Figure, list["np.ndarray"]]:
+    """A figure with a column of panels per task, and the axes of each task from top to bottom.
+
+    rows: panels per task. width: least width of a column in inches. head, height: of the title and of a task's panels.
+    """
+    columns = min(COLUMNS, len(tasks))
+    blocks = -(-len(tasks) // columns)
+    across = max(3.4, 0.7 + columns * max(1.4 if columns > 3 else 2.0, width))
+    figure = Figure(figsize=(across, head + blocks * height), layout="constrained")
+    axes = figure.subplots(blocks * rows, columns, squeeze=False).reshape(blocks, rows, columns).swapaxes(1, 2)
+    found = list(axes.reshape(-1, rows))
+    for index, (task, panels) in enumerate(zip(tasks, found, strict=False)):
+        name_panel(panels[0], task.label, across / columns)
+        if index % columns == 0 or task.axis != tasks[index - 1].axis:
+            for ax in panels:
+                ax.set_ylabel(task.axis)
+    for ax in np.ravel(found[len(tasks) :]):
+        ax.remove()
+    return figure, found[: len(tasks)]
 
 
 def finish(figure: Figure, title: str, handles: list[Line2D], note: str = "") -> None:
@@ -34,14 +66,8 @@ def finish(figure: Figure, title: str, handles: list[Line2D], note: str = "") ->
         length = max(len(str(handle.get_label())) for handle in handles)
         needed = 0.3 + 0.115 * len(title) + columns * (0.75 + 0.085 * length)
         figure.set_figwidth(max(figure.get_figwidth(), needed))
-        points = handles[0].get_linestyle() == "None"
-        figure.legend(
-            handles=handles,
-            loc="outside upper right",
-            ncols=columns,
-            columnspacing=1.4,
-            handlelength=1 if points else 3.2,
-        )
+        line = 1 if handles[0].get_linestyle() == "None" else 3.2
+        figure.legend(handles=handles, loc="outside upper right", ncols=columns, columnspacing=1.4, handlelength=line)
     if note:
         words = textwrap.fill(note, int(figure.get_figwidth() * 16))
         figure.supxlabel(words, fontsize=7.5, color=GREY, x=0.1 / figure.get_figwidth(), ha="left")

@@ -1,28 +1,21 @@
-"""Loss over training: against wall-clock time and against steps, on training and on validation data."""
+"""Curves over training: the loss against wall-clock time and steps, and the progress of language tasks by epoch."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from kvformer.analysis.quantities import axis_label
+from kvformer.analysis.quantities import axis_label, quantity
 from kvformer.reporting.figures.data import FigureData, Task
 from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.style import BAND_ALPHA, GREY, WIDTH
 
-CAPTION = (
-    "Above against the seconds spent in optimisation steps, below against steps; left the loss on training, right on "
-    "validation data. A curve is the mean over seeds (and over settings, where a task has several), its band reaches "
-    "from the lowest to the highest seed. A run that diverged is a thin line of its own that ends in a cross, at the "
-    "last finite loss or where it leaves the panel."
-)
 LOSSES = ("train/loss", "validation/loss")
-SMOOTH_ABOVE = 200
-"""Curves with more points than this are smoothed by a moving average over a hundredth of their points."""
-Settings = tuple[str, ...] | None
+AXES = {"elapsed": "Training time (s)", "step": "Step", "epoch": "Epoch"}
 DIVERGED_MARKER = "x"
 LOG_ABOVE = 20.0
 """Ratio of the largest to the smallest mean from which the loss axis is logarithmic."""
@@ -39,77 +32,70 @@ def draw_task(data: FigureData, task: Task) -> Figure:
     """The four panels of one task."""
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     axes = figure.subplots(2, 2, sharey="col")
-    for column, metric in zip(axes.T, LOSSES, strict=True):
-        frame = data.curve(task, metric)
-        for ax, (x, label) in zip(column, {"elapsed": "Training time (s)", "step": "Step"}.items(), strict=True):
-            plot_variants(data, task, frame, ax, x)
-            ax.set_xlabel(label)
-            ax.set_ylabel(axis_label(metric))
-        scale_loss(column[0])
-        for ax in column:
-            cut_diverged(ax)
+    for row, x in zip(axes, ("elapsed", "step"), strict=True):
+        for ax, metric in zip(row, LOSSES, strict=True):
+            _plot_metric(data, task, metric, ax, x)
     finish(figure, task.label, legend_handles(data), data.notes([task]))
     return figure
 
 
-def plot_variants(
-    data: FigureData, task: Task, frame: pd.DataFrame, ax: Axes, x: str, scale: float = 1.0, settings: Settings = None
-) -> None:
+def draw_epochs(data: FigureData) -> Iterator[tuple[str, Figure]]:
+    """One figure for each language task with a recorded loss: both losses, and what the model gets right."""
+    for task in data.families.get("language", []):
+        judged = f"validation/{quantity(task.metric).name}"
+        third = "validation/accuracy" if judged.endswith("loss") else judged
+        metrics = [metric for metric in (*LOSSES, third) if not data.curve(task, metric).empty]
+        if metrics:
+            yield task.name, draw_task_epochs(data, task, metrics)
+
+
+def draw_task_epochs(data: FigureData, task: Task, metrics: list[str]) -> Figure:
+    """The panels of one task, one for each metric."""
+    figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
+    for ax, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        _plot_metric(data, task, metric, ax, "epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(3))
+    finish(figure, task.label, legend_handles(data), data.notes([task]))
+    return figure
+
+
+def _plot_metric(data: FigureData, task: Task, metric: str, ax: Axes, x: str) -> None:
+    what = quantity(metric)
+    plot_variants(data, data.curve(task, metric), ax, x, what.scale)
+    ax.set_xlabel(AXES[x])
+    ax.set_ylabel(axis_label(metric))
+    if what.name == "loss":
+        scale_loss(ax)
+        cut_diverged(ax)
+
+
+def plot_variants(data: FigureData, frame: pd.DataFrame, ax: Axes, x: str, scale: float = 1.0) -> None:
     """Draw a mean curve with a band for each variant, and each diverged run, against the column `x` of `frame`.
 
-    settings: average over these settings instead of those that the variant is judged by.
+    frame: of `FigureData.curve`.
     """
     for variant in data.variants:
         style = data.styles[variant]
-        counted = settings or data.counted(task, variant)
-        own = frame[(frame["variant"] == variant) & frame["setting"].isin(counted)]
-        bad = own["diverged"].to_numpy()
-        for _, run in own[bad].groupby(["setting", "seed"], sort=True):
-            finite = run[np.isfinite(run["value"])]
+        own = frame[frame["variant"] == variant]
+        for _, run in own[own["seed"] != ""].groupby(["setting", "seed"], sort=False):
+            finite = run[np.isfinite(run["mean"])]
             if not finite.empty:
-                ax.plot(
-                    finite[x],
-                    scale * finite["value"],
-                    color=style.colour,
-                    linewidth=0.8,
-                    marker=DIVERGED_MARKER,
-                    markevery=[-1],
-                    clip_on=False,
-                )
-        # A setting of which every run diverged is not in the mean, as it is in no table's.
-        mean = average(own[~bad], x, own.loc[~bad, "setting"].nunique())
-        if mean is None:
-            continue
-        along, value, low, high = (
-            column * factor for column, factor in zip(mean, (1.0, scale, scale, scale), strict=True)
-        )
-        ax.fill_between(along, low, high, color=style.colour, alpha=BAND_ALPHA, linewidth=0)
-        ax.plot(along, value, **style.line)
+                look: dict[str, Any] = {
+                    "linewidth": 0.8,
+                    "marker": DIVERGED_MARKER,
+                    "markevery": [-1],
+                    "clip_on": False,
+                }
+                ax.plot(finite[x], scale * finite["mean"], color=style.colour, **look)
+        mean = own[own["seed"] == ""].dropna(subset=[x])
+        if not mean.empty:
+            ax.fill_between(
+                mean[x], scale * mean["low"], scale * mean["high"], color=style.colour, alpha=BAND_ALPHA, linewidth=0
+            )
+            ax.plot(mean[x], scale * mean["mean"], **style.line)
     ax.set_xlim(left=0)
     if not ax.lines:
         ax.text(0.5, 0.5, "no finite value", transform=ax.transAxes, ha="center", color=GREY)
-
-
-def average(frame: pd.DataFrame, x: str, settings: int) -> tuple[np.ndarray, ...] | None:
-    """x, mean, lowest and highest seed at the steps that every seed (and every setting) has; None if there is none.
-
-    Settings are averaged first, seeds last, as in the paper. The wall-clock of a step is its mean over runs.
-    """
-    if frame.empty:
-        return None
-    grouped = frame.groupby(["step", "seed"], sort=True)[["value", x] if x != "step" else ["value"]]
-    complete = grouped.size() == settings
-    by_seed = grouped.mean()[complete].unstack("seed").dropna()
-    if by_seed.empty:
-        return None
-    values = by_seed["value"].to_numpy()
-    along = by_seed.index.to_numpy(float) if x == "step" else by_seed[x].to_numpy(float).mean(axis=1)
-    window = len(along) // 100 if len(along) > SMOOTH_ABOVE else 1
-    if window > 1:
-        kernel = np.full(window, 1 / window)
-        along = np.convolve(along, kernel, mode="valid")
-        values = np.stack([np.convolve(column, kernel, mode="valid") for column in values.T], axis=1)
-    return along, values.mean(axis=1), values.min(axis=1), values.max(axis=1)
 
 
 def scale_loss(ax: Axes) -> None:

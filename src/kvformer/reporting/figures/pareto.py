@@ -1,4 +1,4 @@
-"""Cost and benefit: the metric of each task against parameters, and against the costs of profile.csv if it is there."""
+"""Cost and benefit: the metric of each task against parameters, and against the measured costs if there are any."""
 
 from collections.abc import Iterator
 
@@ -8,18 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from kvformer.analysis.frames import usable
-from kvformer.errors import KvformerError
-from kvformer.reporting.cost_table import CELL, load_profile, profile_keys
 from kvformer.reporting.figures.data import FigureData, Task
-from kvformer.reporting.figures.layout import finish, legend_handles, name_panel
+from kvformer.reporting.figures.layout import finish, legend_handles, task_panels
 from kvformer.reporting.style import FAINT
 
-CAPTION = (
-    "The metric of each task (mean over seeds, 95 % interval) against what a variant costs: parameters and, where a "
-    "profile was taken, multiply-accumulate operations, bytes of the key-value cache, time and memory of a training "
-    "step. The grey line joins the variants that no other one beats in both; the others are faint."
-)
 COSTS = {
     "parameters": ("Parameters", 1),
     "macs": ("MACs", 1),
@@ -27,76 +19,36 @@ COSTS = {
     "step_seconds": ("Training step (ms)", 1000),
     "peak_bytes": ("Memory (B)", 1),
 }
-"""Columns of runs.csv and profile.csv that are costs, with their axis labels and the factor to the unit there."""
-COLUMNS = 5
+"""Columns of costs, with their axis labels and the factor to the unit there."""
 BEATEN_ALPHA = 0.35
 """Opacity of variants that another one beats in cost and benefit."""
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
-    """One figure for each family of which a run has finished."""
-    costs = load_costs(data)
+    """One figure per family with a finished run."""
+    costs = data.results.drawn_costs.set_index(["task", "variant"])
     for family, tasks in data.families.items():
         shown = [task for task in tasks if task.name in costs.index.get_level_values("task")]
         if shown:
             yield family, draw_family(data, family, shown, costs)
 
 
-def load_costs(data: FigureData) -> pd.DataFrame:
-    """The costs of each (task, variant), averaged over the settings that it is judged by; NaN where unknown.
-
-    Raises:
-        KvformerError: there is a profile.csv, but it is not what `load_profile` reads, or a cost in it is no number.
-    """
-    done = usable(data.expected)
-    table = done.groupby(CELL, sort=False)[["parameters"]].max().reset_index()
-    path = data.results / "profile.csv"
-    if path.exists():
-        profile = load_profile(path)
-        keys, names = profile_keys(profile), [name for name in COSTS if name in profile and name not in table]
-        for name in names:
-            try:
-                profile[name] = profile[name].astype(float)
-            except ValueError as error:
-                raise KvformerError(f"{path}: column {name} must hold numbers ({error})") from None
-        table = table.merge(profile[keys + names], how="left", on=keys)
-    counted = [
-        setting in data.counted(data.tasks[task], variant)
-        for task, setting, variant in table[CELL].itertuples(index=False, name=None)
-    ]
-    return table[np.array(counted, dtype=bool)].groupby(["task", "variant"], sort=False).mean(numeric_only=True)
-
-
 def draw_family(data: FigureData, family: str, tasks: list[Task], costs: pd.DataFrame) -> Figure:
     """Costs (rows) × tasks (columns; beyond five, further blocks of rows)."""
     own = costs.loc[[task.name for task in tasks]]
     names = [name for name in COSTS if name in own and own[name].notna().any()]
-    columns = min(COLUMNS, len(tasks))
-    blocks = -(-len(tasks) // columns)
-    width = max(3.4, 0.7 + columns * (1.4 if columns > 3 else 2.0))
-    figure = Figure(figsize=(width, 0.6 + blocks * (0.2 + 1.75 * len(names))), layout="constrained")
-    axes = figure.subplots(blocks * len(names), columns, squeeze=False)
-    for index, task in enumerate(tasks):
-        block, column = divmod(index, columns)
-        panels = axes[block * len(names) : (block + 1) * len(names), column]
-        name_panel(panels[0], task.label, width / columns)
-        for ax, name in zip(panels, names, strict=True):
+    figure, panels = task_panels(tasks, rows=len(names), width=0, head=0.6, height=0.2 + 1.75 * len(names))
+    for task, axes in zip(tasks, panels, strict=True):
+        for ax, name in zip(axes, names, strict=True):
             label, factor = COSTS[name]
             _panel(ax, data, task, factor * costs.loc[task.name][name])
             ax.set_xlabel(label)
-            if column == 0 or task.axis != tasks[index - 1].axis:
-                ax.set_ylabel(task.axis)
-    for spare in range(len(tasks), blocks * columns):
-        for ax in axes[(blocks - 1) * len(names) :, spare % columns]:
-            ax.remove()
     finish(figure, f"{family.capitalize()}: cost and benefit", legend_handles(data, points=True), data.notes(tasks))
     return figure
 
 
 def _panel(ax: Axes, data: FigureData, task: Task, costs: pd.Series) -> None:
-    found = {
-        variant: data.estimate(task, variant) for variant in data.variants if np.isfinite(costs.get(variant, np.nan))
-    }
+    found = {variant: data.mean(task, variant) for variant in data.variants if np.isfinite(costs.get(variant, np.nan))}
     places = {variant: (float(costs[variant]), one.mean) for variant, one in found.items() if one.n}
     front = pareto_front(list(places.values()), task.goal)
     ax.plot(*zip(*front, strict=True) if front else ([], []), color=FAINT, linewidth=1.0, zorder=0)

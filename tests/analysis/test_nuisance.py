@@ -81,17 +81,17 @@ def test_without_any_finished_run_the_lost_ones_stay_visible(runs: pd.DataFrame,
     assert len(kept) == 6 and set(kept["status"]) == {"failed"}
 
 
-def test_own_best_stands_beside_the_baselines_best(runs: pd.DataFrame, study: Study) -> None:
-    table = nuisance.comparison(runs, study).set_index("variant")
+def test_own_best_is_compared_and_the_baselines_best_too(runs: pd.DataFrame, study: Study) -> None:
+    table = nuisance.comparison(scores(runs), nuisance.select(runs, study)[1], study).set_index("variant")
     assert table.loc["kv", "difference_own"] == pytest.approx(-0.0133, abs=0.001)
     assert table.loc["kv", "difference_fixed"] == pytest.approx(-0.0422, abs=0.001)
     assert table.loc["kv_pos", "difference_own"] == table.loc["kv_pos", "difference_fixed"]
 
 
 def test_other_grid_keys_name_what_is_left(study: Study, runs: pd.DataFrame) -> None:
-    content = {**study.content, "runs": [dict(run) for run in study.runs]}
-    for run in content["runs"]:
-        if run["task"] == "sort":
-            run["overrides"] = {**run["overrides"], "model.dim": 64}
-    _, choices = nuisance.select(runs, Study(content))
+    changed = [
+        run.model_copy(update={"overrides": {**run.overrides, "model.dim": 64}}) if run.task == "sort" else run
+        for run in study.runs
+    ]
+    _, choices = nuisance.select(runs, Study(study.manifest.model_copy(update={"runs": changed})))
     assert set(choices["setting"]) == {"dim=64"}

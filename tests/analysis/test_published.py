@@ -1,4 +1,4 @@
-"""Published numbers: every one has its origin, and is held only against what measures the same."""
+"""Published numbers: every one has its origin, and is compared only with what measures the same."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import pytest
 from fake_study import TASKS
 
 from kvformer.analysis.frames import load_runs
+from kvformer.analysis.published import DIFFERENCE, compare_published, load_published
 from kvformer.analysis.study import Study, read_study
 from kvformer.errors import KvformerError
-from kvformer.reporting.published import DIFFERENCE, compare_published, load_published
 from kvformer.spec.sections import ModelConfig, TrainingConfig
 from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS as KNOWN_TASKS
@@ -76,15 +76,12 @@ def test_the_anchor_values(published: pd.DataFrame) -> None:
 
 def changed(study: Study, **training: object) -> Study:
     """The study with every setting of `copy` at the published values, but for those given of the section training."""
+    departures = {f"training.{key}": 2 for key in training}
     settings = [
-        {
-            **entry,
-            "departures": {f"training.{key}": 2 for key in training},
-            "training": {**entry["training"], **training},
-        }
-        for entry in study.content["settings"]
+        entry.model_copy(update={"departures": departures, "training": {**(entry.training or {}), **training}})
+        for entry in study.manifest.settings
     ]
-    return Study({**study.content, "settings": settings})
+    return Study(study.manifest.model_copy(update={"settings": settings}))
 
 
 def test_deviation_is_in_half_widths_of_our_interval(runs: pd.DataFrame, study: Study, published: pd.DataFrame) -> None:
@@ -133,7 +130,7 @@ def test_other_studies_are_never_taken_for_the_same(runs: pd.DataFrame, study: S
 def test_a_study_that_does_not_list_its_settings_is_never_taken_for_the_same(
     runs: pd.DataFrame, study: Study, published: pd.DataFrame
 ) -> None:
-    old = Study({key: value for key, value in study.content.items() if key != "settings"})
+    old = Study(study.manifest.model_copy(update={"settings": []}))
     row = one_row(published, conditions="model.dim=64 model.layers=2")
     assert compare_published(runs, old, row).iloc[0]["differs"] == "layers not recorded here (2)"
 
@@ -157,7 +154,7 @@ def test_only_tasks_variants_and_metrics_of_the_study_appear(
     [
         ("", "published.csv: not readable as CSV"),
         ("study,mean\nx,1\ny,2,3\n", "published.csv: not readable as CSV"),
-        ("study,mean\nx,1\n", "lacks the columns"),
+        ("study,mean\nx,1\n", "has no column family, "),
         (None, "must hold numbers"),
     ],
 )

@@ -1,74 +1,16 @@
-"""Learned terms on the attention logits. A term is one class: its parameters, their first values, its effect, its costs
-and its explanation. To add one, write the class and add it to `TERMS`; a variant then names it.
-
-Logits S (B, H, N, M) become s·S_ij + γ_j + r_ij, where a term gives any of the gain s, the key bias γ and the bias r.
-The methods take the parameters as tensors and use the methods that tensors have: importing this module imports no
-torch, so that planning and closed formulas can use it. "maps" is 1, or H where every head has parameters of its own.
-"""
+"""Terms on the logits: s·S_ij + γ_j + r_ij."""
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kvformer.spec.position_codes import column_code, row_channels
 from kvformer.spec.sections import ModelConfig
+from kvformer.spec.terms.base import Span, Stream, Term
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-
-Stream = Callable[[str], "torch.Generator"]
-"""Gives the random generator of a named purpose, so that variants draw equal values for what they share."""
-
-
-class Term:
-    """A term for layers with these sizes. `p` in the methods has the parameters and constants as attributes.
-
-    model: sizes and details. length: longest sequence of keys. small: start near zero instead of the model's own
-    initialisation.
-    """
-
-    explanation: ClassVar[str]
-    keeps_symmetry: ClassVar[bool] = False
-    """Whether symmetric logits stay symmetric."""
-
-    def __init__(self, model: ModelConfig, length: int, small: bool = False) -> None:
-        self.length, self.small = length, small
-        self.heads, self.channels = model.heads, model.position_channels
-        self.maps = model.heads if model.position_maps == "head" else 1
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The parameters by name, with their shapes."""
-        return {}
-
-    def constants(self) -> dict[str, np.ndarray]:
-        """Fixed arrays by name."""
-        return {}
-
-    def initialise(self, p: Any, scheme: str, stream: Stream) -> None:
-        """Give the parameters their first values, in place. scheme: `model.init`."""
-
-    def gain(self, p: Any) -> "Tensor | None":
-        """Factor s on the logits, (maps,)."""
-        return None
-
-    def key_bias(self, p: Any, keys: int) -> "Tensor | None":
-        """γ_j of the first `keys` positions, (maps, keys)."""
-        return None
-
-    def bias(self, p: Any, queries: int, keys: int, first: int) -> "Tensor | None":
-        """r_ij, (maps, queries, keys), with the first query at position `first`."""
-        return None
-
-    def parameter_count(self) -> int:
-        """Number of parameters of a layer's term."""
-        return sum(math.prod(shape) for shape in self.shapes().values())
-
-    def macs(self, keys: int) -> int:
-        """Multiply-accumulates of a layer's term for one sequence; pointwise work does not count."""
-        return 0
 
 
 class MapTerm(Term):
@@ -93,17 +35,17 @@ class Gain(MapTerm):
     """s·S_ij with s = Σ_k w_k: kv_pos without its key bias."""
 
     explanation = "a learned gain s = Σw on the logits, and no bias"
-    keeps_symmetry = True
 
     def gain(self, p: Any) -> "Tensor":
         """s = Σ_k w_k."""
-        return p.weight.sum(dim=1)  # type: ignore[no-any-return]
+        return p.weight.sum(dim=1)
 
 
 class KeyBias(MapTerm):
     """S_ij + γ_j with γ_j = Σ_k w_k P_jk: kv_pos without its gain."""
 
     explanation = "a learned bias γ_j of the key's position, and no gain"
+    keeps_symmetry = False
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """`weight` (maps, column channels)."""
@@ -113,11 +55,11 @@ class KeyBias(MapTerm):
         """`code` (length, column channels): the part of P that depends on the key's position."""
         return {"code": column_code(self.length, self.channels)}
 
-    def key_bias(self, p: Any, keys: int) -> "Tensor":
+    def key_bias(self, p: Any, span: Span) -> "Tensor":
         """γ_j = Σ_k w_k P_jk."""
-        return p.weight @ p.code[:keys].T  # type: ignore[no-any-return]
+        return p.weight @ p.code[: span.keys].T
 
-    def macs(self, keys: int) -> int:
+    def macs(self, queries: int, keys: int) -> int:
         """The weighted sum of the code's channels."""
         return self.maps * keys * (self.channels - row_channels(self.channels))
 
@@ -144,16 +86,21 @@ class Pos2D(Gain, KeyBias):
         super().initialise(p, scheme, stream)
         p.bias.zero_()
 
-    def key_bias(self, p: Any, keys: int) -> "Tensor":
+    def key_bias(self, p: Any, span: Span) -> "Tensor":
         """γ_j = Σ_{k column} w_k P_jk."""
-        gamma = p.weight[:, row_channels(self.channels) :] @ p.code[:keys].T
-        return gamma + 0.0 * p.bias[:, None]  # type: ignore[no-any-return]
+        gamma = p.weight[:, row_channels(self.channels) :] @ p.code[: span.keys].T
+        return gamma + 0.0 * p.bias[:, None]
 
 
 class Relative(Term):
-    """S_ij + r_{i-j} with a learned number for each distance: a directional term."""
+    """S_ij + κ·r_{i-j} with a learned number for each distance: a directional term.
+
+    κ is the number of channels m: Adam moves a parameter by about a learning rate per step, and a sum of m weights (the
+    gain of kv_pos) m times as far. Without the factor the bias could hardly move in a short training.
+    """
 
     explanation = "a learned bias of the distance i - j: the directional term that kv_pos is not"
+    keeps_symmetry = False
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """`offsets` (maps, 2·length - 1), for the distances -(length - 1) … length - 1."""
@@ -163,19 +110,60 @@ class Relative(Term):
         """Zero: no bias."""
         p.offsets.zero_()
 
-    def bias(self, p: Any, queries: int, keys: int, first: int) -> "Tensor":
-        """r_{i-j}."""
+    def logit_bias(self, p: Any, span: Span) -> "Tensor":
+        """κ·r_{i-j}."""
         import torch  # whoever has tensors has it already
 
-        rows = torch.arange(first, first + queries, device=p.offsets.device)[:, None]
-        columns = torch.arange(keys, device=p.offsets.device)[None, :]
-        return p.offsets[:, rows - columns + self.length - 1]  # type: ignore[no-any-return]
+        rows = torch.arange(span.first, span.first + span.queries, device=p.offsets.device)[:, None]
+        columns = torch.arange(span.keys, device=p.offsets.device)[None, :]
+        return self.channels * p.offsets[:, rows - columns + self.length - 1]
 
 
-TERMS: dict[str, type[Term]] = {
-    "pos2d": Pos2D,
-    "gain": Gain,
-    "key_bias": KeyBias,
-    "relative": Relative,
-}
-"""The terms that a variant can have, by the name in `AttentionSpec.position`."""
+class HeadRelative(Relative):
+    """`Relative` with numbers of its own for every head, whatever `model.position_maps` says."""
+
+    explanation = "the logits are a learned bias of the distance i - j for every head, and nothing else"
+
+    def __init__(self, model: ModelConfig, length: int, small: bool = False) -> None:
+        super().__init__(model, length, small)
+        self.maps = model.heads
+
+
+class ALiBi(Term):
+    """S_ij - m_a·|i - j| with a fixed slope for each head a (Press et al. 2022, arXiv 2108.12409).
+
+    Under a causal mask -m_a·(i - j) = m_a·j - m_a·i, and the softmax over j ignores the part in i: a key bias.
+    """
+
+    explanation = "a fixed penalty on the distance, with another slope for each head"
+
+    def constants(self) -> dict[str, np.ndarray]:
+        """`slopes` (H,)."""
+        return {"slopes": alibi_slopes(self.heads)}
+
+    def key_bias(self, p: Any, span: Span) -> "Tensor | None":
+        """m_a·j under a causal mask."""
+        import torch
+
+        if not span.causal:
+            return None
+        return p.slopes[:, None] * torch.arange(span.keys, device=p.slopes.device)[None, :]
+
+    def logit_bias(self, p: Any, span: Span) -> "Tensor | None":
+        """-m_a·|i - j| without one."""
+        import torch
+
+        if span.causal:
+            return None
+        rows = torch.arange(span.first, span.first + span.queries, device=p.slopes.device)[:, None]
+        distance = (rows - torch.arange(span.keys, device=p.slopes.device)[None, :]).abs()
+        return -p.slopes[:, None, None] * distance
+
+
+def alibi_slopes(heads: int) -> np.ndarray:
+    """m_a = 2^(-8a/H) for a = 1 … H, (H,) float32; for other H than powers of two the slopes of the power below, then
+    every second one of the power above."""
+    power = 2 ** int(math.log2(heads))
+    slopes = 2.0 ** (-8 * np.arange(1, power + 1) / power)
+    between = 2.0 ** (-8 * np.arange(1, 2 * power + 1) / (2 * power))
+    return np.concatenate([slopes, between[::2]])[:heads].astype(np.float32)

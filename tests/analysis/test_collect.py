@@ -158,7 +158,9 @@ def test_long_curves_are_thinned_at_the_same_steps_for_every_run(small: Path, mo
     assert steps["kv_pos"] == list(range(50))
 
 
-@pytest.mark.parametrize(("content", "words"), [(None, "no such file"), ("{", "JSON"), ('{"name": "x"}', "baseline")])
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "no such file"), ("{", "JSON"), ('{"name": "x"}', "protocol: Field required")]
+)
 def test_unreadable_study_is_one_clear_line(tmp_path: Path, content: str | None, words: str) -> None:
     if content is not None:
         (tmp_path / "study.json").write_text(content)

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from kvformer.analysis import statistics as s
+from kvformer.analysis.decisions import verdict
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 DISTRIBUTIONS: dict[str, tuple[Draw, float]] = {
@@ -49,13 +50,13 @@ def test_verdicts_on_equal_variants_are_rarely_wrong() -> None:
     for _ in range(1000):
         found = [s.estimate([row]) for row in rng.normal(size=(8, 6))]
         adjusted = s.holm([e.p_value for e in found])
-        wrong += any(s.verdict(e, p, None, "max") != "undecided" for e, p in zip(found, adjusted, strict=True))
+        wrong += any(verdict(e, p, None, "max") != "undecided" for e, p in zip(found, adjusted, strict=True))
     assert wrong / 1000 < 0.07
 
 
 def test_equivalence_is_rarely_claimed_at_the_margin() -> None:
     rng = np.random.default_rng(10)
-    claimed = [s.verdict(s.estimate([row]), 1.0, 1.0, "max") for row in rng.normal(1.0, 0.2, size=(2000, 6))]
+    claimed = [verdict(s.estimate([row]), 1.0, 1.0, "max") for row in rng.normal(1.0, 0.2, size=(2000, 6))]
     assert np.mean([word == "equivalent" for word in claimed]) < 0.05
 
 

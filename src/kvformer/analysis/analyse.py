@@ -1,0 +1,98 @@
+"""The one place where the numbers of a study's report are computed."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from kvformer.analysis import comparisons, cost, nuisance, provenance
+from kvformer.analysis.curves import FILE as CURVES
+from kvformer.analysis.curves import average_curves, read_curves
+from kvformer.analysis.frames import load_runs, lost, scores, usable
+from kvformer.analysis.published import compare_published, load_published
+from kvformer.analysis.results import FILE, Results
+from kvformer.analysis.study import Study, read_study
+from kvformer.records.run import RunFolder
+
+
+def analyse(results: Path, published: Path | None = None) -> Results:
+    """Compute all numbers of the collected study in the folder `results`; nothing is written.
+
+    published: the table of published numbers; without one the results are compared with none.
+
+    Raises:
+        KvformerError: study.json, runs.csv, the file of costs or the published numbers are missing or malformed.
+    """
+    study, runs = read_study(results), load_runs(results)
+    expected = scores(runs)
+    tuned, choices = nuisance.select(runs, study)
+    costs = cost.load_costs(results)
+    records = list(provenance.by_run(results, study).values())
+    summary = comparisons.summarise(tuned, study)
+    tables = {
+        "tasks": _tasks(runs, expected, study),
+        "counts": expected.groupby("status")["seconds"].agg(runs="size", seconds="sum").reset_index(),
+        "summary": summary,
+        "seeds": comparisons.seed_means(tuned, study),
+        "families": comparisons.family_averages(summary, study),
+        "paired": comparisons.paired_differences(tuned, study),
+        "nuisance": nuisance.comparison(expected, choices, study),
+        "success": comparisons.success_rates(tuned, study),
+        "aggregate": comparisons.aggregates(tuned, study),
+        "cost": cost.cost_table(runs, study, costs),
+        "drawn_costs": cost.drawn_costs(runs, study, choices, costs),
+        "incomplete": _incomplete(expected, results),
+        "provenance": _provenance(expected),
+        "facts": pd.DataFrame(provenance.facts(records).items(), columns=["name", "value"]),
+        "packages": pd.DataFrame(provenance.versions(records), columns=["package", "version"]),
+    }
+    if any(len(study.settings(task)) > 1 for task in study.tasks):
+        tables["settings"] = comparisons.summarise(expected, study, by_setting=True)
+        tables["paired_settings"] = comparisons.paired_differences(expected, study, by_setting=True)
+    if published:
+        tables["published"] = compare_published(runs, study, load_published(published))
+    return Results.of(results, study, tables)
+
+
+def results_of(folder: Path) -> Results:
+    """The results of a study: those in results.json, or computed here where the study was collected but not analysed.
+
+    Raises:
+        KvformerError: as `Results.read` and `analyse`.
+    """
+    return Results.read(folder) if (folder / FILE).exists() else analyse(folder, provenance.find_published())
+
+
+def curves_of(results: Results) -> pd.DataFrame:
+    """The averaged curves of a study, as `results_of`."""
+    written = all((results.folder / name).exists() for name in (FILE, CURVES))
+    return read_curves(results.folder) if written else average_curves(results)
+
+
+def _tasks(runs: pd.DataFrame, expected: pd.DataFrame, study: Study) -> pd.DataFrame:
+    judged = usable(expected).drop_duplicates("task").set_index("task")["metric"]
+    rows = []
+    for name, task in study.tasks.items():
+        labels = runs.loc[runs["task"] == name, "data_label"].unique()
+        data = ", ".join(label for label in labels if label not in ("", "generated"))
+        rows.append({"task": name, "metric": judged.get(name, task.metric), "data": data})
+    return pd.DataFrame(rows)
+
+
+def _incomplete(expected: pd.DataFrame, results: Path) -> pd.DataFrame:
+    excluded = lost(expected)
+    failures = [RunFolder(results / path).failure() for path in excluded["path"]]
+    return excluded.assign(reason=[f"{failure.type}: {failure.error}" if failure else "" for failure in failures])
+
+
+def _provenance(expected: pd.DataFrame) -> pd.DataFrame:
+    names = {"data_label": "data", "data_source": "source", "git_commit": "commit", "git_dirty": "dirty"}
+    done = expected[expected["status"].isin(["finished", "diverged"])].rename(columns=names)
+    groups = done.groupby(["task", "protocol", *names.values()], sort=False)["data_sha256"]
+    return groups.agg(runs="size", digests=_digests).reset_index()
+
+
+def _digests(values: pd.Series) -> str:
+    digests = list(dict.fromkeys(values))
+    if len(digests) > 1:
+        return f"{len(digests)} digests"
+    return "; ".join(part[:12] for part in digests[0].split("; "))

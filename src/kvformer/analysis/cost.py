@@ -1,0 +1,75 @@
+"""What the runs cost: parameters, time and throughput, and the counts and timings of `cost.csv`."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from kvformer.analysis.frames import CELL, at_judged_settings, read_table, scores, to_numbers, usable
+from kvformer.analysis.study import Study
+from kvformer.errors import KvformerError
+
+FILES = ("cost.csv", "profile.csv")
+"""The file of costs, and its name in version 1."""
+DRAWN = ("macs", "cache_bytes_per_token", "step_seconds", "peak_bytes")
+"""Columns of cost.csv that figures draw."""
+
+
+def load_costs(results: Path) -> pd.DataFrame:
+    """The measured costs of a study, keyed by some of task, setting and variant; empty where none were measured.
+
+    Raises:
+        KvformerError: it is not readable as CSV, has none of these columns, two rows of one key, or a cost that is
+            drawn is not a number.
+    """
+    path = next((results / name for name in FILES if (results / name).exists()), None)
+    if path is None:
+        return pd.DataFrame(columns=CELL)
+    costs = read_table(path, (), dtype=dict.fromkeys(CELL, str))
+    keys = keys_of(costs)
+    if not keys:
+        raise KvformerError(f"{path}: has none of the columns {', '.join(CELL)}")
+    if costs.duplicated(keys).any():
+        raise KvformerError(f"{path}: two rows for the same {', '.join(keys)}")
+    to_numbers(costs, [name for name in DRAWN if name in costs], path)
+    return costs
+
+
+def keys_of(costs: pd.DataFrame) -> list[str]:
+    """Those of task, setting and variant that a file of costs is keyed by."""
+    return [column for column in costs.columns if column in CELL]
+
+
+def cost_table(runs: pd.DataFrame, study: Study, costs: pd.DataFrame) -> pd.DataFrame:
+    """Medians over seeds per (task, setting, variant), followed by the columns of `costs`.
+
+    ratio: samples per second over those of the baseline at the same seed.
+    """
+    done = scores(runs)
+    done = done[done["status"] == "finished"]
+    pair = ["task", "setting", "seed"]
+    baseline = done.loc[done["variant"] == study.baseline, [*pair, "samples_per_second"]]
+    done = done.merge(baseline, how="left", on=pair, suffixes=("", "_baseline"))
+    done["ratio"] = done["samples_per_second"] / done["samples_per_second_baseline"]
+    cells = done.groupby(CELL, sort=False)
+    table = pd.concat(
+        [
+            cells.size().rename("n"),
+            cells[["parameters", "attention_parameters"]].max(),
+            cells[["seconds", "stepping_seconds", "samples_per_second", "ratio"]].median(),
+        ],
+        axis=1,
+    ).reset_index()
+    new = [name for name in costs if name not in table or name in CELL]
+    return table.merge(costs[new], how="left", on=keys_of(costs))
+
+
+def drawn_costs(runs: pd.DataFrame, study: Study, choices: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """The costs of each (task, variant) that figures draw, averaged over the settings that it is judged by.
+
+    choices: of `nuisance.select`.
+    """
+    table = usable(scores(runs)).groupby(CELL, sort=False)[["parameters"]].max().reset_index()
+    names = [name for name in DRAWN if name in costs]
+    table = table.merge(costs[keys_of(costs) + names], how="left", on=keys_of(costs))
+    table = at_judged_settings(table, choices)
+    return table.groupby(["task", "variant"], sort=False).mean(numeric_only=True).reset_index()

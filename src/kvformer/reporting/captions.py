@@ -1,0 +1,158 @@
+"""What every figure and table shows and how to read it: the one place for these words.
+
+The report's page, Markdown, LaTeX and Snakemake's own report print them.
+"""
+
+from kvformer.analysis.quantities import SOLVED
+
+FIGURES = {
+    "accuracy": (
+        "Results",
+        "The metric each task is judged by. Above: the mean on the full scale; the dotted line is chance, where it is "
+        "known. Below: the same zoomed in; small marks are seeds (averaged over settings, where a task has several), "
+        "the large mark with its bar is their mean with its 95 % interval.",
+    ),
+    "forest": (
+        "Paired differences",
+        "The same seed gives a variant and the baseline the same data and order. Mark: mean difference, bar: its 95 % "
+        "interval, shaded: the margin, fixed in advance, within which a difference counts as equivalent. An arrow head "
+        "means that the interval continues outside the panel; the text next to it gives all of it.",
+    ),
+    "pareto": (
+        "Cost and benefit",
+        "The metric of each task (mean over seeds, 95 % interval) against what a variant costs: parameters and, where "
+        "costs were measured, multiply-accumulate operations, bytes of the key-value cache, time and memory of a "
+        "training step. The grey line joins the variants that no other one beats in both; the others are faint.",
+    ),
+    "grid": (
+        "Results over the grid",
+        "The metric of a task over its grid, mean over seeds. Over one key: a curve per variant with 95 % intervals. "
+        "Over several: a heat map for the baseline, and for each other variant its difference to the baseline (blue is "
+        "better, red worse).",
+    ),
+    "loss": (
+        "Loss during training",
+        "Above against the seconds spent in optimisation steps, below against steps; left the loss on training, right "
+        "on validation data. A curve is the mean over seeds (and over settings, where a task has several), its band "
+        "reaches from the lowest to the highest seed. A run that diverged is a thin line of its own that ends in a "
+        "cross, at the last finite loss or where it leaves the panel.",
+    ),
+    "settings": (
+        "Loss by setting",
+        "Validation loss against steps for each setting of a task's grid; mean over seeds, with a band from the lowest "
+        "to the highest.",
+    ),
+    "epochs": (
+        "Progress by epoch",
+        "Training loss, validation loss and validation accuracy (or BLEU) against epochs. A curve is the mean over "
+        "seeds, its band reaches from the lowest to the highest seed; a diverged run is a thin line that ends in a "
+        "cross.",
+    ),
+    "attention": (
+        "Attention maps",
+        "The last layer of the first run of each variant, averaged over heads, for one test item: the logits before "
+        "the softmax and the weights after it. A row is a query, a column a key (with their tokens, where these are "
+        "digits), grey is masked. Each map has its own colour scale, whose ends are written below it; weights are "
+        "coloured by their square root, so that small ones show. The logits of kv are a symmetric matrix, its weights "
+        "are not.",
+    ),
+    "heads": (
+        "Attention of every head",
+        "The first run of each variant, for one test item: the logits before the softmax and the weights after it "
+        "(coloured by their square root). In each map a row is a query, a column a key, grey is masked; each map has "
+        "its own colour scale.",
+    ),
+    "diagnostics": (
+        "Attention during training",
+        "On fixed validation examples, one column per layer. Gain: the factor s on the logits, of variants that have "
+        "one. Symmetry: 1 for symmetric logits, −1 for antisymmetric ones. Entropy: of the attention rows, as a share "
+        "of that of uniform attention. Diagonal: the mean weight of a token on itself. A curve is the mean over seeds, "
+        "its band reaches from the lowest to the highest seed.",
+    ),
+}
+"""Title and caption of each kind of figure, in the order of the report."""
+
+_INTERVAL = "Intervals cover 95 % (Student's t over seeds; over a grid, over each seed's mean)."
+_SPREAD = "sd: standard deviation between seeds (pooled within settings), apart from that between settings."
+_PAIRED = (
+    "Difference to {baseline} at equal task, setting and seed, in units of the metric, with its 95 % interval. A pair "
+    "is a seed: over a grid, its mean over the settings. Tests are two-sided: Wilcoxon's signed-rank test, with the "
+    "smallest p that it can reach with this many pairs, and the paired t test; Holm: adjusted for the number of "
+    "comparisons in this table. Effect dz: the mean difference in standard deviations of the differences. Verdict: "
+    "equivalent when the interval lies inside ± margin (fixed in the configuration in advance); else better or worse "
+    "when the Holm-adjusted t test has p < 0.05; else undecided, which does not prove equality. Incomplete pairs are "
+    "named and left out."
+)
+_TABLES = {
+    "family": (
+        "{family} tasks: mean [95 % interval] of n runs. " + _INTERVAL + " Bold: the best mean, where its interval "
+        "excludes the next best. (a/b): only a of b runs finished; the table of excluded runs lists the others."
+    ),
+    "summary": (
+        "Mean over seeds, and over the settings of a grid. " + _INTERVAL + " bootstrap (CSV): the BCa interval, too "
+        "narrow for fewer than about 20 runs. " + _SPREAD
+    ),
+    "paired": _PAIRED,
+    "settings": "Mean over seeds at every setting of the grids. " + _INTERVAL + " " + _SPREAD,
+    "paired_settings": _PAIRED,
+    "nuisance": (
+        "Tasks with nuisance hyperparameters: every variant at its own best values, chosen by the validation metric "
+        "alone, and the difference to {baseline} when all use the values that are best for {baseline}. Budget: runs "
+        "that the choice could draw on. Edge: the best value ends the grid, so a better one may lie beyond."
+    ),
+    "success": (
+        "Runs that reach an accuracy of {solved}, with Wilson's 95 % interval. A run that diverged or failed has not "
+        "solved its task. Where outcomes are all or nothing, this says more than a mean."
+    ),
+    "aggregate": (
+        "Over all tasks judged by accuracy: mean of task means, interquartile mean (IQM) of all runs, and the "
+        "probability that a run beats one of {baseline} on a task drawn at random (0.5: no improvement). 95 % "
+        "intervals: bootstrap over seeds within tasks. Solved tasks hide differences: read the single tasks first."
+    ),
+    "cost": (
+        "Cost of a run: medians over seeds. Stepping: seconds in optimisation steps only. Ratio: samples/s over that "
+        "of {baseline} at the same seed. Runs that shared a machine with others are not a benchmark."
+    ),
+    "measured": (
+        " Measured with all variants of a setting in turns: medians with quartiles (low, high) of the seconds per "
+        "training step and of the tokens decoded per second; step ratio: over that of the baseline in the same turn."
+    ),
+    "published": (
+        "Published numbers next to ours, at the published setting. Difference: ours minus published; deviation: the "
+        "same in half-widths of our 95 % interval, so that beyond ±1 the published number lies outside it (– where our "
+        "runs do not differ at all). The published mean has an error of its own, which few sources give. Origin and "
+        "status (CSV) say where each number was found and how certain it is."
+    ),
+    "published_context": (
+        "Published numbers next to ours, where the settings differ: a test of neither. Differs in: our value, with the "
+        "published one in brackets. Means over a grid mix settings that solve a task with others that do not. Origin "
+        "and status (CSV) say where each number was found and how certain it is."
+    ),
+    "incomplete": (
+        "Excluded runs. failed: stopped with an error (see its failure.json). diverged: the loss became non-finite. "
+        "not started: the first seed of its cell failed. missing: not run, or not finished. stale: its folder belongs to "
+        "another configuration."
+    ),
+    "provenance": (
+        "Data and code of the runs of study '{study}'. Digests and commits are cut to 12 digits; generated data have a "
+        "digest for every seed and setting (runs.csv lists them)."
+    ),
+}
+COMPARE = (
+    "{b} minus {a} at equal task, setting, variant and seed, with the 95 % interval of the mean. A pair is a seed: "
+    "over a grid, its mean over the settings. p: paired t test and Wilcoxon's signed-rank test, each Holm-adjusted "
+    "over this table. Verdict on {b}: equivalent inside ± margin, else better or worse where the adjusted t test has "
+    "p < 0.05, else undecided. Same configuration: runs with one configuration hash on both sides, so that only code, "
+    "machine or data can make a difference."
+)
+UNMATCHED = "Runs without a partner that finished."
+
+
+def table_captions(study: str, baseline: str) -> dict[str, str]:
+    """The captions of a study's tables by name.
+
+    `family` is that of the table of a family of tasks, whose name belongs in the place of `{family}`; `measured` goes
+    on where the table of costs has the columns of cost.csv.
+    """
+    words = {"study": study, "baseline": baseline, "solved": SOLVED, "family": "{family}"}
+    return {name: text.format(**words) for name, text in _TABLES.items()}
