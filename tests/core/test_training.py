@@ -311,6 +311,10 @@ def test_the_record_of_a_run(prepared: Path, tmp_path: Path) -> None:
         "git", "packages", "python", "platform", "cpu", "gpu", "cuda", "threads", "device", "compile", "precision",
         "data", "start", "end", "attempts", "command", "identity", "taken_over_from",
     }  # fmt: skip
+    assert set(provenance["identity"]) == {
+        "configuration", "variant", "code", "data", "device", "compile", "digest",
+    }  # fmt: skip
+    assert provenance["identity"]["data"] == [summary["data"][0]["sha256"]] and provenance["taken_over_from"] is None
     assert set(provenance["git"]) == {"commit", "dirty", "diff_sha256"} and provenance["data"] == summary["data"]
     assert provenance["identity"]["code"] == code_digest("vision")
     assert Provenance.load(tmp_path / "provenance.json").threads == 1

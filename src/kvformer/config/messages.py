@@ -23,7 +23,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 def describe_errors(error: ValidationError, root: type[Section], prefix: str = "") -> str:
     """A ValidationError as one line: the key, what it holds and what is allowed."""
-    problems = [(_location(item["loc"]), item) for item in error.errors(include_url=False)]
+    problems = [(_location(item), item) for item in error.errors(include_url=False)]
     first = problems[0][0]
     related = [(place, item) for place, item in problems if place[: len(first)] == first]
     place = max((place for place, _ in related), key=len)
@@ -34,8 +34,12 @@ def describe_errors(error: ValidationError, root: type[Section], prefix: str = "
     return f"{key}: {text}" if key else text
 
 
-def _location(parts: tuple[int | str, ...]) -> list[str]:
-    return [str(part) for part in parts if isinstance(part, int) or not UNION_TAG.fullmatch(part)]
+def _location(error: ErrorDetails) -> list[str]:
+    """The path of keys to an error, without pydantic's names of the types that a value could have had."""
+    parts = error["loc"]
+    tagged = parts[:-1] if error["type"] == "extra_forbidden" else parts  # the unknown key may be called `int`
+    keys = [str(part) for part in tagged if isinstance(part, int) or not UNION_TAG.fullmatch(part)]
+    return keys + [str(part) for part in parts[len(tagged) :]]
 
 
 def _text(alternatives: list[ErrorDetails], place: list[str], root: type[Section]) -> str:
