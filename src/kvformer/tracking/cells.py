@@ -94,8 +94,10 @@ def _add_statistics(cells: dict[str, Cell], rows: list[dict[str, Any]], study: P
 
 
 def cells_state(plan: str, runs: list[Source], shown: list[Source]) -> str:
-    """Changes whenever a cell of the study may look different. The points of a run in progress change none. plan: digest
-    of the study's plan."""
+    """Changes whenever a cell of the study may look different. The points of a run in progress change none.
+
+    plan: digest of the study's plan.
+    """
     known = {source.name for source in shown}
     states = [
         f"{run.name} {run.signature if run.state in ('done', 'failed') else run.state} {run.name in known}"
