@@ -11,7 +11,7 @@ from typing import Any
 from kvformer.errors import DataError
 from kvformer.records.metrics import MetricPoint
 from kvformer.records.run import NOT_STARTED, Primary, RunFolder
-from kvformer.records.study import RunEntry, StudyManifest, study_file
+from kvformer.records.study import RunEntry, StudyManifest
 from kvformer.tracking.entries import (
     METRIC,
     Entry,
@@ -33,7 +33,7 @@ ENDED = ("finished", "diverged", "failed", NOT_STARTED)
 
 @dataclass
 class Cell:
-    """What is known of a cell. statuses: of its seeds. The numbers are None as long as no seed has one."""
+    """What is known of a cell. statuses: of its seeds. The numbers are NaN where no seed has one."""
 
     statuses: list[str] = field(default_factory=list)
     metric: str = ""
@@ -93,14 +93,17 @@ def _add_statistics(cells: dict[str, Cell], rows: list[dict[str, Any]], study: P
         cells["{task}/{setting}/{variant}".format_map(row)].verdict = row["verdict"]
 
 
-def cells_state(study: Path, runs: list[Source], shown: list[Source]) -> str:
-    """Changes whenever a cell of the study may look different. The points of a run in progress change none."""
+def cells_state(plan: str, runs: list[Source], shown: list[Source]) -> str:
+    """Changes whenever a cell of the study may look different. The points of a run in progress change none.
+
+    plan: digest of the study's plan.
+    """
     known = {source.name for source in shown}
     states = [
         f"{run.name} {run.signature if run.state in ('done', 'failed') else run.state} {run.name in known}"
         for run in runs
     ]
-    return digest("\n".join([study_file(study).read_text(), *states]))
+    return digest("\n".join([plan, *states]))
 
 
 def cell_sources(study: Path, manifest: StudyManifest, runs: list[Source], shown: list[Source]) -> list[Source]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvformer.errors import DataError
+from kvformer.files import sha256_file
 from kvformer.records.study import StudyManifest, read_manifest, study_file
 from kvformer.tracking.cells import CELLS, cell_sources, cells_state
 from kvformer.tracking.entries import Source, cell_name, digest, run_name, run_sources, study_source
@@ -84,7 +85,8 @@ class Ingestion:
         shown = [run for run in runs if run.state in ("done", "failed") or (live and run.state == "running")]
         # The store itself remembers, by group, the state that it is complete for: nothing can get out of step with it.
         before = dict(pair.split(":") for pair in experiment.tags.get("records", "").split())
-        now = {"@plan": digest(study_file(study).read_text()), CELLS: cells_state(study, runs, shown)}
+        plan = sha256_file(study_file(study))
+        now = {"@plan": plan, CELLS: cells_state(plan, runs, shown)}
         if before.get("@plan") != now["@plan"]:
             self._retire(client, experiment, manifest)
         groups: dict[str, list[Source]] = {}
@@ -138,10 +140,9 @@ class Ingestion:
     def _retire(self, client: "MlflowClient", experiment: "Experiment", manifest: StudyManifest) -> None:
         """Mark the runs and cells that the study no longer lists; should it list them again, they are brought up to
         date."""
-        planned = {f"{run_name(run)}@{run.hash}" for run in manifest.runs}
-        planned |= {f"{cell_name(run)}@cell" for run in manifest.runs}
         from mlflow.entities import RunTag
 
+        planned = {key for run in manifest.runs for key in (f"{run_name(run)}@{run.hash}", f"{cell_name(run)}@cell")}
         for run in list(_search(client, experiment, "tags.current = 'true' AND tags.kind != 'study'")):
             tags = run.data.tags
             if tags["run_key"] not in planned:

@@ -39,6 +39,6 @@ def _state(manifest: StudyManifest) -> dict[str, Any]:
         "columnOrder": list(COLUMNS),
         "columnWidths": COLUMNS,
         "compareRunCharts": [],
-        "compareRunSections": [{"uuid": name, "name": name, "display": True, "isReordered": False} for name in names],
+        "compareRunSections": [{"uuid": name, "name": name, "display": True, "isReordered": True} for name in names],
         "isAccordionReordered": True,
     }
