@@ -11,9 +11,8 @@ from kvformer.cli import main
 from kvformer.records.run import RunFolder
 from kvformer.training.run import train_run
 
-SIZES = {"length": 8, "train_examples": 200, "validation_examples": 50, "test_examples": 50}
 TASK = {
-    "data": SIZES,
+    "data": {"context": 4},
     "model": {"dim": 16, "layers": 1, "heads": 2},
     "training": {"steps": 10, "batch_size": 16, "evaluations": 2},
 }
@@ -21,7 +20,7 @@ STUDY = {
     "name": "tiny",
     "seeds": 2,
     "variants": ["qkv", "kv"],
-    "tasks": {"reverse": TASK},
+    "tasks": {"numbers": TASK},
     "execution": {"device": "cpu"},
 }
 
