@@ -1,7 +1,7 @@
 """What a process must not inherit: a notebook, a batch script or a shell profile sets variables for its own programs.
 
-Results and their files must not depend on them, so every job and every command starts from the values below. Who wants to
-choose GPUs, proxies or an MLflow server still does so by the environment; none of these variables is touched.
+Results and their files must not depend on them, so every job and every command starts from the values below. Variables
+that choose GPUs, proxies or an MLflow server are left alone.
 """
 
 import os
@@ -31,7 +31,7 @@ REMOVED = (
 
 
 def settle() -> None:
-    """Set and remove the variables above, for this process and those that it starts, and let its output replace what the
+    """Set and remove the variables above, for this process and those that it starts, and replace in its output what the
     terminal cannot encode.
 
     To be called before PyTorch, Matplotlib or MLflow is imported: they read their variables once.

@@ -1,4 +1,4 @@
-"""What a notebook, a batch script or a shell left in the environment changes neither results nor whether a job works."""
+"""What a notebook, a batch script or a shell left in the environment changes no result, and breaks no job."""
 
 import os
 import subprocess
@@ -17,24 +17,19 @@ LATIN = {"PYTHONIOENCODING": "latin-1"}
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # as Python has it on an ASCII terminal
 INHERITED = {
     "MPLBACKEND": "module://a_notebook.backend",
-    "OMP_PROC_BIND": "true",
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "3"),
+    **dict.fromkeys(("OMP_PROC_BIND", "OMP_DYNAMIC", "MLFLOW_ENABLE_ASYNC_LOGGING"), "true"),
     "OMP_PLACES": "cores",
     "GOMP_CPU_AFFINITY": "0",
     "KMP_AFFINITY": "compact",
-    "OMP_NUM_THREADS": "3",
-    "MKL_NUM_THREADS": "3",
-    "OPENBLAS_NUM_THREADS": "3",
-    "OMP_DYNAMIC": "true",
     "PYTHONHASHSEED": "7",
     "PYTHONOPTIMIZE": "2",
     "PYTHONIOENCODING": "ascii:strict",
-    "LC_ALL": "C",
-    "LANG": "C",
+    **dict.fromkeys(("LC_ALL", "LANG"), "C"),
     "TZ": "Asia/Kolkata",
     "MLFLOW_RUN_ID": "0",
     "MLFLOW_EXPERIMENT_NAME": "theirs",
     "MLFLOW_EXPERIMENT_ID": "17",
-    "MLFLOW_ENABLE_ASYNC_LOGGING": "true",
     "MLFLOW_REGISTRY_URI": "databricks",
 }
 
@@ -51,7 +46,7 @@ def test_what_the_terminal_cannot_show_is_replaced(arguments: list[str], variabl
     result = kvformer(*arguments, **variables)
     assert (result.returncode, result.stderr) == (0, b"")
     text = result.stdout.decode("latin-1" if variables is LATIN else "utf-8")
-    assert ("\\u03b3" in text) == (variables != {"LC_ALL": "C"} and variables in (LATIN, ASCII))
+    assert ("\\u03b3" in text) == (variables in (LATIN, ASCII))
     assert len(text.splitlines()) >= 10, "nothing is lost but these characters"
 
 
@@ -81,19 +76,17 @@ def test_an_inherited_environment_does_not_change_a_run(prepared: Path, tmp_path
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
-@pytest.mark.parametrize(
-    "variables", [{"OMP_PROC_BIND": "true"}, {"GOMP_CPU_AFFINITY": "0"}, {"OMP_PLACES": "{0}"}], ids=lambda v: [*v][0]
-)
-def test_trainings_are_not_tied_to_one_core(variables: dict[str, str], prepared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("variable", ["OMP_PROC_BIND=true", "GOMP_CPU_AFFINITY=0", "OMP_PLACES={0}"])
+def test_trainings_are_not_tied_to_one_core(variable: str, prepared: Path, tmp_path: Path) -> None:
     """OpenMP binds the first thread of every process to the first core: all runs of a study would share it."""
     arguments = command(tiny_run("copy"), tmp_path, prepared)[2:]
     code = (
         f"import os, sys; sys.argv = {arguments!r}; from kvformer.cli import main; code = main(); "
         "print('CORES', code, *sorted(os.sched_getaffinity(0)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**environment(), **variables}, capture_output=True, text=True
-    )
+    line = [sys.executable, "-c", code]
+    variables = dict([variable.split("=")])
+    done = subprocess.run(line, env={**environment(), **variables}, capture_output=True, text=True)
     assert f"CORES 0 {' '.join(map(str, sorted(os.sched_getaffinity(0))))}\n" in done.stdout, done.stdout + done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The commit in provenance.json: that of the package's own checkout, whatever git is told and whoever owns the files."""
+"""The commit in provenance.json is that of the package's own checkout, however git is set up and whoever owns it."""
 
 import os
 import subprocess

@@ -62,7 +62,7 @@ def test_a_study_runs_to_its_end_and_reports_as_a_module(outer: Project, project
     study = outer.folder / "results" / "small"
     assert {path.name for path in study.iterdir()} >= {"report.html", "tables", "figures", "ro-crate-metadata.json"}
     assert (study / "Snakefile").read_bytes() == (project.folder / "Snakefile").read_bytes(), (
-        "the crate has our workflow"
+        "the crate describes this workflow, not theirs"
     )
     assert "results/small/report.html" in (outer.folder / "theirs.txt").read_text()
     assert (outer.folder / "results" / "mlflow" / "mlflow.db").is_file()
@@ -83,6 +83,15 @@ def test_a_module_works_under_its_own_names_and_in_another_directory(outer: Proj
     assert result.returncode == 0, result.stdout
     assert "results/small/runs.csv" in (elsewhere / "theirs.txt").read_text()
     assert not (outer.folder / "results").exists()
+
+
+def test_the_jobs_of_the_other_workflow_keep_their_environment(outer: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    (outer.folder / "Snakefile").write_text(THEIRS.format(prefix="", renamed=" exclude all", target="study.output"))
+    with (outer.folder / "Snakefile").open("a") as stream:
+        stream.write("\nimport os\nprint('KEPT', os.environ['OMP_PROC_BIND'], os.environ.get('PYTHONSAFEPATH'))\n")
+    monkeypatch.setenv("OMP_PROC_BIND", "close")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    assert "KEPT close None" in outer.snakemake("--dry-run").stdout
 
 
 def test_rules_that_stay_on_the_login_node_do_so_under_other_names(outer: Project) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from pathlib import Path
+import time
 from typing import Any
 
 import psutil
@@ -68,7 +68,7 @@ def test_published_numbers_and_a_lock_with_mistakes_are_refused(project: Project
     refused(project, "requirements.lock", "line 1", "torch = 2")
     (project.folder / "requirements.lock").unlink()
     (project.folder / "config" / "published.csv").write_text("study,task\nours,reverse\n")
-    refused(project, "published.csv", "columns")
+    refused(project, "published.csv", "has no column")
 
 
 def test_a_results_folder_that_would_lead_elsewhere_is_refused(project: Project) -> None:
@@ -108,15 +108,13 @@ def test_a_second_study_in_the_same_folder_is_told_to_wait(project: Project) -> 
     config = project.study({**STUDY, "tasks": {"reverse": slow}})
     first = project.start(TARGET, "--cores", "1", *config)
     try:
-        deadline = psutil.time.monotonic() + 120
+        deadline = time.monotonic() + 120
         while not any((project.folder / ".snakemake" / "locks").glob("*.lock")):
-            assert first.poll() is None and psutil.time.monotonic() < deadline
-            psutil.time.sleep(0.05)
+            assert first.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
         second = project.snakemake(TARGET, "--cores", "1", *config, output="second.txt")
         assert second.returncode != 0 and "Traceback" not in second.stdout and "unlock" not in second.stdout
         assert second.stdout.splitlines()[-1].startswith(f"Another study is running here (pid {first.pid}) and needs")
-        made = subprocess.run(["make", "-n", "run"], cwd=Path(__file__).parents[2], capture_output=True, text=True)
-        assert "snakemake --cores all" in made.stdout
     finally:
         for process in (*psutil.Process(first.pid).children(recursive=True), first):
             process.kill()

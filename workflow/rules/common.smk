@@ -123,7 +123,8 @@ TRAINING = [
 #   activated. A rule's conda environment or container, where one is used, comes before both.
 # - KVFORMER_STUDY_STARTED, so that only failures since then keep the other seeds of a cell from being started.
 # - MLFLOW_TRACKING_URI, because a server's address may hold a password, which must not appear in a command.
-settle()
+if not MODULE:  # the jobs of another workflow keep their environment; kvformer's commands settle theirs by themselves
+    settle()
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])),

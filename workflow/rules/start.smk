@@ -57,7 +57,7 @@ def check_start():
         for path in LOCK:
             list(locked_versions(Path(path)))
         if PUBLISHED:
-            from kvformer.reporting.published import load_published  # pandas: too slow for planning
+            from kvformer.analysis.published import load_published  # pandas: too slow for planning
 
             load_published(Path(PUBLISHED[0]))
     except KvformerError as error:

@@ -17,7 +17,7 @@ UNWRITTEN = ("Cc", "Cs", "Zl", "Zp")
 
 
 def check_path(what: str, path: Path, *also: str) -> None:
-    """Raise ConfigError where the absolute path holds a character that would lead elsewhere; `also` names further ones."""
+    """Raise ConfigError where an absolute path holds a character that would lead elsewhere, or one of `also`."""
     for character in str(path):
         if unicodedata.category(character) in UNWRITTEN or character in {*SPECIAL, *also}:
             reason = f", which {SPECIAL[character]} takes for something else" if character in SPECIAL else ""
@@ -40,9 +40,9 @@ def check_places(results: str, name: str, runs: Collection[str]) -> None:
     given = max(folder.parts, key=lambda part: len(os.fsencode(part)))
     if len(os.fsencode(given)) > longest:
         raise ConfigError(f"execution.results_folder: '{given}' has more than {longest} bytes")
-    made = max((part for run in [name, *runs] for part in run.split("/")), key=len)
-    if len(made) > longest - ROOM:
-        raise ConfigError(f"the name '{made}' has {len(made)} characters; allowed: {longest - ROOM}")
+    part = max((part for run in [name, *runs] for part in run.split("/")), key=len)
+    if len(part) > longest - ROOM:
+        raise ConfigError(f"the name '{part}' has {len(part)} characters; allowed: {longest - ROOM}")
     size = max(len(os.fsencode(folder / name / "logs" / run)) for run in runs)
     if size > most:
         raise ConfigError(f"execution.results_folder: the paths of its files have up to {size} bytes; allowed: {most}")

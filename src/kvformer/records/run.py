@@ -76,7 +76,7 @@ class Summary(FileRecord):
 
 
 class GitState(Record):
-    """The commit of the checkout that trained, whether it was changed, and a digest of the changes; each null if unknown."""
+    """The commit of the checkout that trained, whether it was changed, and a digest of the changes; null if unknown."""
 
     commit: str | None = None
     dirty: bool | None = None

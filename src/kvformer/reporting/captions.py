@@ -130,8 +130,8 @@ _TABLES = {
     ),
     "incomplete": (
         "Excluded runs. failed: stopped with an error (see its failure.json). diverged: the loss became non-finite. "
-        "not started: the first seed of its cell failed. missing: not run, or not finished. stale: its folder belongs to "
-        "another configuration."
+        "not started: the first seed of its cell failed. missing: not run, or not finished. stale: its folder belongs "
+        "to another configuration."
     ),
     "provenance": (
         "Data and code of the runs of study '{study}'. Digests and commits are cut to 12 digits; generated data have a "

@@ -20,7 +20,7 @@ FOLDERS = ("tables", "figures")
 HEAVY = (".svg", ".pdf", ".tex")
 """Formats that a compact copy leaves out: PNG, CSV and Markdown show the same."""
 HEAVY_LINK = re.compile(r'<a href="(?:tables|figures)/[^"]+\.(?:svg|pdf|tex)"[^>]*>\w+</a>')
-OF_ONE_RUN = {
+OF_ONE_RUN: dict[str, Any] = {
     **dict.fromkeys(("start", "end", "attempts", "command", "data", "runs", "taken_over_from"), True),
     "identity": {"configuration", "variant", "data", "digest"},
 }

@@ -28,8 +28,8 @@ def utc_now(before: float = 0.0) -> str:
 
 
 def git_state(source: Path = SOURCE) -> GitState:
-    """The commit of the checkout that the package at `source` is part of, whether the checkout was changed, and a digest of
-    the changes. The digest covers the names of new files in the package, not their contents.
+    """The commit of the checkout that the module `source` is part of, whether the checkout was changed, and a digest of
+    the changes. The digest covers the names of new files in the module's folder, not their contents.
 
     A repository around it that does not track the package, such as one in which a release was unpacked, does not count.
     Where there is no commit, a line in the log says why; a commit whose changes cannot be told has `dirty` null.
