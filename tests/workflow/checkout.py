@@ -18,16 +18,17 @@ PARTS = ("Snakefile", "workflow", "profiles", "config", "src", "pyproject.toml")
 
 @dataclass(frozen=True)
 class Project:
-    """A copy of the project that a test may change and run."""
+    """A copy of the project that a test may change and run. prefix: a command that runs Snakemake, for another user say."""
 
     folder: Path
+    prefix: tuple[str, ...] = ()
 
     def start(self, *arguments: str, output: str = "output.txt") -> "subprocess.Popen[bytes]":
         """Start Snakemake in the folder, in its own process group; its output goes to the file `output`."""
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         with (self.folder / output).open("wb") as stream:
             return subprocess.Popen(
-                [sys.executable, "-m", "snakemake", *arguments],
+                [*self.prefix, sys.executable, "-m", "snakemake", *arguments],
                 cwd=self.folder,
                 env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true"},
                 stdin=subprocess.DEVNULL,
