@@ -99,7 +99,7 @@ def test_a_study_of_a_restricted_user_ends_as_on_a_plain_disk(plain: Project, tm
     """The user owns nothing but the folder of the project; the prepared data are another user's."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root can start processes of another user")
-    # This user may read everything, because these tests may be installed where others cannot, but write only what is theirs.
+    # It may read everything, because these tests may be installed where others cannot read, but writes only its own.
     read = "-all,+dac_read_search"
     user = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
     rights = (f"--inh-caps={read}", f"--ambient-caps={read}", f"--bounding-set={read}")
