@@ -126,7 +126,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(finished: Path) -> None:
     database = finished.parent / "mlflow"
     database.rename(finished.parent / "elsewhere")
     write_text(database, "a file where the folder should be")
-    with pytest.raises(KvformerError, match=r"mlflow\.db: .*File exists.*mlflow.; nothing is lost"):
+    with pytest.raises(KvformerError, match=r"mlflow\.db: .*File exists; this file is a lock.*; nothing is lost"):
         tracking.track([finished])
 
 
