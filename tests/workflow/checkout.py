@@ -18,7 +18,7 @@ PARTS = ("Snakefile", "workflow", "profiles", "config", "src", "pyproject.toml")
 
 @dataclass(frozen=True)
 class Project:
-    """A copy of the project that a test may change and run. prefix: a command that runs Snakemake, for another user say."""
+    """A copy of the project that a test may change and run. prefix: what runs Snakemake, as another user say."""
 
     folder: Path
     prefix: tuple[str, ...] = ()
