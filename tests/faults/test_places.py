@@ -4,6 +4,8 @@ ends as on a plain disk."""
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -95,7 +97,15 @@ def test_a_study_ends_as_on_a_plain_disk(mirror: Path, plain: Project) -> None:
     same(project, plain)
 
 
-def test_a_study_of_a_restricted_user_ends_as_on_a_plain_disk(plain: Project, tmp_path: Path) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may enter; those of pytest are closed to them."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_a_study_of_a_restricted_user_ends_as_on_a_plain_disk(plain: Project, open_folder: Path) -> None:
     """The user owns nothing but the folder of the project; the prepared data are another user's."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root can start processes of another user")
@@ -103,7 +113,8 @@ def test_a_study_of_a_restricted_user_ends_as_on_a_plain_disk(plain: Project, tm
     read = "-all,+dac_read_search"
     user = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
     rights = (f"--inh-caps={read}", f"--ambient-caps={read}", f"--bounding-set={read}")
-    project = Project(tmp_path / "a folder", (*user, *rights, "env", f"HOME={tmp_path / 'a folder'}"))
+    folder = open_folder / "a folder"
+    project = Project(folder, (*user, *rights, "env", f"HOME={folder}"))
     copy_project(project.folder)
     project.study(STUDY)
     shutil.copytree(plain.folder / "results" / "data", project.folder / "results" / "data")

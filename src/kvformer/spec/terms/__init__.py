@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from kvformer.spec.projections import NONE, layer_maps
 from kvformer.spec.sections import ModelConfig
+from kvformer.spec.terms import logits
 from kvformer.spec.terms.base import Span, Stream, Term
-from kvformer.spec.terms.logits import ALiBi, Gain, HeadRelative, KeyBias, Pos2D, Relative
 from kvformer.spec.terms.outputs import Exclusive, Gate
 from kvformer.spec.terms.queries_keys import OffsetKeys, QKNorm, Rotary, Turn, rotated_width
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["TERMS", "Span", "Stream", "Term", "layer_terms", "rotated_width"]
 
 TERMS: dict[str, type[Term]] = {
-    "pos2d": Pos2D,
-    "gain": Gain,
-    "key_bias": KeyBias,
-    "relative": Relative,
+    "pos2d": logits.Pos2D,
+    "gain": logits.Gain,
+    "key_bias": logits.KeyBias,
+    "relative": logits.Relative,
 }
 """The terms on the logits that a variant can have, by the name in `AttentionSpec.position`."""
 
@@ -50,12 +50,12 @@ def layer_terms(
     if model.positions == "rope" and content and not cross:
         terms["rotary"] = Rotary(model, length, spec.rotated_when)
     if spec.scores == "position":
-        terms["position"] = HeadRelative(model, length)
+        terms["position"] = logits.HeadRelative(model, length)
     elif spec.position != "none":
         small = spec.small_position_init or model.position_init == "small"
         terms["position"] = TERMS[spec.position](model, length, small)
     if model.positions == "alibi" and not cross:
-        terms["alibi"] = ALiBi(model, length)
+        terms["alibi"] = logits.ALiBi(model, length)
     if spec.gate != "none":
         terms["gate"] = Gate(model, length, spec.gate)
     return terms
