@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from runs import environment
 
+from kvformer.spec.terms import Term
+
 SOURCE = Path(__file__).parents[2] / "src" / "kvformer"
 LOG_DISTANCE = '''
 
@@ -76,6 +78,11 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert text.count(marker) == 1
         path.write_text(text.replace(marker, marker + addition), encoding="utf-8")
     return root
+
+
+def test_a_misspelt_effect_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Misspelt: bias is not part of a term: .*logit_bias"):
+        type("Misspelt", (Term,), {"bias": None})
 
 
 def run(root: Path, *arguments: str) -> str:

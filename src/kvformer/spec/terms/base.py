@@ -53,6 +53,15 @@ class Term:
         self.channels = model.position_channels
         self.maps = model.heads if model.position_maps == "head" else 1
 
+    def __init_subclass__(cls) -> None:
+        """Raises TypeError for a public name that no term has: a misspelt effect would have no effect."""
+        super().__init_subclass__()
+        known = {"explanation", *(name for name in vars(Term) if not name.startswith("_"))}
+        if unknown := {name for name in vars(cls) if not name.startswith("_")} - known:
+            raise TypeError(
+                f"{cls.__name__}: {', '.join(sorted(unknown))} is not part of a term: {', '.join(sorted(known))}"
+            )
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The parameters by name, with their shapes."""
         return {}
