@@ -73,7 +73,7 @@ def test_snakemake_trainer_and_both_are_killed(project: Project, tmp_path: Path)
     alive.kill()
     alive.wait()
     orphan.resume()  # it goes on without Snakemake
-    while last_step(project.folder / RUN / "metrics.jsonl") < later:
+    while last_step(project.folder / RUN / "progress" / "metrics.jsonl") < later:
         assert orphan.is_running()
         time.sleep(0.01)
     orphan.kill()

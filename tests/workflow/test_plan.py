@@ -44,11 +44,11 @@ def test_tables_and_report_depend_on_all_files_that_they_read(project):
     assert {"src/kvformer/reporting/templates/report.html.j2", "requirements.lock"} <= found["report"]
     elsewhere = project.folder.parent / "elsewhere"
     found = files("--directory", str(elsewhere), "--profile", str(project.folder / "profiles" / "default"))
-    assert "../a folder/config/published.csv" in found["tables"], "the one next to the Snakefile"
+    assert "../a folder/config/published.csv" in found["analyse"], "the one next to the Snakefile"
     (elsewhere / "config").mkdir()
     (elsewhere / "config" / "published.csv").touch()
     found = files("--directory", str(elsewhere), "--profile", str(project.folder / "profiles" / "default"))
-    assert "config/published.csv" in found["tables"], "that of the working directory comes first"
+    assert "config/published.csv" in found["analyse"], "that of the working directory comes first"
     lock.unlink()
     (project.folder / "config" / "published.csv").unlink()
     found = files()
