@@ -61,7 +61,7 @@ def copy_attention(ours: nn.Module, theirs: nn.Module) -> None:
             getattr(theirs, role).weight.copy_(weight)
             if bias is not None:
                 getattr(theirs, role).bias.copy_(bias)
-    if ours.position is not None:
+    if hasattr(ours, "position"):
         maps = [head.position.map for head in theirs.heads] if isinstance(theirs, Heads) else [theirs.position.map]
         for index, position in enumerate(maps):
             position.weight.copy_(ours.position.weight[index : index + 1])
