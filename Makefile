@@ -60,8 +60,8 @@ clean: ## Delete .venv and caches (results stay)
 
 .venv/.installed: requirements.lock pyproject.toml
 	@set -e; for candidate in python3 python3.11 python3.12 python3.13 python3.14; do \
-	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$candidate; break; fi; done; \
-	test -n "$$found" || { echo "kvformer needs Python 3.11 or newer as python3 or python3.x" >&2; exit 1; }; \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' 2>/dev/null; then found=$$candidate; break; fi; done; \
+	test -n "$$found" || { echo "kvformer needs Python 3.11.4 or newer as python3 or python3.x" >&2; exit 1; }; \
 	echo "Installing into .venv (once, a few minutes)"; \
 	test -x .venv/bin/python || "$$found" -m venv .venv
 	.venv/bin/python -m pip install -r requirements.lock

@@ -1,6 +1,6 @@
 """Write requirements.lock, environment.yml and workflow/envs/kvformer.yaml from pyproject.toml.
 
-pyproject.toml is the only list written by hand. The lock holds exact versions for every platform and Python >= 3.11;
+pyproject.toml is the only list written by hand. The lock holds exact versions for every platform and Python >= 3.11.4;
 the conda files take Python from conda-forge and everything else from the lock.
 """
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 CONDA = ROOT / "environment.yml"
 JOBS = ROOT / "workflow" / "envs" / "kvformer.yaml"
-PYTHON = "python >=3.11,<3.14"
+PYTHON = "python >=3.11.4,<3.14"
 HEADER = "# Written by `make lock` from pyproject.toml; do not edit.\n"
 
 
