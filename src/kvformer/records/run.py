@@ -89,13 +89,15 @@ class Identity(Record):
     configuration: its hash. variant: SHA-256 of the variant's definition. code: digest of the code that trains. data:
         SHA-256 of each prepared data set. device: kind of device (cpu, cuda). compile: mode of torch.compile.
     digest: SHA-256 of all of them.
+
+    The exported copy of a study keeps only what its runs have in common; the rest has its default there.
     """
 
-    configuration: str
-    variant: str
-    code: str
-    data: list[str]
-    device: str
+    configuration: str = ""
+    variant: str = ""
+    code: str = ""
+    data: list[str] = Field(default_factory=list)
+    device: str = ""
     compile: str | None = None
     digest: str = ""
 
