@@ -90,7 +90,7 @@ class Identity(Record):
         SHA-256 of each prepared data set. device: kind of device (cpu, cuda). compile: mode of torch.compile.
     digest: SHA-256 of all of them.
 
-    An exported study has only what its runs share.
+    The exported copy of a study keeps only what its runs have in common; the rest has its default there.
     """
 
     configuration: str = ""
