@@ -26,7 +26,7 @@ def test_the_image_is_built_from_the_lock_only() -> None:
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert ignored == ["*", "!requirements.lock"], "nothing else is sent to the builder"
     version = re.search(r"^FROM python:(\d+\.\d+)-", text, re.MULTILINE)
-    assert version and f'requires-python = ">={version[1]}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert version and f'requires-python = ">={version[1]}.' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def test_jobs_run_in_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
