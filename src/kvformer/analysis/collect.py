@@ -16,7 +16,7 @@ from kvformer.errors import DataError
 from kvformer.files import atomic_writer, write_text
 from kvformer.records.metrics import MetricPoint, read_metrics
 from kvformer.records.run import Provenance, RunFolder, Summary
-from kvformer.records.study import RunEntry
+from kvformer.records.study import RunEntry, judged_by
 
 RUN_COLUMNS = [
     *("task", "family", "setting", "variant", "seed", "protocol", "status", "metric", "value", "goal", "primary"),
@@ -58,9 +58,9 @@ def collect(results: Path) -> None:
     table = io.StringIO()
     writer = csv.DictWriter(table, RUN_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    judged = _judged_by(study, found)
+    judged = judged_by(study.tasks.values(), ((run.task, summary) for run, summary, _ in found))
     for run, summary, facts in found:
-        writer.writerows(_run_rows(run, study, judged[run.task], summary.metrics if summary else {}, facts))
+        writer.writerows(_run_rows(run, study, judged[run.task].metric, summary.metrics if summary else {}, facts))
     write_text(results / "runs.csv", table.getvalue())
 
 
@@ -88,15 +88,6 @@ def _run_rows(
         lower = task.goal == "min" if quantity(metric) == quantity(primary) else quantity(metric).falls
         goal = "min" if lower else "max"
         yield {**row, "metric": metric, "value": value, "goal": goal, "primary": metric == primary}
-
-
-def _judged_by(study: Study, found: list[Found]) -> dict[str, str]:
-    """The metric key of each task, with its split: as its runs say, and on the test split where no run has ended."""
-    judged = {name: task.metric if "/" in task.metric else f"test/{task.metric}" for name, task in study.tasks.items()}
-    for run, summary, _ in reversed(found):
-        if summary and summary.primary:
-            judged[run.task] = summary.primary.metric
-    return judged
 
 
 def _facts(summary: Summary, provenance: Provenance) -> dict[str, Any]:

@@ -75,10 +75,10 @@ def _taken_over(config: "RunConfig", execution: "Execution", options: Namespace)
 
 def _kind_of_device(name: str) -> str:
     """`cpu` or `cuda`, as training will choose. PyTorch, which takes seconds to load, is asked only if it decides."""
-    from kvformer.config.gpus import has_gpu
+    from kvformer.config.gpus import has_gpu, kind_of_device
 
     if name != "auto" or not has_gpu():
-        return name.replace("auto", "cpu")
+        return kind_of_device(name, gpu=False)
 
     from kvformer.training.gpus import choose_device
 

@@ -16,6 +16,11 @@ def has_gpu() -> bool:
     return any(any(DEVICES.glob(pattern)) for pattern in ("nvidia[0-9]*", "kfd", "dxg"))
 
 
+def kind_of_device(name: str, gpu: bool) -> str:
+    """`cpu` or `cuda`, for `execution.device` on a machine with or without a GPU."""
+    return "cuda" if name == "cuda" or (name == "auto" and gpu) else "cpu"
+
+
 def unmet_wishes(study: StudyConfig, gpu: bool) -> list[str]:
     """One line for each wish of the study for a GPU that is not met on a machine with or without a GPU."""
     device = study.execution.device

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -236,11 +235,9 @@ class RunFolder:
         """The state from which an interrupted run goes on."""
         return self.progress / "checkpoint.pt"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Held by the process that writes the run. Raises KvformerError where another one holds it."""
-        with hold(self.lock_file, LOCK_SECONDS, "another process is training this run"):
-            yield
+        return hold(self.lock_file, LOCK_SECONDS, "another process is training this run")
 
     def clear_progress(self) -> None:
         """Remove the files of a run in progress, as far as possible; for the process that holds the lock."""

@@ -1,5 +1,6 @@
 """`study.json`: what a study set out to do, so that reports can tell what is missing."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from pydantic import Field
 
 from kvformer.errors import DataError, KvformerError
 from kvformer.records.base import FileRecord, Record
-from kvformer.records.run import Goal, Provenance
+from kvformer.records.run import Goal, Primary, Provenance, Summary
 
 Overrides = dict[str, Any]
 """Values of a setting by dotted key: {"training.learning_rate": 0.001}."""
@@ -36,6 +37,18 @@ class TaskEntry(Record):
     goal: Goal
     chance: float | None = None
     nuisance: list[str] | None = None
+
+
+def judged_by(tasks: Iterable[TaskEntry], ends: Iterable[tuple[str, Summary | None]]) -> dict[str, Primary]:
+    """The metric of each task, with its split: as its runs say, and on the test split where no run has ended.
+
+    ends: the task of each run and its summary, None where it has not come to an end; the first that says it decides.
+    """
+    judged = {
+        task.name: Primary(metric=task.metric if "/" in task.metric else f"test/{task.metric}", goal=task.goal)
+        for task in tasks
+    }
+    return judged | {task: summary.primary for task, summary in reversed([*ends]) if summary and summary.primary}
 
 
 class RunEntry(Record):

@@ -1,6 +1,5 @@
 """What can be known of MLflow's address before anything is trained. Never imports MLflow."""
 
-import os
 import socket
 import ssl
 from pathlib import Path
@@ -9,7 +8,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from kvformer.errors import ConfigError
-from kvformer.tracking.store import DATABASE_PORTS, SERVERS, Store, without_secrets
+from kvformer.tracking.store import DATABASE_PORTS, SERVERS, Store, dialect, without_secrets
 
 SECONDS = 5.0
 
@@ -19,31 +18,33 @@ def check_address(results: Path, uri: str | None = None) -> None:
 
     `uri` is the address, by default that of MLFLOW_TRACKING_URI and failing that the SQLite file in `results`.
     """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     try:
-        Store(results, uri)
+        store = Store(results, uri)
     except ConfigError as error:
         raise ConfigError(f"{error}; it comes from execution.tracking_uri or else MLFLOW_TRACKING_URI") from None
-    if uri and _dialect(uri) in DATABASE_PORTS and _dialect(uri) != "sqlite":
+    if store.dialect in DATABASE_PORTS and store.dialect != "sqlite":
         from sqlalchemy import make_url
 
         try:
-            make_url(uri).get_dialect().import_dbapi()
+            make_url(store.uri).get_dialect().import_dbapi()
         except ImportError as error:
-            raise ConfigError(f"MLflow at {without_secrets(uri)}: the driver is missing ({error})") from None
+            raise ConfigError(f"MLflow at {store.shown}: the driver is missing ({error})") from None
 
 
 def unreachable(uri: str | None) -> str | None:
     """Why the server or the database at this address gives no answer now, without secrets; None where it does, or where
     there is no need to ask."""
-    if not uri or _dialect(uri) == "sqlite":
+    if not uri:
         return None
     parts = urlsplit(uri)
+    kind = dialect(parts)
+    if kind == "sqlite":
+        return None
     try:
-        if _dialect(uri) in SERVERS:
+        if kind in SERVERS:
             address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/health"
             urlopen(address, timeout=SECONDS).close()
-        elif port := parts.port or DATABASE_PORTS[_dialect(uri)]:
+        elif port := parts.port or DATABASE_PORTS[kind]:
             socket.create_connection((parts.hostname or "localhost", port), timeout=SECONDS).close()
     except HTTPError:  # it asks for a password, say; but it is there
         return None
@@ -51,7 +52,3 @@ def unreachable(uri: str | None) -> str | None:
         reason = error.reason if isinstance(error, URLError) else error
         return None if isinstance(reason, ssl.SSLError) else f"MLflow at {without_secrets(uri)}: {reason}"
     return None
-
-
-def _dialect(uri: str) -> str:
-    return urlsplit(uri).scheme.partition("+")[0]

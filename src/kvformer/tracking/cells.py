@@ -10,8 +10,8 @@ from typing import Any
 
 from kvformer.errors import DataError
 from kvformer.records.metrics import MetricPoint
-from kvformer.records.run import NOT_STARTED, Primary, RunFolder
-from kvformer.records.study import RunEntry, StudyManifest
+from kvformer.records.run import NOT_STARTED, RunFolder
+from kvformer.records.study import RunEntry, StudyManifest, judged_by
 from kvformer.tracking.entries import (
     METRIC,
     Entry,
@@ -60,11 +60,7 @@ def read_cells(study: Path, manifest: StudyManifest) -> dict[str, Cell]:
     goes on.
     """
     outcomes = [(run, *RunFolder(study / run.path).outcome(run.hash)) for run in manifest.runs]
-    judged = {
-        task.name: Primary(metric=task.metric if "/" in task.metric else f"test/{task.metric}", goal=task.goal)
-        for task in manifest.tasks
-    }
-    judged |= {run.task: summary.primary for run, _, summary in reversed(outcomes) if summary and summary.primary}
+    judged = judged_by(manifest.tasks, ((run.task, summary) for run, _, summary in outcomes))
     cells: dict[str, Cell] = {}
     rows = []
     for run, status, summary in outcomes:

@@ -46,13 +46,13 @@ class Store:
         self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or database_uri(results)
         self.shown = without_secrets(self.uri)
         self._parts = _split(self.uri)
-        self._dialect = self._parts.scheme.partition("+")[0]
-        if self._dialect not in (*SERVERS, *DATABASE_PORTS):
+        self.dialect = dialect(self._parts)
+        if self.dialect not in (*SERVERS, *DATABASE_PORTS):
             allowed = ", ".join(f"{name}://" for name in (*SERVERS, *DATABASE_PORTS))
             raise ConfigError(f"MLflow tracking URI {self.shown!r} is not supported, must begin with one of {allowed}")
         folder, name = results.absolute() / "mlflow", "track"
         self.database: Path | None = None
-        if self._dialect == "sqlite":
+        if self.dialect == "sqlite":
             file = self.uri.partition("?")[0].partition(":///")[2]
             if not file or file.startswith((":", "file:")):
                 raise ConfigError(f"MLflow tracking URI {self.shown!r} must name a file, like sqlite:///mlflow.db")
@@ -60,7 +60,7 @@ class Store:
             folder, name = self.database.parent, self.database.name
         self._lock = folder / f"{name}.lock"
         # A server chooses the place of artifacts itself. A database would take ./mlruns, wherever that is.
-        self._artifacts = None if self._dialect in SERVERS else folder / "artifacts"
+        self._artifacts = None if self.dialect in SERVERS else folder / "artifacts"
 
     @contextmanager
     def writer(self) -> Iterator["MlflowClient"]:
@@ -86,8 +86,8 @@ class Store:
     def _address(self) -> str:
         """The address to give to MLflow, after a look at what it would take minutes to give up on."""
         if self.database is None:
-            port = self._parts.port or DATABASE_PORTS.get(self._dialect)
-            if self._dialect not in SERVERS and self._parts.hostname and port:
+            port = self._parts.port or DATABASE_PORTS.get(self.dialect)
+            if self.dialect not in SERVERS and self._parts.hostname and port:
                 socket.create_connection((self._parts.hostname, port), timeout=10).close()
             return self.uri
         self.database.touch()
@@ -184,6 +184,11 @@ def _without_flushes(connection: Any, _record: Any) -> None:
     """
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous=OFF")
+
+
+def dialect(parts: SplitResult) -> str:
+    """The kind of an address, a key of `DATABASE_PORTS` or one of `SERVERS`, without the database's driver."""
+    return parts.scheme.partition("+")[0]
 
 
 def _split(uri: str) -> SplitResult:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from kvformer.config.gpus import kind_of_device
 from kvformer.config.run import RunConfig
 from kvformer.config.study import StudyConfig
 from kvformer.errors import DataError
@@ -136,7 +137,7 @@ def count_archived(study: StudyConfig, runs: Sequence[RunConfig], gpu: bool) -> 
     if not execution.reuse or not archive.folder.is_dir():
         return 0
     data = prepared_digests(execution.prepared, study.datasets())
-    device = "cuda" if execution.device == "cuda" or (execution.device == "auto" and gpu) else "cpu"
+    device = kind_of_device(execution.device, gpu)
     count = 0
     for run in runs:
         identity = planned_identity(run, data, device, execution.compile)
