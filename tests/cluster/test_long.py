@@ -31,13 +31,13 @@ def test_a_run_continues_after_a_time_limit(project: Project, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "options", [("--slurm-array-jobs=train",), ("--groups", "train=trainings", "--group-components", "trainings=2")]
+    "options", [("--slurm-array-jobs=train",), ("--groups", "train=runs", "--group-components", "runs=2")]
 )
 def test_arrays_and_groups_give_the_same_results(options: tuple[str, ...], project: Project, tmp_path: Path) -> None:
     study = small_study(["qkv", "kv"], steps=50)
     result = project.snakemake(TARGET, *options, *PROFILE, *project.study(study))
     assert result.returncode == 0, result.stdout
-    assert ("Submitted array job" in result.stdout) != ("Group job trainings" in result.stdout)
+    assert ("Submitted array job" in result.stdout) != ("Group job runs" in result.stdout)
     whole = undisturbed(study, tmp_path / "here")
     assert {path: results(project.folder / "results" / "cluster" / path) for path in whole} == whole
 

@@ -280,7 +280,7 @@ sections = st.fixed_dictionaries(
         "attention_dropout": st.floats(0, 1, exclude_max=True),
     },
 )
-trainings = st.fixed_dictionaries(
+training_sections = st.fixed_dictionaries(
     {"steps": st.integers(1, 10**7)},
     optional={
         "learning_rate": st.floats(1e-12, 1e3),
@@ -293,7 +293,7 @@ trainings = st.fixed_dictionaries(
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)
-@given(sections, trainings, st.integers(0, 2**40), st.sampled_from(sorted(set(TASKS) - {"translation_de_en"})))
+@given(sections, training_sections, st.integers(0, 2**40), st.sampled_from(sorted(set(TASKS) - {"translation_de_en"})))
 def test_runs_survive_json_and_yaml(model: Any, training: Any, seed: int, task: str) -> None:
     raw = {"variants": ["kv_pos"], "tasks": {task: {"model": model, "training": training, "seeds": [seed]}}}
     (run,) = load_study(raw).runs()

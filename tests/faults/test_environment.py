@@ -77,7 +77,7 @@ def test_an_inherited_environment_does_not_change_a_run(prepared: Path, tmp_path
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 @pytest.mark.parametrize("variable", ["OMP_PROC_BIND=true", "GOMP_CPU_AFFINITY=0", "OMP_PLACES={0}"])
-def test_trainings_are_not_tied_to_one_core(variable: str, prepared: Path, tmp_path: Path) -> None:
+def test_runs_are_not_tied_to_one_core(variable: str, prepared: Path, tmp_path: Path) -> None:
     """OpenMP binds the first thread of every process to the first core: all runs of a study would share it."""
     arguments = command(tiny_run("copy"), tmp_path, prepared)[2:]
     code = (
