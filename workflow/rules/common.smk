@@ -7,9 +7,11 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import RerunTrigger
 
 # Not workflow.basedir, which is the folder of another Snakefile where this workflow is a module of it.
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
@@ -26,14 +28,16 @@ from kvformer.config.availability import leave_out_missing, preparations, withou
 from kvformer.config.gpus import has_gpu, unmet_wishes
 from kvformer.config.loading import load_study, read_yaml
 from kvformer.config.places import check_path
-from kvformer.dependencies import CONFIGURATION, code_digest, digest
+from kvformer.config.run import runs_to_json
+from kvformer.dependencies import CONFIGURATION, digest
 from kvformer.environment import settle
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
+from kvformer.records.run import RunFolder
 from kvformer.spec.variants import VARIANTS
-from kvformer.tasks import MODULES
 from kvformer.training.archive import count_archived
 from kvformer.training.canary import STARTED
+from kvformer.training.identity import outdated
 from kvformer.training.provenance import utc_now
 
 # SLURM sends the warning before a time limit to all processes of a job, but only the trainer can act on it. If it ended the
@@ -136,6 +140,10 @@ if EXECUTION.tracking_uri:
     os.environ.update(MLFLOW_TRACKING_URI=EXECUTION.tracking_uri)
     del config["execution"]["tracking_uri"]  # Snakemake writes `config` into the file of a script that it starts
 
+# The command of a training job. It is the same text for all of them, so that Snakemake sees no change where others share a job.
+# exec: a signal of the scheduler reaches the trainer itself, which then saves its state.
+TRAIN = "exec python -m kvformer {params.command} > {log:q} 2>&1"
+
 # The plan of thousands of jobs is millions of objects that live to the end: searching them for garbage took a fifth of planning.
 gc.set_threshold(200_000)
 
@@ -148,21 +156,6 @@ def alternatives(values):
 def run_of(wildcards):
     """The run that a training job's wildcards name."""
     return RUNS[RUN_PATH.format(**wildcards)]
-
-
-def run_json(wildcards):
-    """The run as one line of JSON: all that its result depends on, except its variant's definition."""
-    return run_of(wildcards).to_json()
-
-
-def variant_definition(wildcards):
-    """The variant's definition, so that a change of it reruns its runs and no others."""
-    return canonical_json(VARIANTS[wildcards.variant].definition)
-
-
-def run_code(wildcards):
-    """The digest of the code that the run's result depends on."""
-    return code_digest(MODULES[wildcards.task])
 
 
 def manifest_json(wildcards):
@@ -178,9 +171,19 @@ def cost_digest(wildcards):
     return sha256_bytes(canonical_json([settings, definitions, MANIFEST.baseline, code]).encode())
 
 
+def needed_data(runs):
+    """Manifests of the prepared data sets that these runs of a task read. Makes Snakemake train those again that were trained
+    with another configuration, variant or code, which each run folder says: parameters belong to a job, and which runs a
+    job has may change."""
+    for run in runs if workflow.is_main_process and RerunTrigger.PARAMS in workflow.rerun_triggers else []:
+        if outdated(run, RunFolder(Path(STUDY_FOLDER, run.path))):
+            workflow.dag.forcefiles.add(f"{STUDY_FOLDER}/{run.path}/summary.json")
+    return [f"{PREPARED}/{dataset}/manifest.json" for dataset in runs[0].datasets]
+
+
 def run_data(wildcards):
     """Manifests of the prepared data sets that the run reads."""
-    return [f"{PREPARED}/{dataset}/manifest.json" for dataset in run_of(wildcards).datasets]
+    return needed_data([run_of(wildcards)])
 
 
 def changed_user_files(wildcards):
@@ -191,12 +194,18 @@ def changed_user_files(wildcards):
     return []
 
 
-def run_options(wildcards):
-    """How the run is trained, without what its result depends on."""
-    first = FIRST_SEEDS[wildcards.task, wildcards.setting, wildcards.variant]
-    canary = [] if first.seed == int(wildcards.seed) else ["--first-seed", f"{STUDY_FOLDER}/{first.path}"]
+def run_command(wildcards):
+    """The command that trains the run."""
+    run, first = run_of(wildcards), FIRST_SEEDS[wildcards.task, wildcards.setting, wildcards.variant]
+    canary = [] if first is run else ["--first-seed", f"{STUDY_FOLDER}/{first.path}"]
+    folder = f"{STUDY_FOLDER}/{run.path}"
+    return Untracked("train", "--run", run.to_json(), "--out", folder, *TRAINING, *canary, *gpu_option(wildcards))
+
+
+def gpu_option(wildcards):
+    """The part of a command that says how many GPUs the job asks for."""
     gpus = task_resources(wildcards).gpu
-    return Untracked(*TRAINING, *canary, *(["--gpus", str(gpus)] if gpus else []))
+    return ["--gpus", str(gpus)] if gpus else []
 
 
 def run_threads(wildcards):
@@ -224,16 +233,23 @@ def run_runtime(wildcards):
     return task_resources(wildcards).runtime
 
 
-def run_priority(wildcards):
+def run_priority(wildcards, run=None):
     """The first seed of each cell starts first, to find mistakes early; then long runs, so that no core waits for one at
     the end. All of them start after what prepares them (0)."""
-    first = FIRST_SEEDS[wildcards.task, wildcards.setting, wildcards.variant].seed == int(wildcards.seed)
+    run = run or run_of(wildcards)
+    first = FIRST_SEEDS[run.task, run.setting, run.variant] is run
     return -1 / (1 + task_resources(wildcards).runtime) - (0 if first else 1)
 
 
 def run_gpu(wildcards):
     """GPUs of the run."""
     return task_resources(wildcards).gpu
+
+
+def training_resources(runtime):
+    """Resources of a training job; entries of a profile for `train` are meant for all training jobs."""
+    given = workflow.resource_settings.overwrite_resources.get("train", {})
+    return {"mem_mb": run_mem_mb, "runtime": runtime, "gpu": run_gpu, **given}
 
 
 def next_steps():
@@ -260,6 +276,9 @@ def partial_report():
     log = Path(STUDY_FOLDER, "logs", "partial.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:
+        if EXECUTION.runs_per_job > 1:
+            with redirect_stdout(stream):
+                restore_finished()
         for step in ("collect", "analyse", "tables", "figures", "report"):
             command = [sys.executable, "-m", "kvformer", step, STUDY_FOLDER]
             if subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT).returncode:

@@ -11,6 +11,9 @@ EXAMPLE = "kvformer plan config/config.yaml"
 def add_arguments(parser: ArgumentParser) -> None:
     """Which study."""
     parser.add_argument("config", type=Path, help="study file, e.g. config/config.yaml")
+    parser.add_argument(
+        "--json", action="store_true", help="print the study as its study.json instead, e.g. for `kvformer train-many`"
+    )
 
 
 def run(options: Namespace) -> None:
@@ -20,6 +23,9 @@ def run(options: Namespace) -> None:
     from kvformer.training.archive import count_archived
 
     study = load_study(options.config)
+    if options.json:
+        print(study.manifest().model_dump_json())
+        return
     runs = study.runs()
     for config in runs:
         print(config.path, config.hash)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from kvformer.cli.options import add_data, add_run, chosen_run, data_folders
 
 if TYPE_CHECKING:
+    import torch
+
     from kvformer.config.execution import Execution
     from kvformer.config.run import RunConfig
     from kvformer.records.run import Summary
+    from kvformer.training.signals import StopSignals
 
 EXAMPLE = "kvformer train reverse kv --seed 0 --set model.dim=32 --out runs/reverse-kv"
 
@@ -20,6 +23,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_run(parser, required=False)
     parser.add_argument("--run", metavar="JSON", help="a resolved run as one line of JSON, instead of task and variant")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument(
+        "--first-seed",
+        type=Path,
+        metavar="FOLDER",
+        help="do not start if the run in this folder, the first seed, failed",
+    )
+    add_how(parser)
+
+
+def add_how(parser: ArgumentParser) -> None:
+    """How runs are executed, for all commands that train."""
     add_data(parser)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: the configuration's, which is auto")
     parser.add_argument(
@@ -34,12 +48,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="finished runs by content: a run that is there is not trained again",
     )
     parser.add_argument("--no-reuse", action="store_true", help="train again, even if the run is in the archive")
-    parser.add_argument(
-        "--first-seed",
-        type=Path,
-        metavar="FOLDER",
-        help="do not start if the run in this folder, the first seed, failed",
-    )
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs asked for; says so if there are none")
 
 
@@ -48,16 +56,26 @@ def run(options: Namespace) -> None:
     config, execution = _run_of(options)
     name = config.path.removeprefix("runs/")
     print(f"{name}: {config.definition.summary} (protocol {config.protocol}, configuration {config.hash})", flush=True)
-    summary = _taken_over(config, execution, options) or _trained(config, execution, options)
+    summary = taken_over(config, execution, options, options.out) or _trained(config, execution, options)
+    print(f"{end_of(summary)} -> {options.out}")
+
+
+def end_of(summary: "Summary") -> str:
+    """How a run ended, in one line."""
     metric = summary.primary.metric if summary.primary is not None else "none"
     value = f"{summary.metrics[metric]:.4f}" if metric in summary.metrics else "none"
     seconds = summary.seconds["total"]
-    print(f"{summary.status}: {metric} {value}, {summary.steps} steps in {seconds:.1f} s -> {options.out}")
+    return f"{summary.status}: {metric} {value}, {summary.steps} steps in {seconds:.1f} s"
 
 
-def _taken_over(config: "RunConfig", execution: "Execution", options: Namespace) -> "Summary | None":
-    """The summary of the run, taken over from the archive; None where it must be trained."""
-    if options.archive is None or options.no_reuse:
+def taken_over(
+    config: "RunConfig", execution: "Execution", options: Namespace, out: Path, since: str | None = None
+) -> "Summary | None":
+    """The summary of the run, taken over from the archive into the folder `out`; None where it must be trained.
+
+    since: with --no-reuse, only a run whose training ended at this time or later.
+    """
+    if options.archive is None or (options.no_reuse and since is None):
         return None
 
     from kvformer.training.archive import Archive, planned_identity, prepared_digests
@@ -69,7 +87,7 @@ def _taken_over(config: "RunConfig", execution: "Execution", options: Namespace)
     if identity is None:
         return None
     return Archive(options.archive).take_over(
-        config, identity, options.out, options.keep_weights or execution.keep_weights
+        config, identity, out, options.keep_weights or execution.keep_weights, (since or "") if options.no_reuse else ""
     )
 
 
@@ -86,14 +104,25 @@ def _kind_of_device(name: str) -> str:
 
 
 def _trained(config: "RunConfig", execution: "Execution", options: Namespace) -> "Summary":
-    """Train the run and keep it in the archive."""
     from kvformer.cli import STARTED
 
     if options.first_seed is not None:
         from kvformer.training.canary import stop_if_first_seed_failed
 
         stop_if_first_seed_failed(config, options.first_seed, options.out)
+    return trained(config, execution, options, options.out, STARTED)
 
+
+def trained(
+    config: "RunConfig",
+    execution: "Execution",
+    options: Namespace,
+    out: Path,
+    started: float,
+    device: "torch.device | None" = None,
+    stop: "StopSignals | None" = None,
+) -> "Summary":
+    """Train the run in the folder `out` and keep it in the archive. device, stop: where several runs share them."""
     from kvformer.cli.progress import progress_reporter
     from kvformer.training.archive import Archive
     from kvformer.training.run import train_run
@@ -102,19 +131,20 @@ def _trained(config: "RunConfig", execution: "Execution", options: Namespace) ->
     with progress_reporter(sys.stderr) as report:
         summary = train_run(
             config,
-            options.out,
+            out,
             data_folders(options, execution)[0],
-            device=options.device or execution.device,
+            device=device or options.device or execution.device,
             report=report,
             keep_weights=options.keep_weights or execution.keep_weights,
             checkpoint_seconds=execution.checkpoint_seconds if seconds is None else seconds,
             compiler_mode=options.compile or execution.compile,
-            started=STARTED,
+            started=started,
             gpus=options.gpus,
+            stop=stop,
         )
     if options.archive is not None:
         try:
-            Archive(options.archive).keep(options.out)
+            Archive(options.archive).keep(out)
         except OSError as error:
             print(f"{options.archive}: the finished run could not be archived ({error})", flush=True)
     return summary

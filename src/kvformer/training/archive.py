@@ -49,8 +49,12 @@ class Archive:
                 entry.rename(old)
             new.rename(entry)
 
-    def take_over(self, run: RunConfig, identity: Identity, out: Path, keep_weights: bool) -> Summary | None:
+    def take_over(
+        self, run: RunConfig, identity: Identity, out: Path, keep_weights: bool, since: str = ""
+    ) -> Summary | None:
         """Copy the archived run of this identity into the folder `out` and return its summary.
+
+        since: take no run over whose training ended before this time (ISO 8601, UTC).
 
         None where there is none; also where it was changed since, or has no weights although they are to be kept, which
         is said in one line.
@@ -76,6 +80,8 @@ class Archive:
             return None
         if provenance is None or provenance.identity is None or provenance.identity.digest != identity.digest:
             print(f"{entry.path}: is not the run of its name; training again", flush=True)
+            return None
+        if (provenance.end or "") < since:
             return None
         folder = RunFolder(out)
         with folder.locked():

@@ -1,0 +1,104 @@
+# Several runs of one setting per job (execution.runs_per_job): one rule per share of variants and seeds. Whether a run must be
+# trained again is decided as for single jobs, so that changing runs_per_job runs nothing.
+from kvformer.config.batches import batches
+from kvformer.training.archive import Archive, planned_identity, prepared_digests
+
+
+class Jobs:
+    """What the rule of a batch says about its jobs; each method takes the wildcards of one."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def files(self, name):
+        """Patterns of one file of each run."""
+        return [
+            f"{STUDY_FOLDER}/runs/{{task}}/{{setting}}/{variant}/seed{seed}/{name}"
+            for variant, seed in self.batch.members
+        ]
+
+    def runs(self, wildcards):
+        return [RUNS[RUN_PATH.format(**wildcards, variant=variant, seed=seed)] for variant, seed in self.batch.members]
+
+    def data(self, wildcards):
+        return needed_data(self.runs(wildcards))
+
+    def command(self, wildcards):
+        runs = self.runs(wildcards)
+        first = FIRST_SEEDS[runs[0].task, runs[0].setting, runs[0].variant].seed
+        return Untracked(
+            *("train-many", "--runs", runs_to_json(runs), "--out", STUDY_FOLDER, "--first-seed", str(first)),
+            *TRAINING,
+            *gpu_option(wildcards),
+        )
+
+    def threads(self, wildcards):
+        return self.runs(wildcards)[0].threads
+
+    def runtime(self, wildcards):
+        """That of its runs together, at most a day; a job that is stopped there continues, as a single run does."""
+        one = task_resources(wildcards).runtime
+        return max(one, min(one * len(self.batch.members), 24 * 60))
+
+    def priority(self, wildcards):
+        return max(run_priority(wildcards, run) for run in self.runs(wildcards))
+
+
+def keep_finished():
+    """Archive what is finished among the runs of jobs that will be started: Snakemake deletes all outputs of a job before it
+    starts, and the job takes them over again."""
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name.startswith("train_many_"):
+            for path in map(Path, job.output.summary):
+                if path.exists():
+                    Archive(EXECUTION.archive).keep(path.parent)
+
+
+def restore_finished():
+    """Bring finished runs back that Snakemake deleted because another run of their job failed."""
+    data = prepared_digests(EXECUTION.prepared, STUDY.datasets())
+    since = "" if EXECUTION.reuse else os.environ[STARTED]
+    for run in RUNS.values():
+        for device in () if Path(STUDY_FOLDER, run.path, "summary.json").exists() else ("cpu", "cuda"):
+            identity = planned_identity(run, data, device, EXECUTION.compile)
+            if identity is not None:
+                Archive(EXECUTION.archive).take_over(
+                    run, identity, Path(STUDY_FOLDER, run.path), EXECUTION.keep_weights, since
+                )
+
+
+SHARES = batches([*RUNS.values()], EXECUTION.runs_per_job, getattr(MANIFEST, "looks", ()))
+
+for number, share in enumerate(SHARES, start=1):
+    jobs = Jobs(share)
+
+    rule:
+        name:
+            f"train_many_{number}"
+        input:
+            jobs.data,
+        output:
+            config=jobs.files("config.json"),
+            metrics=jobs.files("metrics.jsonl"),
+            summary=jobs.files("summary.json"),
+            provenance=jobs.files("provenance.json"),
+            attention=jobs.files("attention.npz"),
+        log:
+            f"{STUDY_FOLDER}/logs/runs/{{task}}/{{setting}}/job{number}.log",
+        benchmark:
+            f"{STUDY_FOLDER}/benchmarks/runs/{{task}}/{{setting}}/job{number}.jsonl"
+        wildcard_constraints:
+            task=alternatives(share.tasks),
+            setting=alternatives(run.setting for run in RUNS.values() if run.task in share.tasks),
+        priority: jobs.priority
+        conda:
+            ENVIRONMENT
+        threads: jobs.threads
+        resources:
+            **training_resources(jobs.runtime),
+        params:
+            command=jobs.command,
+        message:
+            f"Train {len(share.members)} runs of {{wildcards.task}} ({{wildcards.setting}})"
+        shell:
+            TRAIN
