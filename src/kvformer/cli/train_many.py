@@ -1,5 +1,5 @@
 """Train several runs of a study in one process, one after the other. Each has its own folder, checkpoint and log; those
-that are finished are skipped, and one that fails does not stop the others. Several processes share a study by --part."""
+that are finished are skipped, and one that fails does not stop the others. With --part, processes share a study."""
 
 import gc
 import os
@@ -135,15 +135,15 @@ class Process:
             stop_if_first_seed_failed(one, out.parent / f"seed{first_seed}", out)
         device = self._claimed()
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w", encoding="utf-8", errors="backslashreplace", buffering=1) as stream:
-            with redirect_stdout(stream), redirect_stderr(stream):
-                try:
-                    return trained(one, self.execution, self.options, out, self.started, device, self.stop)
-                except Exception:
-                    traceback.print_exc()
-                    raise
-                finally:
-                    self._clean_up()
+        stream = log.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
+        with stream, redirect_stdout(stream), redirect_stderr(stream):
+            try:
+                return trained(one, self.execution, self.options, out, self.started, device, self.stop)
+            except Exception:
+                traceback.print_exc()
+                raise
+            finally:
+                self._clean_up()
 
     def _claimed(self) -> "torch.device":
         """The device, which is claimed when it is needed first; until then PyTorch is not imported."""
@@ -185,8 +185,7 @@ class Process:
 
 
 def _asked_for(options: Namespace) -> "tuple[list[RunConfig], Execution]":
-    """The runs and how they are executed; fills in the options that a study decides. For a study's file, data are prepared as
-    well."""
+    """The runs and how they are executed; fills in the options that a study decides."""
     from kvformer.config.execution import Execution
     from kvformer.config.run import runs_from_json, runs_of
     from kvformer.errors import ConfigError
@@ -210,6 +209,7 @@ def _asked_for(options: Namespace) -> "tuple[list[RunConfig], Execution]":
 
 
 def _of_configuration(options: Namespace) -> "tuple[list[RunConfig], Execution, Path]":
+    """The runs of a study's file, how they are executed, and the study's folder. Prepares the data."""
     from kvformer.config.loading import load_study
     from kvformer.data.prepare import prepare
 
