@@ -73,7 +73,7 @@ def taken_over(
 ) -> "Summary | None":
     """The summary of the run, taken over from the archive into the folder `out`; None where it must be trained.
 
-    since: with --no-reuse, only a run whose training ended at this time or later.
+    since: with --no-reuse, only a run that was archived at this time or later.
     """
     if options.archive is None or (options.no_reuse and since is None):
         return None

@@ -20,8 +20,8 @@ def batches(runs: Sequence[RunConfig], size: int, looks: Sequence[int] = ()) -> 
     """Share the runs out to jobs of at most `size` runs, of nearly equal length. The runs of a job have the setting in
     common, and so their data, threads and resources.
 
-    looks: the numbers of seeds after which the study is looked at. A job has seeds of one look; those of later looks have
-        one variant per job, because each variant can be decided by then.
+    looks: the numbers of seeds after which the study is looked at. A job has seeds of one look; after the first look it
+        has one variant, because each of them can be decided by then.
     """
     members: dict[str, dict[Member, None]] = {}
     for run in runs:

@@ -110,7 +110,7 @@ class RunConfig(Section):
 
 
 def runs_to_json(runs: Sequence[RunConfig]) -> str:
-    """Runs as one line of JSON: the first in full, of the others what differs from it. `runs_from_json` reads it back."""
+    """Runs as one line of JSON: the first in full, of the others what differs from it."""
     first, *others = (run.model_dump(mode="json") for run in runs)
     differences = ({key: value for key, value in other.items() if value != first[key]} for other in others)
     return canonical_json([first, *differences])

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from kvformer.files import PARTIAL, atomic_writer, remove_partial, sha256_file
 from kvformer.records.manifest import MANIFEST, Manifest
 from kvformer.records.run import ArchivedRun, Identity, RunConfiguration, RunFolder, Summary
 from kvformer.training.identity import identity_of
+from kvformer.training.provenance import utc_now
 
 
 class Archive:
@@ -54,7 +56,7 @@ class Archive:
     ) -> Summary | None:
         """Copy the archived run of this identity into the folder `out` and return its summary.
 
-        since: take no run over whose training ended before this time (ISO 8601, UTC).
+        since: take no run over that was archived before this time (ISO 8601, UTC).
 
         None where there is none; also where it was changed since, or has no weights although they are to be kept, which
         is said in one line.
@@ -64,7 +66,7 @@ class Archive:
             KvformerError: another process is training in `out`.
         """
         entry = RunFolder(self._entry(identity))
-        if not entry.path.exists():
+        if not entry.path.exists() or utc_now(before=time.time() - entry.path.stat().st_mtime) < since:
             return None
         try:
             record = ArchivedRun.load(_record(entry.path))
@@ -80,8 +82,6 @@ class Archive:
             return None
         if provenance is None or provenance.identity is None or provenance.identity.digest != identity.digest:
             print(f"{entry.path}: is not the run of its name; training again", flush=True)
-            return None
-        if (provenance.end or "") < since:
             return None
         folder = RunFolder(out)
         with folder.locked():

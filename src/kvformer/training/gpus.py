@@ -26,8 +26,10 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def own_device(name: str | torch.device) -> Iterator[torch.device]:
-    """The device for `name`, as `choose_device`; of several GPUs, one that is kept for this process until the block ends.
-    A device, which the caller has already, is itself."""
+    """The device for `name`, as `choose_device`; of several GPUs, one that is kept for this process.
+
+    A device that is given instead of a name has been claimed already.
+    """
     if isinstance(name, torch.device):
         yield name
         return

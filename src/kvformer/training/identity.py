@@ -24,10 +24,10 @@ def identity_of(run: RunConfig, data: Sequence[str], device: str, compiler_mode:
 
 
 def outdated(run: RunConfig, folder: RunFolder, data: dict[str, str] | None = None) -> bool:
-    """Whether the folder holds a run that was trained with another configuration, variant or code, or on other data. False
-    where that is not recorded.
+    """Whether the folder holds a run that was trained with another configuration, variant or code, or on other data.
+    False where that is not recorded.
 
-    data: SHA-256 of the prepared data sets by name; if it is not given, the run's own data are taken to be the right ones.
+    data: SHA-256 of the prepared data sets by name; without them, data are not compared.
     """
     provenance = folder.provenance()
     if provenance is None or provenance.identity is None:

@@ -54,10 +54,10 @@ def train_run(
 ) -> Summary:
     """Train a run, write its folder `out` and return its summary. An interrupted run goes on where it stopped.
 
-    device: a name for `own_device`, or a device that the caller has claimed. compiler_mode: compile the model's training
-        steps by torch.compile with this mode. started: `time.monotonic()` when the process began, so that start-up is
-        counted. gpus: how many were asked for; if there is none, a line says so. stop: the caller's signals, where it
-        trains several runs.
+    device: a name for `own_device`, or a device that the caller has claimed. compiler_mode: compile the model's
+    training steps by torch.compile with this mode. started: `time.monotonic()` when the process began, so that
+    start-up is counted. gpus: how many were asked for; if there is none, a line says so. stop: the signals that the
+    caller listens to, where it trains several runs.
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
