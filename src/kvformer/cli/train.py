@@ -54,10 +54,15 @@ def add_how(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> None:
     """Train the run, or take it over from the archive, and print its summary."""
     config, execution = _run_of(options)
-    name = config.path.removeprefix("runs/")
-    print(f"{name}: {config.definition.summary} (protocol {config.protocol}, configuration {config.hash})", flush=True)
+    print(start_of(config), flush=True)
     summary = taken_over(config, execution, options, options.out) or _trained(config, execution, options)
     print(f"{end_of(summary)} -> {options.out}")
+
+
+def start_of(config: "RunConfig") -> str:
+    """What is trained, in one line."""
+    name = config.path.removeprefix("runs/")
+    return f"{name}: {config.definition.summary} (protocol {config.protocol}, configuration {config.hash})"
 
 
 def end_of(summary: "Summary") -> str:

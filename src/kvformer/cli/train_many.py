@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvformer.cli.options import data_folders
-from kvformer.cli.train import add_how, end_of, taken_over, trained
+from kvformer.cli.train import add_how, end_of, start_of, taken_over, trained
 
 if TYPE_CHECKING:
     import torch
@@ -137,8 +137,11 @@ class Process:
         log.parent.mkdir(parents=True, exist_ok=True)
         stream = log.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
         with stream, redirect_stdout(stream), redirect_stderr(stream):
+            print(start_of(one))
             try:
-                return trained(one, self.execution, self.options, out, self.started, device, self.stop)
+                summary = trained(one, self.execution, self.options, out, self.started, device, self.stop)
+                print(end_of(summary))
+                return summary
             except Exception:
                 traceback.print_exc()
                 raise
