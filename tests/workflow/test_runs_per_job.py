@@ -21,13 +21,12 @@ STUDY: dict[str, Any] = {
         for name in ("copy", "reverse")
     },
 }
-TARGET = "results/many/runs.csv"
 
 
 def study(project: Project, runs_per_job: int, seeds: int = 2, **execution: Any) -> tuple[str, ...]:
-    """Arguments of Snakemake that stop before the report."""
+    """Arguments of Snakemake that stop before the analysis."""
     execution = {"device": "cpu", "runs_per_job": runs_per_job, **execution}
-    return (TARGET, *project.study({**STUDY, "seeds": seeds, "execution": execution}))
+    return ("--until", "collect", *project.study({**STUDY, "seeds": seeds, "execution": execution}))
 
 
 def run(project: Project, *arguments: str) -> None:
@@ -96,14 +95,13 @@ def test_a_changed_variant_trains_its_runs_only(copy: Project) -> None:
 
 
 def test_a_changed_setting_trains_its_task_only(copy: Project) -> None:
-    option, name = study(copy, 8)[1:]
-    text = (copy.folder / name).read_text(encoding="utf-8")
+    arguments = study(copy, 8)
+    text = (copy.folder / arguments[-1]).read_text(encoding="utf-8")
     changed = re.sub(r"(copy:(?:\n .*)*?\n +)steps: 5", r"\1steps: 6", text)
     assert changed != text
-    (copy.folder / name).write_text(changed, encoding="utf-8")
-    plan = copy.plan(TARGET, option, name)
-    assert plan == {"study": 1, "train_many_1": 1, "collect": 1}
-    assert copy.plan("--rerun-triggers", "mtime", "--", TARGET, option, name) in ({}, {"study": 1, "collect": 1})
+    (copy.folder / arguments[-1]).write_text(changed, encoding="utf-8")
+    assert copy.plan(*arguments) == {"study": 1, "train_many_1": 1, "collect": 1}
+    assert copy.plan("--rerun-triggers", "mtime", *arguments[:2], *arguments[2:]) == {}
 
 
 def test_a_failed_run_takes_no_other_with_it(copy: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +119,7 @@ def test_a_failed_run_takes_no_other_with_it(copy: Project, monkeypatch: pytest.
     assert result.returncode != 0
     assert "failed: ValueError: broken; see results/many/logs/runs/copy/default/kv/seed1.log" in result.stdout
     assert len(trained(copy)) == 7
-    with (copy.folder / TARGET).open(newline="") as stream:
+    with (copy.folder / "results/many/runs.csv").open(newline="") as stream:
         found = {(row["task"], row["variant"], row["seed"]): row["status"] for row in csv.DictReader(stream)}
     assert found.pop(("copy", "kv", "1")) == "failed"
     assert set(found.values()) == {"finished"} and len(found) == 7
@@ -137,13 +135,15 @@ def test_a_job_asks_for_what_its_runs_need_one_after_the_other(copy: Project) ->
     content = {**STUDY, "seeds": 3, "execution": {"device": "cpu", "runs_per_job": 8}}
     resources = {"copy": {"runtime": 10, "mem_mb": 700}, "reverse": {"runtime": 600, "mem_mb": 800, "gpu": 1}}
     content["tasks"] = {name: {**STUDY["tasks"][name], "resources": resources[name]} for name in resources}
-    option, name = copy.study(content)
-    command = ("--dry-run", "--quiet", "host", "--set-resources", "train:slurm_extra='--signal=USR1@120'")
-    printed = copy.snakemake(*command, "--verbose", "--forceall", option, name, "--", TARGET).stdout
-    jobs = {
-        task: dict(re.findall(r"(\w+)=([^,\s]+)", line))
-        for task, line in re.findall(r"Train 6 runs of (\w+)(?:.*\n)*?\s+resources: (.*)\n", printed)
+    rules = copy.folder / "workflow/rules/train_many.smk"
+    shown = ("mem_mb", "runtime", "gpu", "slurm_extra")
+    message = "{{wildcards.setting}})" + "".join(f" {name}={{{{resources.{name}}}}}" for name in shown)
+    text = rules.read_text(encoding="utf-8")
+    rules.write_text(text.replace("{{wildcards.setting}})", message), encoding="utf-8")
+    given = ("--set-resources", "train:slurm_extra='--signal=USR1@120'")
+    printed = copy.snakemake("--dry-run", "--forceall", "--until", "collect", *given, *copy.study(content)).stdout
+    jobs = dict(re.findall(r"Train 6 runs of (\w+) \(default\) (.*)", printed))
+    assert jobs == {
+        "copy": "mem_mb=700 runtime=60 gpu=0 slurm_extra=--signal=USR1@120",
+        "reverse": "mem_mb=800 runtime=1440 gpu=1 slurm_extra=--signal=USR1@120",
     }
-    assert jobs["copy"]["runtime"] == "60" and jobs["copy"]["mem_mb"] == "700"
-    assert jobs["reverse"]["runtime"] == "1440" and jobs["reverse"]["gpu"] == "1"
-    assert all("USR1@120" in job["slurm_extra"] for job in jobs.values())

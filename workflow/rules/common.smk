@@ -246,12 +246,6 @@ def run_gpu(wildcards):
     return task_resources(wildcards).gpu
 
 
-def training_resources(runtime):
-    """Resources of a training job; entries of a profile for `train` are meant for all training jobs."""
-    given = workflow.resource_settings.overwrite_resources.get("train", {})
-    return {"mem_mb": run_mem_mb, "runtime": runtime, "gpu": run_gpu, **given}
-
-
 def next_steps():
     """Where the results are and how to look at them; nothing if only a part was asked for."""
     if not Path(TRACKED).exists():

@@ -21,7 +21,9 @@ rule train:
         ENVIRONMENT
     threads: run_threads
     resources:
-        **training_resources(run_runtime),
+        mem_mb=run_mem_mb,
+        runtime=run_runtime,
+        gpu=run_gpu,
     params:
         command=run_command,
     message:

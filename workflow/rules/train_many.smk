@@ -95,10 +95,16 @@ for number, share in enumerate(SHARES, start=1):
             ENVIRONMENT
         threads: jobs.threads
         resources:
-            **training_resources(jobs.runtime),
+            mem_mb=run_mem_mb,
+            runtime=jobs.runtime,
+            gpu=run_gpu,
         params:
             command=jobs.command,
         message:
             f"Train {len(share.members)} runs of {{wildcards.task}} ({{wildcards.setting}})"
         shell:
             TRAIN
+
+    # A profile's entries for `train` are meant for all training jobs.
+    for resource, value in workflow.resource_settings.overwrite_resources.get("train", {}).items():
+        workflow.get_rule(f"train_many_{number}").resources[resource] = value
