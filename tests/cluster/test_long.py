@@ -42,6 +42,17 @@ def test_arrays_and_groups_give_the_same_results(options: tuple[str, ...], proje
     assert {path: results(project.folder / "results" / "cluster" / path) for path in whole} == whole
 
 
+def test_one_job_trains_several_runs(project: Project, tmp_path: Path) -> None:
+    """One submission for both, and the profile's signal reaches it: it is an option of the job that SLURM knows."""
+    study = small_study(["qkv", "kv"], steps=50)
+    study["execution"]["runs_per_job"] = 8
+    result = project.snakemake(TARGET, *PROFILE, *project.study(study))
+    assert result.returncode == 0, result.stdout
+    assert result.stdout.count("rule_train_many_1") == 1, result.stdout
+    whole = undisturbed(study, tmp_path / "here")
+    assert {path: results(project.folder / "results" / "cluster" / path) for path in whole} == whole
+
+
 def test_the_smoke_study_is_the_same_on_slurm_and_here(project: Project, tmp_path: Path) -> None:
     """The whole workflow, on the same prepared data."""
     smoke = ("--configfile", "config/smoke.yaml")

@@ -110,11 +110,12 @@ class Process:
             raise
         except Exception as error:
             reason = str(error) if isinstance(error, KvformerError) else f"{type(error).__name__}: {error}; see {log}"
-            print(f"failed: {reason}", flush=True)
-            self._check_device()
-            return False
-        print(end_of(summary), flush=True)
-        return True
+        else:
+            print(end_of(summary), flush=True)
+            return True
+        print(f"failed: {reason}", flush=True)
+        self._check_device()
+        return False
 
     def _finished(self, one: "RunConfig", out: Path) -> "Summary | None":
         """The summary of a run that is finished, in its folder or in the archive."""
@@ -169,7 +170,7 @@ class Process:
         self.started = time.monotonic()
 
     def _check_device(self) -> None:
-        """After a failure: raise KvformerError if the process cannot use its GPU any more."""
+        """After a failure: free its memory. Raises KvformerError if the process cannot use its GPU any more."""
         from kvformer.errors import KvformerError
 
         if self.device is None or self.device.type != "cuda":
@@ -177,6 +178,7 @@ class Process:
 
         import torch
 
+        gc.collect()
         try:
             torch.cuda.synchronize(self.device)
             torch.cuda.empty_cache()
