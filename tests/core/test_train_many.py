@@ -266,6 +266,16 @@ def test_a_study_is_trained_in_parts_without_snakemake(
     assert len([*Path("results/archive").iterdir()]) == 12
 
 
+def test_with_looks_only_what_is_asked_for_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("shared.json").write_text(json.dumps({**STUDY, "seeds": {"looks": [2, 4]}}))
+    assert main(["train-many", "shared.json"]) == 0
+    assert sorted({path.parent.name for path in Path("results/shared/runs").rglob("summary.json")}) == [
+        "seed0",
+        "seed1",
+    ]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 12, 20])
 def test_parts_are_whole_cells_where_there_are_enough(count: int) -> None:
     runs = load_study(STUDY).runs()

@@ -67,7 +67,7 @@ def restore_finished():
                 )
 
 
-SHARES = batches([*RUNS.values()], EXECUTION.runs_per_job, getattr(MANIFEST, "looks", ()))
+SHARES = batches([*RUNS.values()], EXECUTION.runs_per_job, STUDY.looks)
 
 for number, share in enumerate(SHARES, start=1):
     jobs = Jobs(share)

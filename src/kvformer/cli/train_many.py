@@ -217,9 +217,12 @@ def _of_configuration(options: Namespace) -> "tuple[list[RunConfig], Execution, 
     """The runs of a study's file, how they are executed, and the study's folder. Prepares the data."""
     from kvformer.config.loading import load_study
     from kvformer.data.prepare import prepare
+    from kvformer.records.study import looks_taken
 
     study = load_study(options.study)
     prepared, user_folder = data_folders(options, study.execution)
     for dataset in study.datasets():
         prepare(dataset, prepared / dataset, user_folder)
-    return study.runs(), study.execution, Path(study.execution.results_folder, study.name)
+    folder, manifest = Path(study.execution.results_folder, study.name), study.manifest()
+    asked = {entry.path for entry in manifest.asked(looks_taken(folder, manifest))}
+    return [one for one in study.runs() if one.path in asked], study.execution, folder
