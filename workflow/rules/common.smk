@@ -176,7 +176,7 @@ def needed_data(runs):
     with another configuration, variant or code, which each run folder says: parameters belong to a job, and which runs a
     job has may change."""
     for run in runs if workflow.is_main_process and RerunTrigger.PARAMS in workflow.rerun_triggers else []:
-        if outdated(run, RunFolder(Path(STUDY_FOLDER, run.path))):
+        if outdated(resolved(run), RunFolder(Path(STUDY_FOLDER, run.path))):
             workflow.dag.forcefiles.add(f"{STUDY_FOLDER}/{run.path}/summary.json")
     return [f"{PREPARED}/{dataset}/manifest.json" for dataset in runs[0].datasets]
 
@@ -194,12 +194,18 @@ def changed_user_files(wildcards):
     return []
 
 
+def resolved(run):
+    """The run with all values that its result depends on; where some are chosen by other jobs, only after these."""
+    return run
+
+
 def run_command(wildcards):
     """The command that trains the run."""
     run, first = run_of(wildcards), FIRST_SEEDS[wildcards.task, wildcards.setting, wildcards.variant]
     canary = [] if first is run else ["--first-seed", f"{STUDY_FOLDER}/{first.path}"]
     folder = f"{STUDY_FOLDER}/{run.path}"
-    return Untracked("train", "--run", run.to_json(), "--out", folder, *TRAINING, *canary, *gpu_option(wildcards))
+    given = resolved(run).to_json()
+    return Untracked("train", "--run", given, "--out", folder, *TRAINING, *canary, *gpu_option(wildcards))
 
 
 def gpu_option(wildcards):

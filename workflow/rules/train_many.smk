@@ -26,11 +26,9 @@ class Jobs:
     def command(self, wildcards):
         runs = self.runs(wildcards)
         first = FIRST_SEEDS[runs[0].task, runs[0].setting, runs[0].variant].seed
-        return Untracked(
-            *("train-many", "--runs", runs_to_json(runs), "--out", STUDY_FOLDER, "--first-seed", str(first)),
-            *TRAINING,
-            *gpu_option(wildcards),
-        )
+        given = runs_to_json([resolved(run) for run in runs])
+        where = ["--out", STUDY_FOLDER, "--first-seed", str(first)]
+        return Untracked("train-many", "--runs", given, *where, *TRAINING, *gpu_option(wildcards))
 
     def threads(self, wildcards):
         return self.runs(wildcards)[0].threads
@@ -58,7 +56,7 @@ def restore_finished():
     """Bring finished runs back that Snakemake deleted because another run of their job failed."""
     data = prepared_digests(EXECUTION.prepared, STUDY.datasets())
     since = "" if EXECUTION.reuse else os.environ[STARTED]
-    for run in RUNS.values():
+    for run in map(resolved, RUNS.values()):
         for device in () if Path(STUDY_FOLDER, run.path, "summary.json").exists() else ("cpu", "cuda"):
             identity = planned_identity(run, data, device, EXECUTION.compile)
             if identity is not None:
