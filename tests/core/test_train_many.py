@@ -266,6 +266,18 @@ def test_a_study_is_trained_in_parts_without_snakemake(
     assert len([*Path("results/archive").iterdir()]) == 12
 
 
+def test_a_bare_machine_needs_only_what_training_needs(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "shared"
+    load_study(STUDY).manifest().write(folder / "study.json")
+    missing = ("snakemake", "mlflow", "torchvision", "pandas", "yaml", "scipy", "matplotlib", "psutil")
+    hide = f"import sys; sys.modules.update(dict.fromkeys({missing}))"
+    code = f"{hide}; from kvformer.cli import main; sys.exit(main(sys.argv[1:]))"
+    line = [sys.executable, "-c", code, "train-many", str(folder / "study.json"), "--part", "4/4"]
+    done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished: test/accuracy") == 3
+
+
 def test_with_looks_only_what_is_asked_for_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("shared.json").write_text(json.dumps({**STUDY, "seeds": {"looks": [2, 4]}}))
