@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
@@ -146,12 +145,13 @@ def smallest_p(n: int) -> float:
 
 
 def holm(p_values: ArrayLike) -> Array:
-    """Holm's adjustment over all p that are not NaN; NaN stays."""
+    """Holm's adjustment over the last axis, of all p that are not NaN; NaN stays."""
     values = np.asarray(p_values, dtype=float)
-    adjusted = np.full(values.shape, np.nan)
-    known = ~np.isnan(values)
-    if known.any():
-        adjusted[known] = multipletests(values[known], method="holm")[1]
+    order = np.argsort(values, axis=-1, kind="stable")  # NaN last
+    remaining = (~np.isnan(values)).sum(axis=-1, keepdims=True) - np.arange(values.shape[-1])
+    ascending = np.maximum.accumulate(np.take_along_axis(values, order, -1) * remaining, axis=-1)
+    adjusted = np.empty_like(values)
+    np.put_along_axis(adjusted, order, np.minimum(ascending, 1.0), -1)
     return adjusted
 
 
