@@ -97,6 +97,8 @@ class StudyManifest(FileRecord):
     runs: list[RunEntry]
     settings: list[SettingEntry] = Field(default_factory=list)
     skipped: list[SkippedTask] = Field(default_factory=list)
+    looks: list[int] = Field(default_factory=list)
+    weights: list[float] = Field(default_factory=list)
 
 
 class SharedProvenance(Provenance):
