@@ -22,7 +22,9 @@ def _weighted(name: str, looks: tuple[int, ...], weights: tuple[float, ...]) -> 
 
 T = testing.t_p
 DESIGNS = (
-    Design("version 1: 5 seeds, t test, all in one family", (5,), test=T, adjust=_without_adjusted_equivalence, whole=True),
+    Design(
+        "version 1: 5 seeds, t test, all in one family", (5,), test=T, adjust=_without_adjusted_equivalence, whole=True
+    ),
     FEW,
     FIXED,
     Design("20 seeds", (20,)),

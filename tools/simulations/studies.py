@@ -33,7 +33,6 @@ NOISE: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
 """Noise with mean 0 and variance 1. The exponential is not symmetric, so no test here is made for it."""
 
 
-
 def _at_margin(tasks: int) -> Array:
     return np.resize([1.0, -1.0], tasks)
 
@@ -102,7 +101,13 @@ def observed(folder: Path = REFERENCE) -> Observed:
         sign = 1 if block.goal == "max" else -1
         solvable = study.tasks[block.task].family == "synthetic" and quantity(block.metric).name == "accuracy"
         least = min(block.runs["value"].min(), block.baseline["value"].min())
-        values = (sign * pairs.mean() / margin, pairs.std(ddof=1) / margin, pairs.size, solvable and least >= SOLVED, hours)
+        values = (
+            sign * pairs.mean() / margin,
+            pairs.std(ddof=1) / margin,
+            pairs.size,
+            solvable and least >= SOLVED,
+            hours,
+        )
         found[:, variants.index(block.variant), task] = values
     mean, sd, n, solved, hours = found
     return Observed(mean, sd, n, solved.astype(bool), hours, baseline)

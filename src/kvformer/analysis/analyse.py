@@ -9,6 +9,7 @@ from kvformer.analysis.curves import FILE as CURVES
 from kvformer.analysis.curves import average_curves, read_curves
 from kvformer.analysis.frames import load_runs, lost, scores, usable
 from kvformer.analysis.overall import overall
+from kvformer.analysis.planning import plan
 from kvformer.analysis.published import compare_published, load_published
 from kvformer.analysis.results import FILE, Results
 from kvformer.analysis.study import Study, read_study
@@ -41,6 +42,7 @@ def analyse(results: Path, published: Path | None = None) -> Results:
         "paired": paired,
         "overall": averages,
         "overall_seeds": averages_by_seed,
+        "planning": plan(decisions.findings(compared, looks)),
         "nuisance": nuisance.comparison(expected, choices, study),
         "success": comparisons.success_rates(tuned, study),
         "aggregate": comparisons.aggregates(tuned, study),

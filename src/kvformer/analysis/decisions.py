@@ -184,7 +184,7 @@ def describe(pairs: "pd.Series[float]", goal: str) -> dict[str, Any]:
 
 def judge(comparisons: Sequence[Comparison], looks: Looks | None = None) -> pd.DataFrame:
     """The table `paired` (`results.PAIRED`) of these comparisons: one row each, in their order."""
-    return pd.DataFrame([finding.row() for finding in _findings(comparisons, looks or Looks())])
+    return pd.DataFrame([finding.row() for finding in findings(comparisons, looks or Looks())])
 
 
 def open_comparisons(scores: pd.DataFrame, study: Study, look: int) -> list[tuple[str, str]]:
@@ -193,8 +193,8 @@ def open_comparisons(scores: pd.DataFrame, study: Study, look: int) -> list[tupl
     scores: of `frames.scores`. Only seeds below the look's number are used, and what an earlier look decided stays
     decided. A pair of which a run is lost is missing; it does not delay the look.
     """
-    findings = _findings(compared(scores, study), looks_of(study), look)
-    names = [finding.comparison.names for finding in findings if not finding.decided_at]
+    found = findings(compared(scores, study), looks_of(study), look)
+    names = [finding.comparison.names for finding in found if not finding.decided_at]
     return [(name["task"], name["variant"]) for name in names]
 
 
@@ -203,7 +203,7 @@ def paired_differences(scores: pd.DataFrame, study: Study, by_setting: bool = Fa
     return judge(compared(scores, study, by_setting), looks_of(study))
 
 
-def _findings(comparisons: Sequence[Comparison], looks: Looks, until: int = 0) -> list[Finding]:
+def findings(comparisons: Sequence[Comparison], looks: Looks, until: int = 0) -> list[Finding]:
     """The findings on these comparisons, in their order. until: as in `decide`."""
     families: dict[str, list[Comparison]] = {}
     for comparison in comparisons:

@@ -113,6 +113,14 @@ class Results:
     """
     overall_seeds: Annotated[pd.DataFrame, Columns("variant", "seed", "value")]
     """The average of each variant by seed."""
+    planning: Annotated[
+        pd.DataFrame, Columns("task variant plan", "n seeds", "chance hours baseline_hours", "hopeless")
+    ]
+    """What more seeds would decide (`planning.plan`), for each open comparison: cheapest first, hopeless ones last.
+
+    plan: `further looks`, or `new study` where none is left. n: pairs so far. seeds: in all; of a new study, its own.
+    chance: of being decided. hours: of one core, of which baseline_hours are shared by all comparisons of the task.
+    """
     nuisance: Annotated[
         pd.DataFrame,
         Columns(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from kvformer.analysis.statistics import ROUNDING, SEED
+from kvformer.analysis.statistics import ROUNDING, SEED, holm
 
 Array = NDArray[np.float64]
 Values: TypeAlias = Any
@@ -125,6 +125,12 @@ def can_decide(n: int, m: int, alpha: float) -> bool:
     alpha: the level; of a look, the study's level times the look's weight.
     """
     return n >= 1 + log2(m / alpha)
+
+
+def adjust_family(p_values: ArrayLike) -> Array:
+    """Adjusted p of the statements on one variant, of shape (kinds, ..., tasks); a hypothesis without p (NaN) keeps its
+    place. kinds: a difference, equivalence, and so on, each with Holm's adjustment of its own."""
+    return holm(np.nan_to_num(np.asarray(p_values, dtype=float), nan=1.0))
 
 
 def simes_count(p_values: ArrayLike, alpha: float) -> int:

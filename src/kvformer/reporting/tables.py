@@ -71,6 +71,14 @@ OVERALL_PRINTED = (
     *("variant", "verdict", "seeds", "tasks", "mean", "low", "high", "worse on at least", "unsolved: mean"),
     *("without one task: low", "without one task: high", "Holm p"),
 )
+PLANNING: Layout = {
+    **alike(str, "task", "variant", "plan"),
+    "pairs": ("n", whole),
+    **alike(whole, "seeds"),
+    **{name: (name, lambda value: number(value, 2)) for name in ("chance", "hours")},
+    "baseline's hours": ("baseline_hours", lambda value: number(value, 2)),
+    "hopeless": ("hopeless", lambda hopeless: "hopeless" if hopeless else ""),
+}
 NUISANCE: Layout = {
     **alike(str, "task", "setting", "variant"),
     "own best": ("values", str),
@@ -159,6 +167,7 @@ def study_tables(results: Results) -> list[Table]:
         "overall": (lay_out(results.overall, OVERALL), OVERALL_PRINTED),
         "settings": (lay_out(results.settings, SETTINGS), SUMMARY_PRINTED),
         "paired_settings": (lay_out(with_better_in(results.paired_settings), PAIRED), PAIRED_PRINTED),
+        "planning": (lay_out(results.planning, PLANNING), ()),
         "nuisance": (lay_out(tuned, NUISANCE), ()),
         "success": (lay_out(solved, SUCCESS), ()),
         "aggregate": (lay_out(results.aggregate, AGGREGATE), ()),
