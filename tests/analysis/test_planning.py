@@ -119,7 +119,8 @@ def folder(results: Results, tmp_path: Path) -> Path:
 def test_the_command_prints_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan-seeds", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("2 open comparisons") and lines[3].split()[3:] == "12 seeds 20 seeds 40 seeds".split()
+    assert lines[0].startswith("2 open comparisons")
+    assert lines[3].split()[3:] == ["12", "seeds", "20", "seeds", "40", "seeds"]
     slow, few = ([word for word in line.split() if word not in "%h"] for line in lines[4:6])
     assert slow[:3] == ["slow", "kv", "8"] and slow[4::2] == ["36.00", "60.00", "120.00"]
     assert few == ["few", "kv", "2", "?", "36.00", "?", "60.00", "?", "120.00"]

@@ -14,22 +14,14 @@ ALPHA = 0.05
 Flags = NDArray[np.bool_]
 
 
-def one_budget(p: Array) -> Array:
-    """An alternative to Holm's adjustment of each kind of statement: one budget for all statements on a variant.
+def one_budget(p: Array, solved: Flags) -> Array:
+    """The rule: all statements on a variant together."""
+    return testing.adjust_family(p, solved, ALPHA)
 
-    p: (3, ..., tasks) for a difference, equivalence and *not worse*. Zero, at least the margin and at most minus the
-    margin exclude each other, so at most one of a task's hypotheses is true; each may use alpha over the number of
-    tasks that are not settled, and settled is a task whose difference is shown and which is equivalent all the same.
-    """
-    p, unsettled = np.nan_to_num(p, nan=1.0), np.full(p.shape[1:-1], p.shape[-1])
-    while True:
-        factors = np.stack([unsettled, np.maximum(unsettled / 2, 1), np.maximum(unsettled / 2, 1)])[..., None]
-        adjusted = np.minimum(p * factors, 1)
-        settled = (adjusted[0] <= ALPHA) & (adjusted[1] <= ALPHA / 2)
-        fewer = np.maximum(p.shape[-1] - settled.sum(axis=-1), 1)
-        if (fewer == unsettled).all():
-            return np.asarray(adjusted)
-        unsettled = fewer
+
+def each_kind(p: Array, solved: Flags) -> Array:
+    """An alternative: Holm's adjustment for differences, equivalence and *not worse*, each by itself."""
+    return holm(np.nan_to_num(p, nan=1.0))
 
 
 @dataclass(frozen=True)
@@ -37,7 +29,7 @@ class Design:
     """How a study is made and decided.
 
     looks: seeds at each look. weights: what each look may spend; 1 for each look is the naive "until it is decided".
-    test: of a difference. adjust: the p of a family, of shape (3, studies, tasks): difference, equivalence, not worse.
+    test: of a difference. adjust: of p with the shape (3, studies, tasks): difference, equivalence, not worse.
     whole: all variants are one family.
     """
 
@@ -45,7 +37,7 @@ class Design:
     looks: tuple[int, ...]
     weights: tuple[float, ...] = (1.0,)
     test: Callable[[Array], Array] = testing.sign_flip_p
-    adjust: Callable[[Array], Array] = holm
+    adjust: Callable[[Array, Flags], Array] = one_budget
     whole: bool = False
 
 
@@ -67,21 +59,21 @@ class Decided:
 def decide(differences: Array, design: Design, solved: Flags | None = None) -> Decided:
     """The statements on one family. A decided comparison gets no more seeds, and its word is final.
 
-    differences: (studies, tasks, seeds) in margins. solved: tasks that both sides solve in every run: nothing is tested.
+    differences: (studies, tasks, seeds) in margins. solved: tasks that both sides solve in every run, about which
+    nothing is stated.
     """
     shape = differences.shape[:2]
-    solved = np.zeros(shape[1], dtype=bool) if solved is None else solved
+    solved = np.broadcast_to(np.zeros(shape, dtype=bool) if solved is None else solved, shape)
     different, equivalent, not_worse = (np.zeros(shape, dtype=bool) for _ in range(3))
-    waiting = np.broadcast_to(~solved, shape).copy()
+    waiting = ~solved
     seeds = np.where(solved, design.looks[0], np.full(shape, design.looks[-1]))
     by_look: list[Array] = []
     for n in design.looks:
         p = np.full((3, *shape), np.nan)
-        p[:, :, solved] = 1.0
         known = differences[waiting][:, :n]
         p[:, waiting] = design.test(known), testing.equivalence_p(known, 1.0), testing.not_worse_p(known, 1.0)
         by_look.append(p)
-        adjusted = design.adjust(testing.combine_looks(np.stack(by_look), design.weights))
+        adjusted = design.adjust(testing.combine_looks(np.stack(by_look), design.weights), solved)
         found = [values <= level for values, level in zip(adjusted, (ALPHA, ALPHA / 2, ALPHA / 2), strict=True)]
         equivalent |= waiting & found[1]
         different |= waiting & found[0] & ~found[1]
@@ -93,8 +85,8 @@ def decide(differences: Array, design: Design, solved: Flags | None = None) -> D
 
 def proportional(looks: tuple[int, ...], power: float = 1.0) -> tuple[float, ...]:
     """Weights in proportion to the seeds, or to a power of them."""
-    shares = np.array(looks, dtype=float) ** power
-    return tuple(shares / shares.sum())
+    shares = [float(seeds) ** power for seeds in looks]
+    return tuple(share / sum(shares) for share in shares)
 
 
 def looked(*looks: int) -> Design:
@@ -106,4 +98,4 @@ FIXED = Design("12 seeds", (12,))
 LOOKS = looked(12, 20)
 FEW = Design("5 seeds, t test", (5,), test=testing.t_p)
 NAIVE = Design("5, 8, 12, 20 seeds until decided, t test", (5, 8, 12, 20), (1, 1, 1, 1), test=testing.t_p)
-ONE_BUDGET = Design("looks 12, 20, one budget", (12, 20), LOOKS.weights, adjust=one_budget)
+EACH_KIND = Design("looks 12, 20, Holm for each kind", (12, 20), LOOKS.weights, adjust=each_kind)

@@ -9,21 +9,24 @@ import pandas as pd
 from kvformer.analysis import testing
 from kvformer.analysis.statistics import holm
 from kvformer.seeding import generator
-from tools.simulations.designs import ALPHA, FEW, FIXED, LOOKS, NAIVE, ONE_BUDGET, Decided, Design, decide, looked
+from tools.simulations.designs import ALPHA, EACH_KIND, FEW, FIXED, LOOKS, NAIVE, Decided, Design, decide, looked
 from tools.simulations.studies import NOISE, TRUTHS, Array, draw
 
-DESIGNS = (FEW, FIXED, LOOKS, ONE_BUDGET, NAIVE)
+DESIGNS = (FEW, FIXED, LOOKS, EACH_KIND, NAIVE)
 VARIANTS = 5
 
 
-def errors(studies: int, designs: tuple[Design, ...] = DESIGNS, noises: tuple[str, ...] = (*NOISE,)) -> pd.DataFrame:
+def errors(
+    studies: int, designs: tuple[Design, ...] = DESIGNS, noises: tuple[str, ...] = (*NOISE,)
+) -> pd.DataFrame:
     """Family-wise error: the share of studies in which at least one statement on a variant is false, by its kind."""
     rows = []
     for design in designs:
         for noise in noises:
             for name, truth in TRUTHS.items():
                 rng = generator("errors", noise, name)
-                found = decide(draw(rng, truth, noise, studies, design.looks[-1]), design)
+                differences = draw(rng, truth, noise, studies, design.looks[-1])
+                found = decide(differences, design)
                 rows.append({"design": design.name, "noise": noise, "truth": name, **false_statements(found, truth)})
     return pd.DataFrame(rows).assign(studies=studies)
 
@@ -40,7 +43,7 @@ def false_statements(found: Decided, truth: Array) -> dict[str, float]:
 
 
 def overall_errors(studies: int) -> pd.DataFrame:
-    """The overall verdict where no variant differs on any task: the mean over tasks, Student's t, Holm over variants."""
+    """The overall verdict where no variant differs: mean over tasks, Student's t, Holm over variants."""
     rows = []
     for noise in NOISE:
         for seeds in (5, 12):

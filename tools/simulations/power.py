@@ -8,11 +8,12 @@ import pandas as pd
 from kvformer.analysis import testing
 from kvformer.analysis.statistics import holm
 from kvformer.seeding import generator
-from tools.simulations.designs import FEW, FIXED, LOOKS, NAIVE, ONE_BUDGET, Design, decide, looked, proportional
+from tools.simulations.designs import EACH_KIND, FEW, FIXED, LOOKS, NAIVE, Design, Flags, decide, looked, proportional
 from tools.simulations.studies import Array, observed
 
 
-def _without_adjusted_equivalence(p: Array) -> Array:
+def _version_1(p: Array, solved: Flags) -> Array:
+    """Equivalence is not adjusted."""
     return np.stack([holm(p[0]), p[1], p[2]])
 
 
@@ -22,14 +23,12 @@ def _weighted(name: str, looks: tuple[int, ...], weights: tuple[float, ...]) -> 
 
 T = testing.t_p
 DESIGNS = (
-    Design(
-        "version 1: 5 seeds, t test, all in one family", (5,), test=T, adjust=_without_adjusted_equivalence, whole=True
-    ),
+    Design("version 1: 5 seeds, t test, all in one family", (5,), test=T, adjust=_version_1, whole=True),
     FEW,
     FIXED,
     Design("20 seeds", (20,)),
     LOOKS,
-    ONE_BUDGET,
+    EACH_KIND,
     looked(8, 12, 20),
     looked(5, 8, 12, 20),
     looked(12, 20, 30),

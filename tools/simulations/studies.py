@@ -1,4 +1,4 @@
-"""Simulated studies: paired differences in units of the margin, positive is better, of shape (studies, tasks, seeds)."""
+"""Simulated studies: paired differences in margins, positive is better, of shape (studies, tasks, seeds)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ TASKS = 14
 
 def _bimodal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """A seed solves a task or does not; a little normal noise on top."""
-    return (rng.choice([-1.0, 1.0], shape) + 0.1 * rng.normal(size=shape)) / np.sqrt(1.01)
+    return np.asarray((rng.choice([-1.0, 1.0], shape) + 0.1 * rng.normal(size=shape)) / np.sqrt(1.01))
 
 
 NOISE: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
@@ -31,8 +31,6 @@ NOISE: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "exponential": lambda rng, shape: rng.exponential(size=shape) - 1,
 }
 """Noise with mean 0 and variance 1. The exponential is not symmetric, so no test here is made for it."""
-
-
 def _at_margin(tasks: int) -> Array:
     return np.resize([1.0, -1.0], tasks)
 
@@ -109,5 +107,4 @@ def observed(folder: Path = REFERENCE) -> Observed:
             hours,
         )
         found[:, variants.index(block.variant), task] = values
-    mean, sd, n, solved, hours = found
-    return Observed(mean, sd, n, solved.astype(bool), hours, baseline)
+    return Observed(found[0], found[1], found[2], found[3].astype(bool), found[4], baseline)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from kvformer.analysis.statistics import ROUNDING, SEED, holm
+from kvformer.analysis.statistics import ROUNDING, SEED
 
 Array = NDArray[np.float64]
 Values: TypeAlias = Any
@@ -127,10 +127,30 @@ def can_decide(n: int, m: int, alpha: float) -> bool:
     return n >= 1 + log2(m / alpha)
 
 
-def adjust_family(p_values: ArrayLike) -> Array:
-    """Adjusted p of the statements on one variant, of shape (kinds, ..., tasks); a hypothesis without p (NaN) keeps its
-    place. kinds: a difference, equivalence, and so on, each with Holm's adjustment of its own."""
-    return holm(np.nan_to_num(np.asarray(p_values, dtype=float), nan=1.0))
+def adjust_family(p_values: ArrayLike, solved: ArrayLike, alpha: float) -> Array:
+    """Adjusted p of all statements on one variant: with probability 1 − alpha, none of them is false.
+
+    Of the hypotheses on a task (no difference; worse by the margin or more; better by the margin or more) at most one
+    is true, because they exclude each other (three-sided testing: Goeman, Solari & Stijnen 2010). So each may use alpha
+    over the number of tasks that are not settled. A task is settled if both sides solve it, so that nothing is stated
+    about it, or once all its hypotheses are rejected: it differs, and is equivalent all the same.
+
+    Args:
+        p_values: (3, ..., tasks): two-sided of a difference; one-sided of equivalence and of *not worse*, which are
+            compared with alpha / 2, and alone never use more. A hypothesis without p (NaN) keeps its place.
+        solved: (..., tasks), whether both sides solve the task.
+        alpha: of the family. Which tasks are settled depends on it, so adjusted p are to be compared with it only.
+    """
+    p, solved = np.nan_to_num(np.asarray(p_values, dtype=float), nan=1.0), np.asarray(solved, dtype=bool)
+    settled = solved
+    while True:
+        unsettled = np.maximum((~settled).sum(axis=-1, keepdims=True), 1)
+        half = np.maximum(unsettled / 2, 1)
+        adjusted = np.minimum(p * np.stack([unsettled, half, half]), 1.0)
+        now = solved | ((adjusted[0] <= alpha) & (adjusted[1] <= alpha / 2))
+        if (now == settled).all():
+            return np.asarray(np.where(solved, 1.0, adjusted))
+        settled = now
 
 
 def simes_count(p_values: ArrayLike, alpha: float) -> int:

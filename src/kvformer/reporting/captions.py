@@ -115,9 +115,9 @@ _TABLES = {
     "planning": (
         "What more seeds would decide: for each open comparison the predicted chance of being better, worse or "
         "equivalent, cheapest first. Hours: of one core, for the variant and {baseline}, whose hours are shared by all "
-        "comparisons of the task. Further looks use the seeds so far; a new study has its own, because judging the same "
-        "seeds again with some more would make false verdicts more frequent. Hopeless: more likely to stay open than "
-        "not, even with the most seeds. The prediction assumes normal differences."
+        "comparisons of the task. Further looks use the seeds so far; a new study has its own, because judging the "
+        "same seeds again with some more would make false verdicts more frequent. Hopeless: more likely to stay open "
+        "than not, even with the most seeds. The prediction assumes normal differences."
     ),
     "nuisance": (
         "Tasks with nuisance hyperparameters: every variant at its own best values, chosen by the validation metric "
