@@ -50,7 +50,7 @@ def test_open_comparisons_are_planned_the_cheapest_first_and_hopeless_ones_last(
     assert table["seeds"].tolist() == [12, 20, 40] * 3
     assert (table["plan"] == "new study").all() and (table["n"] == 8).all()
     chance = table.pivot_table(index="task", columns="seeds", values="chance")
-    assert (chance.diff(axis=1).iloc[:, 1:] >= 0).all().all() and chance.loc["fast", 12] > 0.6
+    assert (chance.diff(axis=1).iloc[:, 1:] >= 0).all().all() and chance.loc["fast", 12] > 0.5
     assert list(first["hopeless"]) == [False, False, True] and chance.loc["between", 40] < 0.5
 
 

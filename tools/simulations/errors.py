@@ -16,9 +16,7 @@ DESIGNS = (FEW, FIXED, LOOKS, EACH_KIND, NAIVE)
 VARIANTS = 5
 
 
-def errors(
-    studies: int, designs: tuple[Design, ...] = DESIGNS, noises: tuple[str, ...] = (*NOISE,)
-) -> pd.DataFrame:
+def errors(studies: int, designs: tuple[Design, ...] = DESIGNS, noises: tuple[str, ...] = (*NOISE,)) -> pd.DataFrame:
     """Family-wise error: the share of studies in which at least one statement on a variant is false, by its kind."""
     rows = []
     for design in designs:

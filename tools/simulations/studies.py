@@ -31,6 +31,8 @@ NOISE: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "exponential": lambda rng, shape: rng.exponential(size=shape) - 1,
 }
 """Noise with mean 0 and variance 1. The exponential is not symmetric, so no test here is made for it."""
+
+
 def _at_margin(tasks: int) -> Array:
     return np.resize([1.0, -1.0], tasks)
 

@@ -82,11 +82,11 @@ def _chances(family: list[Finding], plan: Plan) -> Array:
     # What the looks so far said stays; a new study starts without it.
     before = [[finding.p.get(name, nan) for finding in family] for name in ("p", "p_equivalence")]
     so_far = np.repeat(np.array(before if plan.further else np.full_like(before, nan))[:, None], DRAWS, axis=1)
-    chances = []
+    solved, chances = np.array([finding.solved for finding in family]), []
     for seeds, weight in zip(plan.seeds, plan.weights, strict=True):
         p = np.stack([_p(finding, pairs, seeds, plan) for finding, pairs in zip(family, drawn, strict=True)], axis=-1)
         p = np.fmin(so_far, np.where(waiting, p / weight, nan))
-        different, equivalent = testing.adjust_family(p)
+        different, equivalent = testing.adjust_family(p, solved, ALPHA)
         decided = (different <= ALPHA) | (equivalent <= ONE_SIDED)
         if plan.further:
             so_far, waiting = p, waiting & ~decided

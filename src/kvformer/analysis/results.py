@@ -100,7 +100,8 @@ class Results:
     test: `sign-flip` or `t`; empty where there is none. decided_at: the look that decided (1 without looks), 0 while
     open. p: two-sided, p_worse: one-sided, of being worse; p_equivalence, p_not_worse: one-sided, against ± margin.
     With looks, p are over all looks so far, and the interval is the repeated one. `_holm`: adjusted over the tasks of
-    the variant. failure_bound: where both sides solve the task, the failure rate that its seeds leave open (95 %).
+    the variant (`testing.adjust_family`). failure_bound: where both sides solve the task, the failure rate that its
+    seeds leave open (95 %).
     """
     paired_settings: Annotated[pd.DataFrame, PAIRED]
     """The same at every setting; empty where every task has one setting."""

@@ -136,17 +136,17 @@ def adjust_family(p_values: ArrayLike, solved: ArrayLike, alpha: float) -> Array
     about it, or once all its hypotheses are rejected: it differs, and is equivalent all the same.
 
     Args:
-        p_values: (3, ..., tasks): two-sided of a difference; one-sided of equivalence and of *not worse*, which are
-            compared with alpha / 2, and alone never use more. A hypothesis without p (NaN) keeps its place.
+        p_values: (kinds, ..., tasks). The first kind is the two-sided p of a difference; then one-sided ones, of
+            equivalence and of *not worse*, which are compared with alpha / 2. A hypothesis without p (NaN) counts.
         solved: (..., tasks), whether both sides solve the task.
         alpha: of the family. Which tasks are settled depends on it, so adjusted p are to be compared with it only.
     """
-    p, solved = np.nan_to_num(np.asarray(p_values, dtype=float), nan=1.0), np.asarray(solved, dtype=bool)
-    settled = solved
+    p = np.nan_to_num(np.asarray(p_values, dtype=float), nan=1.0)
+    settled = solved = np.broadcast_to(np.asarray(solved, dtype=bool), p.shape[1:])
     while True:
         unsettled = np.maximum((~settled).sum(axis=-1, keepdims=True), 1)
         half = np.maximum(unsettled / 2, 1)
-        adjusted = np.minimum(p * np.stack([unsettled, half, half]), 1.0)
+        adjusted = np.minimum(p * np.stack([unsettled, *[half] * (len(p) - 1)]), 1.0)
         now = solved | ((adjusted[0] <= alpha) & (adjusted[1] <= alpha / 2))
         if (now == settled).all():
             return np.asarray(np.where(solved, 1.0, adjusted))
