@@ -15,7 +15,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "docs" / "simulations"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.simulations", description="Simulate the rule of comparison.")
-    parser.add_argument("--studies", type=int, default=3000, help="simulated studies per cell (default 3000)")
+    parser.add_argument("--studies", type=int, default=10_000, help="simulated studies per cell (default 10000)")
     parser.add_argument("--out", type=Path, default=FOLDER, metavar="FOLDER", help="default docs/simulations")
     parser.add_argument("--redraw", action="store_true", help="draw the figure from the tables that are there")
     options = parser.parse_args()
@@ -30,10 +30,10 @@ def main() -> None:
 
 def simulate(studies: int) -> Iterator[tuple[str, pd.DataFrame]]:
     """The tables by name. studies: per cell; the slower ones take a part of them."""
-    yield "power", power(max(studies // 6, 2))
+    yield "power", power(max(studies // 10, 2))
     yield "errors", errors(studies)
     yield "overall", overall_errors(studies)
-    yield "intervals", intervals(max(studies // 5, 2))
+    yield "intervals", intervals(max(studies // 10, 2))
     rows = [{"correlation": value, "error": counts(studies, value), "studies": studies} for value in (0.0, 0.5)]
     yield "counts", pd.DataFrame(rows)
 

@@ -36,12 +36,12 @@ PAIRED: Layout = {
     **DIFFERENCE,
     **alike(str, "test"),
     **alike(probability, "p"),
-    "Holm p": ("p_holm", probability),
+    "adjusted p": ("p_holm", probability),
     "worse p": ("p_worse", probability),
     "equivalence p": ("p_equivalence", probability),
-    "equivalence Holm": ("p_equivalence_holm", probability),
+    "adjusted equivalence": ("p_equivalence_holm", probability),
     "not worse p": ("p_not_worse", probability),
-    "not worse Holm": ("p_not_worse_holm", probability),
+    "adjusted not worse": ("p_not_worse_holm", probability),
     "effect dz": ("effect_dz", lambda value: signed(value, 2)),
     **alike(number, "margin"),
     "failure rate below": ("failure_bound", lambda value: number(value, 3)),
@@ -50,7 +50,7 @@ PAIRED: Layout = {
 }
 PAIRED_PRINTED = (
     *("task", "setting", "variant", "verdict", "pairs", "difference", "low", "high", "better in"),
-    *("test", "Holm p", "equivalence Holm", "not worse Holm"),
+    *("test", "adjusted p", "adjusted equivalence", "adjusted not worse"),
 )
 OVERALL: Layout = {
     **alike(str, "variant", "verdict"),
