@@ -30,10 +30,8 @@ def tolerance(share: float, n: int) -> float:
 
 def test_at_most_one_variant_in_twenty_gets_a_false_word() -> None:
     """At the worst truths, under every symmetric noise: a difference, an equivalence, or *not worse*."""
-    found = errors(400, (FIXED,), SYMMETRIC)
-    assert (found["any"] <= 0.05 + tolerance(0.05, 400)).all(), found
-    found = errors(150, (LOOKS,), SYMMETRIC)
-    assert (found["any"] <= 0.05 + tolerance(0.05, 150)).all(), found
+    found = errors(1500, (FIXED, LOOKS), SYMMETRIC)
+    assert (found["any"] <= 0.05 + tolerance(0.05, 1500)).all(), found
     table = committed("errors")
     valid = table[table["design"].isin([FIXED.name, LOOKS.name]) & table["noise"].isin(SYMMETRIC)]
     assert len(valid) == 24 and (valid["any"] <= 0.05 + tolerance(0.05, valid["studies"].iloc[0])).all()
@@ -53,10 +51,10 @@ def test_seeds_until_it_is_decided_fail_the_same_test() -> None:
 
 
 def test_repeated_intervals_hold_the_truth_at_all_looks() -> None:
-    found = intervals(150).set_index(["design", "noise"])
+    found = intervals(400).set_index(["design", "noise"])
     for design in (LOOKS, looked(8, 12, 20)):
         for noise in ("normal", "t3"):
-            assert found.loc[(design.name, noise), "all_looks"] > 0.95 - tolerance(0.05, 150 * 14)
+            assert found.loc[(design.name, noise), "all_looks"] > 0.95 - tolerance(0.05, 400 * 14)
             assert found.loc[(design.name, noise), "drawn"] > 0.95
     assert found.loc[(NAIVE.name, "normal"), "all_looks"] < 0.9
 
@@ -64,7 +62,7 @@ def test_repeated_intervals_hold_the_truth_at_all_looks() -> None:
 def test_overall_verdicts_and_the_count_of_worse_tasks() -> None:
     found = overall_errors(1500).set_index(["noise", "seeds"])["error"]
     assert all(found[noise, seeds] < 0.05 + tolerance(0.05, 1500) for noise in SYMMETRIC for seeds in (5, 12))
-    assert max(counts(400, 0.0), counts(400, 0.5)) < 0.05 + tolerance(0.05, 400)
+    assert max(counts(1500, 0.0), counts(1500, 0.5)) < 0.05 + tolerance(0.05, 1500)
 
 
 def test_the_committed_numbers_are_those_of_the_program() -> None:

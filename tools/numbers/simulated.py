@@ -33,7 +33,7 @@ def _percent(share: float, decimals: int = 1) -> str:
     return f"{fixed(100 * share, decimals)} %"
 
 
-def _row(name: str, **where: str | int) -> "pd.Series[float]":
+def _row(name: str, **where: str | float) -> "pd.Series[float]":
     found = _read(name)
     for column, value in where.items():
         found = found[found[column] == value]

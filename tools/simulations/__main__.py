@@ -24,8 +24,8 @@ def main() -> None:
         for name, table in simulate(options.studies):
             table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.4f", lineterminator="\n")
             print(f"{name}: {len(table)} rows -> {options.out / name}.csv", flush=True)
-    tables = (pd.read_csv(options.out / f"{name}.csv") for name in ("errors", "power"))
-    print(draw_figure(*tables, options.out / "simulations.svg"))
+    errors_found, decided = (pd.read_csv(options.out / f"{name}.csv") for name in ("errors", "power"))
+    print(draw_figure(errors_found, decided, options.out / "simulations.svg"))
 
 
 def simulate(studies: int) -> Iterator[tuple[str, pd.DataFrame]]:

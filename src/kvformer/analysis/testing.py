@@ -77,7 +77,8 @@ def _threshold(rows: Array) -> Array:
 @cache
 def _all_signs(n: int) -> Array:
     """The 2^n ways to choose n signs, of shape (2^n, n)."""
-    return 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+    bits = np.arange(2**n)[:, None] >> np.arange(n) & 1
+    return np.where(bits, -1.0, 1.0)
 
 
 def t_p(differences: ArrayLike) -> Values:
