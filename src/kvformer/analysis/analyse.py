@@ -27,6 +27,8 @@ def analyse(results: Path, published: Path | None = None) -> Results:
     tuned, choices = nuisance.select(runs, study)
     costs = cost.load_costs(results)
     records = list(provenance.by_run(results, study).values())
+    spent = cost.cost_table(runs, study, costs)
+    changes = cost.relative_costs(spent, study)
     summary = comparisons.summarise(tuned, study)
     tables = {
         "tasks": _tasks(runs, expected, study),
@@ -38,7 +40,9 @@ def analyse(results: Path, published: Path | None = None) -> Results:
         "nuisance": nuisance.comparison(expected, choices, study),
         "success": comparisons.success_rates(tuned, study),
         "aggregate": comparisons.aggregates(tuned, study),
-        "cost": cost.cost_table(runs, study, costs),
+        "cost": spent,
+        "relative_costs": changes,
+        "savings": cost.savings(changes),
         "drawn_costs": cost.drawn_costs(runs, study, choices, costs),
         "incomplete": _incomplete(expected, results),
         "provenance": _provenance(expected),

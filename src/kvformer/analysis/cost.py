@@ -12,6 +12,11 @@ FILES = ("cost.csv", "profile.csv")
 """The file of costs, and its name in version 1."""
 DRAWN = ("macs", "cache_bytes_per_token", "step_seconds", "peak_bytes")
 """Columns of cost.csv that figures draw."""
+COMPARED = (
+    *("parameters", "attention_parameters", "macs", "cache_bytes_per_token", "step_ratio", "peak_bytes"),
+    "decode_tokens_per_second",
+)
+"""Columns that are compared with the baseline's, in the order of the report."""
 
 
 def load_costs(results: Path) -> pd.DataFrame:
@@ -73,3 +78,26 @@ def drawn_costs(runs: pd.DataFrame, study: Study, choices: pd.DataFrame, costs: 
     table = table.merge(costs[keys_of(costs) + names], how="left", on=keys_of(costs))
     table = at_judged_settings(table, choices)
     return table.groupby(["task", "variant"], sort=False).mean(numeric_only=True).reset_index()
+
+
+def relative_costs(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """What each variant costs in each setting, as the change against the baseline in per cent.
+
+    table: of `cost_table`. Steps are timed in turns, so `step_ratio` is a ratio already. Empty unless costs were measured.
+    """
+    if "macs" not in table:
+        return pd.DataFrame()
+    columns = [column for column in COMPARED if column in table]
+    cells = table[table["variant"].isin(study.variants)].set_index(CELL)[columns].astype(float)
+    baseline = cells.xs(study.baseline, level="variant")
+    ratios = cells / baseline.reindex(cells.index.droplevel("variant")).to_numpy()
+    rows = ratios.stack().dropna().rename("change").rename_axis([*CELL, "cost"]).reset_index()
+    return rows.assign(change=100 * (rows["change"] - 1))[rows["variant"] != study.baseline]
+
+
+def savings(changes: pd.DataFrame) -> pd.DataFrame:
+    """Median and range over tasks and settings of each variant's change of each cost, in per cent."""
+    if changes.empty:
+        return changes
+    groups = changes.groupby(["variant", "cost"], sort=False)["change"]
+    return groups.agg(settings="size", median="median", low="min", high="max").reset_index()

@@ -120,8 +120,26 @@ class Results:
         ),
     ]
     """Medians over seeds, then the columns of cost.csv."""
+    relative_costs: Annotated[pd.DataFrame, Columns("task setting variant cost", "", "change")]
+    """Measured costs as the change against the baseline in per cent; empty where none were measured."""
+    savings: Annotated[pd.DataFrame, Columns("variant cost", "settings", "median low high")]
+    """Their median and range over tasks and settings."""
     drawn_costs: Annotated[pd.DataFrame, Columns("task variant", "", "parameters", open=True)]
     """Costs averaged over the settings that a variant is judged by."""
+    overall: Annotated[
+        pd.DataFrame,
+        Columns(
+            "variant verdict",
+            "n tasks n_tasks_counted worse equal better worse_at_least",
+            "mean low high p p_holm mean_unsolved low_unsolved high_unsolved task_low task_high "
+            "leave_out_low leave_out_high",
+        ),
+    ]
+    overall_seeds: Annotated[pd.DataFrame, Columns("variant", "seed", "value")]
+    gaps: Annotated[pd.DataFrame, Columns("task variant metric", "n", "share difference low high margins")]
+    pace: Annotated[pd.DataFrame, Columns("task variant verdict", "", "factor low high")]
+    sampling: Annotated[pd.DataFrame, Columns("task variant", "n examples", "seed_share test_share")]
+    planning: Annotated[pd.DataFrame, Columns("task variant", "n seeds", "chance hours")]
     published: Annotated[
         pd.DataFrame,
         Columns(

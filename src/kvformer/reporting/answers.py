@@ -1,0 +1,165 @@
+"""The four answers under the headline, about 25 words each. Each is built from verdicts and says no more than they do.
+
+Markdown with `code` and **strong**.
+"""
+
+from math import inf
+from statistics import median
+from typing import NamedTuple
+
+from kvformer.analysis.results import Results
+from kvformer.reporting.headline import NAMED, named
+from kvformer.reporting.sharing import has_query
+from kvformer.reporting.verdicts import OPEN, SAFE, Verdicts
+from kvformer.reporting.wording import SPACE, capital, count, interval, listing, name, sentence_case, signed, word
+
+FEW_SEEDS = 3
+SHRUNK = 0.8
+"""A gap that is smaller than this share of what it was at half of the training has shrunk."""
+COSTS = {
+    "cache_bytes_per_token": "key–value cache",
+    "attention_parameters": "attention parameters",
+    "macs": "MACs",
+    "step_ratio": "step time",
+}
+"""The costs on the first screen, by their column in cost.csv."""
+
+
+class Answer(NamedTuple):
+    """A question, its answer, and where the numbers of the answer stand."""
+
+    question: str
+    answer: str
+    link: str
+
+
+def answers(verdicts: Verdicts) -> list[Answer]:
+    """Those of the four questions that the study can answer."""
+    if verdicts.silent:
+        return []
+    found = []
+    if verdicts.few:
+        found.append(Answer("What was found?", _found(verdicts), "words"))
+    else:
+        if verdicts.asks_for_query:
+            found.append(Answer("Is the query needed?", _needed(verdicts), "average"))
+        found.append(Answer("Which sharing is safe?", _safe(verdicts), "choice"))
+        if saved := _saved(verdicts):
+            found.append(Answer("What does it save?", saved, "cost"))
+    return [*found, Answer("How sure is that?", _sure(verdicts), "open" if verdicts.open else "method")]
+
+
+def _found(verdicts: Verdicts) -> str:
+    words = [cell.word for cell in verdicts.cells.values() if cell.n]
+    counts = listing(f"{words.count(verdict)} {verdict}" for verdict in dict.fromkeys(words))
+    return f"**{count(len(words), 'comparison')} with {name(verdicts.baseline)}:** {counts}."
+
+
+def _needed(verdicts: Verdicts) -> str:
+    without = [variant for variant in verdicts.variants if has_query(variant) is False]
+    worse = [variant for variant in without if verdicts.word(variant) == "worse"]
+    safe = [variant for variant in without if verdicts.word(variant) in SAFE]
+    if len(worse) == len(without):
+        who = f"All {word(len(worse))} variants without one are" if len(worse) > 1 else f"{name(worse[0])} has none and is"
+        each = ", each" if len(worse) > 1 else ","
+        return f"**Yes, at this training length.** {who} worse on average, by {_losses(verdicts, worse)}{each} on at least {_least(verdicts, worse)} tasks."
+    known = [
+        f"{word(len(variants)) if len(variants) > NAMED else listing(map(name, variants))} {'is' if len(variants) == 1 else 'are'} {verdict} on average"
+        for verdict in ("worse", *SAFE)
+        if (variants := [variant for variant in without if verdicts.word(variant) == verdict])
+    ]
+    if not known:
+        return "**Not decided.** No variant without one is worse on average for certain, and none is shown to be safe."
+    head = "Not by every variant, at this training length" if safe else "Not decided for all"
+    return f"**{head}.** Of {count(len(without), 'variant')} without one, {listing(known)}."
+
+
+def _losses(verdicts: Verdicts, variants: list[str]) -> str:
+    losses = [f"{-verdicts.overall[variant]['mean']:.1f}" for variant in variants]
+    low, high = min(losses, key=float), max(losses, key=float)
+    return f"{low} margins" if low == high else f"{low} to {high} margins"
+
+
+def _least(verdicts: Verdicts, variants: list[str]) -> str:
+    row = min((verdicts.overall[variant] for variant in variants), key=lambda row: row["worse_at_least"])
+    return f"{row['worse_at_least']} of {row['tasks']}"
+
+
+def _safe(verdicts: Verdicts) -> str:
+    safe = sorted(verdicts.averaging(*SAFE), key=lambda variant: -verdicts.overall[variant]["mean"])
+    if not safe:
+        return "**None that is shown.** No average is certain enough to lie inside the margin or above."
+    best, row = safe[0], verdicts.overall[safe[0]]
+    inside = ", inside ±1" if row["verdict"] == "equivalent" else ""
+    what = f"{verdicts.shares[best]} ({name(best)})" if verdicts.shares[best] else name(best)
+    text = f"**{what}, on average:** {signed(row['mean'], 2)} margins {interval(row['low'], row['high'], 2)}{inside}."
+    worse = verdicts.of(best, "worse")
+    where = listing(map(sentence_case, worse)) if len(worse) <= NAMED else count(len(worse), "task")
+    text += f" It is worse on {where}" if worse else " It is worse on no task for certain"
+    still = len(verdicts.of(best, *OPEN))
+    text += f"; {count(still, 'task is', 'tasks are')} open." if still else "."
+    others = safe[1:]
+    return text + (f" So {'is' if len(others) == 1 else 'are'} {named(others, verdicts)}." if others else "")
+
+
+def _saved(verdicts: Verdicts) -> str:
+    """What the best safe variant saves, and a variant without a query that saves as many parameters, but no cache."""
+    safe = sorted(verdicts.averaging(*SAFE), key=lambda variant: -verdicts.overall[variant]["mean"])
+    if not safe:
+        return ""
+    saved = savings(verdicts.results, safe[0])
+    parts = [
+        ("half the " if round(saved[cost]) == -50 else f"{-saved[cost]:.0f}{SPACE}% of the ") + words
+        for cost, words in COSTS.items()
+        if saved.get(cost, 0) <= -0.5
+    ]
+    if not parts:
+        return ""
+    first, *others = parts
+    text = f"**{name(safe[0])}: {first}**" + (f", {listing(others)}." if others else ".")
+    if saved.get("cache_bytes_per_token", 0) <= -0.5:
+        for variant in verdicts.averaging("worse"):
+            other = savings(verdicts.results, variant)
+            alike = round(other.get("attention_parameters", inf)) == round(saved["attention_parameters"]) if "attention_parameters" in other else False
+            if alike and abs(other.get("cache_bytes_per_token", -inf)) < 0.5:
+                return f"{text} {name(variant)} saves as many parameters, no cache."
+    return text
+
+
+def savings(results: Results, variant: str) -> dict[str, float]:
+    """By cost, the median change of a variant in per cent."""
+    rows = results.savings[results.savings["variant"] == variant]
+    return dict(zip(rows["cost"], rows["median"], strict=True))
+
+
+def _sure(verdicts: Verdicts) -> str:
+    still, below = len(verdicts.open), len(verdicts.below)
+    decided = [variant for variant in verdicts.overall if verdicts.word(variant) not in OPEN]
+    if verdicts.few:
+        head = f"{still} of {count(below, 'comparison')} open" if still else "everything is decided"
+    else:
+        of = len(verdicts.overall)
+        averages = "all averages are" if len(decided) == of else f"{len(decided) or 'none'} of {of} averages {'is' if len(decided) == 1 else 'are'}"
+        if of == 1:
+            averages = "the average is" if decided else "the average is not"
+        tasks = "most single tasks are not" if 2 * still > below else "some single tasks are not"
+        head = f"{averages} decided; {tasks if still else 'so is every task'}"
+    text = f"**{capital(head)}.** {verdicts.pairs} paired seeds"
+    text += "." if verdicts.few or not still else f": {still} of {below} comparisons below the ceiling are open."
+    if verdicts.pairs <= FEW_SEEDS:
+        return f"{text} So few seeds decide only very large differences."
+    return text + _shrunk(verdicts)
+
+
+def _shrunk(verdicts: Verdicts) -> str:
+    """By how much the gaps of the variants that are worse shrank, if all of them did."""
+    gaps = verdicts.results.gaps
+    means = gaps[gaps["task"] == "all"].set_index(["variant", "share"])["margins"] if len(gaps) else {}
+    ratios = [
+        means[variant, 1.0] / means[variant, 0.5]
+        for variant in verdicts.averaging("worse")
+        if (variant, 0.5) in means and (variant, 1.0) in means and means[variant, 0.5] < 0
+    ]
+    if not ratios or max(ratios) >= SHRUNK:
+        return ""
+    return f" Gaps shrank by {100 * (1 - median(ratios)):.0f}{SPACE}% in the second half of training."

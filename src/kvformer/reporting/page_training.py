@@ -1,0 +1,214 @@
+"""The section on training: how the gap to the baseline develops, and who is only slower."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+
+from kvformer.analysis.quantities import quantity
+from kvformer.reporting.plots import Axis
+from kvformer.reporting.style import Dash, VariantStyle, variant_styles
+from kvformer.reporting.verdicts import Verdicts
+from kvformer.reporting.wording import SPACE, interval, name, sentence_case, signed
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 400, 190, 30, 338, 8, 168
+LABEL = 13
+"""Distance of the names at the ends of the curves."""
+LATE = 0.49
+"""From this share of the training on, all of every curve is inside the frame."""
+ALL = "all"
+"""Stands for the mean over tasks in the table of gaps."""
+WHITE, NIGHT = (255, 255, 255), (19, 23, 26)
+READABLE = 4.5
+PACES = {
+    "only slower": "**Only slower** (far behind on the way, inside the margin at the end)",
+    "still behind": "**Still behind** by more than the margin at the end",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A variant in a chart: its points, and the height of its end and of its name. number: of its style."""
+
+    variant: str
+    number: int
+    points: str
+    end: float
+    label: float
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The gap of every variant on a task, in margins. Sizes are in the units of the picture."""
+
+    task: str
+    label: str
+    metric: str
+    words: str
+    band: tuple[float, float]
+    rules: list[tuple[float, str]]
+    shares: list[tuple[float, str]]
+    curves: list[Curve]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = RIGHT
+    top: int = TOP
+    bottom: int = BOTTOM
+
+
+@dataclass(frozen=True)
+class PageStyle:
+    """A variant's colour by day and by night, and its dashes."""
+
+    colour: str
+    light: str
+    dashes: str
+
+
+def styles(variants: Iterable[str]) -> dict[str, PageStyle]:
+    """The colours of the figures, darker or lighter where a name in them could not be read."""
+    return {variant: _style(style) for variant, style in variant_styles(variants).items()}
+
+
+def _style(style: VariantStyle) -> PageStyle:
+    return PageStyle(_readable(style.colour, WHITE), _readable(style.colour, NIGHT), _dashes(style.dash))
+
+
+def _dashes(dash: Dash) -> str:
+    return " ".join(f"{1.6 * length:.1f}" for length in dash[1]) if dash[1] else "none"
+
+
+def _readable(colour: str, ground: tuple[int, int, int]) -> str:
+    """The colour, mixed with black or white until text in it stands out from the ground."""
+    own = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+    far = 0 if sum(ground) > 384 else 255
+    for step in range(21):
+        mixed = [round(value + (far - value) * step / 20) for value in own]
+        bright, dark = sorted((_luminance(mixed), _luminance(ground)), reverse=True)
+        if (bright + 0.05) / (dark + 0.05) >= READABLE:
+            break
+    return "#" + "".join(f"{value:02x}" for value in mixed)
+
+
+def _luminance(colour: Iterable[int]) -> float:
+    """Relative luminance (WCAG 2)."""
+    shares = [value / 255 for value in colour]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def charts(verdicts: Verdicts) -> list[Chart]:
+    """One per task on which a gap can be seen."""
+    gaps = verdicts.results.gaps
+    shown = []
+    for task in verdicts.tasks:
+        rows = gaps[(gaps["task"] == task) & gaps["margins"].notna()]
+        if len(rows) and rows["margins"].abs().max() >= 0.05:
+            shown.append(_chart(verdicts, task, rows))
+    return shown
+
+
+def _chart(verdicts: Verdicts, task: str, rows: pd.DataFrame) -> Chart:
+    late = rows.loc[rows["share"] >= LATE, "margins"]
+    low, high = 1.08 * min(-2, late.min()), 1.05 * max(1.6, late.max())
+
+    def y(margins: float) -> float:
+        return round(TOP + (BOTTOM - TOP) * (high - margins) / (high - low), 1)
+
+    def x(share: float) -> float:
+        return round(LEFT + (RIGHT - LEFT) * share, 1)
+
+    ends, points = {}, {}
+    for variant, own in rows.sort_values("share").groupby("variant"):
+        points[variant] = " ".join(f"{x(share)},{y(gap)}" for share, gap in zip(own["share"], own["margins"], strict=True))
+        ends[variant] = own["margins"].iloc[-1]
+    order = [variant for variant in verdicts.variants if variant in ends]
+    labels = _apart({variant: y(ends[variant]) for variant in order})
+    numbers = {variant: number for number, variant in enumerate(verdicts.study.variants)}
+    label = verdicts.tasks[task].label
+    said = "; ".join(f"{variant} {signed(ends[variant], 1)}" for variant in order)
+    step = Axis(low, high).ticks(4)
+    rules = [(y(value), tick.text.lstrip("+")) for tick in step for value in [low + (high - low) * tick.at / 100]]
+    metric = rows["metric"].iloc[0]
+    return Chart(
+        task,
+        label,
+        f"{metric.rpartition('/')[0]} {quantity(metric).title}".strip(),
+        f"{label}: gap to {verdicts.baseline} over training, in margins; at the end: {said}",
+        (y(min(1, high)), round(y(-1) - y(min(1, high)), 1)),
+        rules,
+        [(x(share), f"{100 * share:.0f}{SPACE}%") for share in (0.25, 0.5, 0.75, 1)],
+        [Curve(variant, numbers[variant], points[variant], y(ends[variant]), labels[variant]) for variant in order],
+    )
+
+
+def _apart(places: dict[str, float]) -> dict[str, float]:
+    """The same places, moved until names at them do not overlap."""
+    names = sorted(places, key=lambda name: places[name])
+    moved = [places[name] for name in names]
+    for _ in range(60):
+        for first, second in pairwise(range(len(moved))):
+            push = max(0.0, LABEL - moved[second] + moved[first]) / 2
+            moved[first], moved[second] = moved[first] - push, moved[second] + push
+        moved[0], moved[-1] = max(moved[0], TOP + 4), min(moved[-1], BOTTOM + 2)
+    return {name: round(place, 1) for name, place in zip(names, moved, strict=True)}
+
+
+def gap_means(verdicts: Verdicts) -> dict[str, Any] | None:
+    """The mean gap over tasks at each share of the training; None where it was not computed."""
+    rows = verdicts.results.gaps[verdicts.results.gaps["task"] == ALL]
+    if rows.empty:
+        return None
+    shares = sorted(rows["share"].unique())
+    cells = {(row["variant"], row["share"]): row for row in rows.to_dict("records")}
+    found = []
+    for variant in verdicts.variants:
+        own = [cells.get((variant, share)) for share in shares]
+        texts = [f"{signed(row['difference'], 1)} {interval(row['low'], row['high'], 1)}" if row else "–" for row in own]
+        found.append({"variant": variant, "texts": texts})
+    return {"shares": [f"{100 * share:.0f}{SPACE}%" for share in shares], "rows": found}
+
+
+def paces(verdicts: Verdicts) -> list[str]:
+    """Who is only slower, and who is still behind, task by task."""
+    pace = verdicts.results.pace
+    sentences = []
+    for verdict, words in PACES.items():
+        rows = pace[pace["verdict"] == verdict]
+        by_task = {task: list(rows.loc[rows["task"] == task, "variant"]) for task in verdicts.tasks}
+        parts = [
+            f"{sentence_case(verdicts.tasks[task].label)} ({', '.join(map(name, variants))})"
+            for task, variants in by_task.items()
+            if variants
+        ]
+        if parts:
+            sentences.append(f"{words}: {'; '.join(parts)}.")
+    return sentences
+
+
+def caveat(verdicts: Verdicts) -> str:
+    """That a learning rate that falls flattens every curve, if it does."""
+    sections = verdicts.study.sections.items()
+    falls = {task for (task, _), entry in sections if (entry.training or {}).get("schedule", "constant") != "constant"}
+    falling = [task for task in verdicts.tasks if task in falls]
+    if not falling:
+        return ""
+    where = "all tasks" if len(falling) == len(verdicts.tasks) else f"{len(falling)} of {len(verdicts.tasks)} tasks"
+    return (
+        f"On {where} the learning rate falls towards the end, which flattens every line: a flat end does not say what "
+        "a longer training would do."
+    )
+
+
+def context(verdicts: Verdicts) -> dict[str, Any]:
+    """What the template needs."""
+    return {
+        "gaps": charts(verdicts),
+        "gap_means": gap_means(verdicts),
+        "paces": paces(verdicts),
+        "caveat": caveat(verdicts),
+        "styles": styles(verdicts.study.variants),
+    }
