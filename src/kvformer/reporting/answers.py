@@ -3,7 +3,6 @@
 Markdown with `code` and **strong**.
 """
 
-from math import inf
 from statistics import median
 from typing import NamedTuple
 
@@ -16,6 +15,8 @@ from kvformer.reporting.wording import SPACE, capital, count, interval, listing,
 FEW_SEEDS = 3
 SHRUNK = 0.8
 """A gap that is smaller than this share of what it was at half of the training has shrunk."""
+SAME = 0.5
+"""Changes of a cost below this, in per cent, count as none."""
 COSTS = {
     "cache_bytes_per_token": "key–value cache",
     "attention_parameters": "attention parameters",
@@ -71,6 +72,8 @@ def _needed(verdicts: Verdicts) -> str:
     if not known:
         return "**Not decided.** No variant without one is worse on average for certain, and none is shown to be safe."
     head = "Not by every variant, at this training length" if safe else "Not decided for all"
+    still = sum(verdicts.word(variant) in OPEN and variant not in safe for variant in without)
+    known += [f"{word(still)} {'is' if still == 1 else 'are'} open"] if still else []
     return f"**{head}.** Of {count(len(without), 'variant')} without one, {listing(known)}."
 
 
@@ -88,11 +91,11 @@ def _least(verdicts: Verdicts, variants: list[str]) -> str:
 def _safe(verdicts: Verdicts) -> str:
     safe = sorted(verdicts.averaging(*SAFE), key=lambda variant: -verdicts.overall[variant]["mean"])
     if not safe:
-        return "**None that is shown.** No average is certain enough to lie inside the margin or above."
+        return "**None that is shown.** No variant is equivalent, not worse or better on average."
     best, row = safe[0], verdicts.overall[safe[0]]
     inside = ", inside ±1" if row["verdict"] == "equivalent" else ""
     what = f"{verdicts.shares[best]} ({name(best)})" if verdicts.shares[best] else name(best)
-    text = f"**{what}, on average:** {signed(row['mean'], 2)} margins {interval(row['low'], row['high'], 2)}{inside}."
+    text = f"**{capital(what)}, on average:** {signed(row['mean'], 2)} margins {interval(row['low'], row['high'], 2)}{inside}."
     worse = verdicts.of(best, "worse")
     where = listing(map(sentence_case, worse)) if len(worse) <= NAMED else count(len(worse), "task")
     text += f" It is worse on {where}" if worse else " It is worse on no task for certain"
@@ -111,19 +114,27 @@ def _saved(verdicts: Verdicts) -> str:
     parts = [
         ("half the " if round(saved[cost]) == -50 else f"{-saved[cost]:.0f}{SPACE}% of the ") + words
         for cost, words in COSTS.items()
-        if saved.get(cost, 0) <= -0.5
+        if saved.get(cost, 0) <= -SAME
     ]
     if not parts:
         return ""
     first, *others = parts
     text = f"**{name(safe[0])}: {first}**" + (f", {listing(others)}." if others else ".")
-    if saved.get("cache_bytes_per_token", 0) <= -0.5:
-        for variant in verdicts.averaging("worse"):
-            other = savings(verdicts.results, variant)
-            alike = round(other.get("attention_parameters", inf)) == round(saved["attention_parameters"]) if "attention_parameters" in other else False
-            if alike and abs(other.get("cache_bytes_per_token", -inf)) < 0.5:
-                return f"{text} {name(variant)} saves as many parameters, no cache."
-    return text
+    return text + _without_cache(verdicts, saved)
+
+
+def _without_cache(verdicts: Verdicts, saved: dict[str, float]) -> str:
+    """A variant that is worse and saves as many parameters, but no cache."""
+    parameters, cache = "attention_parameters", "cache_bytes_per_token"
+    found = {variant: savings(verdicts.results, variant) for variant in verdicts.averaging("worse")}
+    alike = {
+        abs(other[parameters] - saved[parameters]): variant
+        for variant, other in reversed(found.items())
+        if {parameters, cache} <= other.keys() & saved.keys() and abs(other[cache]) < SAME
+    }
+    if not alike or min(alike) >= SAME or saved[cache] > -SAME:
+        return ""
+    return f" {name(alike[min(alike)])} saves as many parameters, no cache."
 
 
 def savings(results: Results, variant: str) -> dict[str, float]:

@@ -20,7 +20,10 @@ def headline(verdicts: Verdicts, looking: bool = False) -> str:
         return NOTHING
     if verdicts.silent:
         return ONE_SEED
-    clauses = [_on(verdicts, task) for task in verdicts.tasks.values()] if verdicts.few else _on_average(verdicts)
+    if verdicts.few:
+        clauses = [_on(verdicts, task) for task in verdicts.tasks.values()]
+        return f"Compared with {name(verdicts.baseline)}: {'; '.join(clauses)}."
+    clauses = _on_average(verdicts)
     open_variants = verdicts.averaging(*UNDECIDED)
     if open_variants and not looking:
         clauses.append(f"{named(open_variants, verdicts)} {_be(open_variants)} not decided")
@@ -66,16 +69,17 @@ def _safe(verdicts: Verdicts, word: str) -> str:
 
 def _on(verdicts: Verdicts, task: Task) -> str:
     """What is decided on a single task."""
+    cells = [cell for (name_, _), cell in verdicts.cells.items() if name_ == task.name]
     parts = []
-    for word, than in (("worse", "than"), ("equivalent", "to"), ("not worse", "than"), ("better", "than")):
-        cells = [cell for (name_, _), cell in verdicts.cells.items() if name_ == task.name]
+    for word in ("worse", *SAFE):
         variants = [cell.variant for cell in cells if cell.word == word and cell.n]
         if len(variants) == len(cells) > 1:
-            parts.append(f"every variant is {word} {than} {name(verdicts.baseline)}")
+            parts.append(f"every variant is {word}")
         elif variants:
-            parts.append(f"{named(variants, verdicts)} {_be(variants)} {word} {than} {name(verdicts.baseline)}")
+            parts.append(f"{named(variants, verdicts)} {_be(variants)} {word}")
     where = sentence_case(task.label)
-    return f"on {where}, {listing(parts)}" if parts else f"on {where}, nothing is decided"
+    *first, last = parts or ["nothing is decided"]
+    return f"on {where}, {', '.join(first)}{', and ' if first else ''}{last}"
 
 
 def _be(variants: list[str]) -> str:

@@ -16,7 +16,7 @@ from kvformer.reporting.page_method import method
 from kvformer.reporting.sentences import findings
 from kvformer.reporting.tables import study_tables
 from kvformer.reporting.verdicts import OPEN, Verdicts
-from kvformer.reporting.wording import breakable, count, markup
+from kvformer.reporting.wording import breakable, count, labelled, markup
 
 REASON_LENGTH = 300
 SECTIONS = {
@@ -43,24 +43,26 @@ def write_report(results: Results, lock: Path | None = None) -> Path:
         KvformerError: the lock is malformed.
     """
     lock = lock or provenance.find_lock(results.folder)
-    page = _environment().get_template("report.html.j2").render(_context(results, lock))
+    page = environment().get_template("report.html.j2").render(_context(results, lock))
     path = results.folder / "report.html"
     write_text(path, page)
     return path
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Where the templates are, and their filters."""
+    found = jinja2.Environment(
         loader=jinja2.PackageLoader("kvformer.reporting", "templates"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    safe = environment.filters["safe"]
-    environment.filters["markup"] = lambda text: safe(markup(text))
-    environment.filters["breakable"] = lambda name: safe(breakable(name))
-    return environment
+    safe = found.filters["safe"]
+    found.filters["markup"] = lambda text: safe(markup(text))
+    found.filters["breakable"] = lambda name: safe(breakable(name))
+    found.filters["labelled"] = lambda label: safe(labelled(label))
+    return found
 
 
 def _context(results: Results, lock: Path | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kvformer.reporting.panels import task_row
 from kvformer.reporting.plots import Axis, Range, Tick
-from kvformer.reporting.verdicts import Cell, Task, Verdicts
+from kvformer.reporting.verdicts import FAMILIES, Cell, Task, Verdicts
 from kvformer.reporting.wording import SPACE, interval, listing, signed
 
 
@@ -111,6 +111,7 @@ def context(verdicts: Verdicts) -> dict[str, Any]:
     return {
         "forests": forests(verdicts),
         "ceilings": partial(ceilings, verdicts),
+        "family_titles": FAMILIES,
         "choices": choices(verdicts),
         "names_width": max(62, min(140, round(7.9 * longest) + 8)),
     }

@@ -13,9 +13,9 @@ from kvformer.reporting.style import Dash, VariantStyle, variant_styles
 from kvformer.reporting.verdicts import Verdicts
 from kvformer.reporting.wording import SPACE, interval, name, sentence_case, signed
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 400, 190, 30, 338, 8, 168
-LABEL = 13
-"""Distance of the names at the ends of the curves."""
+WIDTH, LEFT, TOP, LEAST_HEIGHT, BELOW = 400, 30, 8, 190, 22
+LABEL, LETTER = 13, 7
+"""Height of the names at the ends of the curves, and the width of a letter."""
 LATE = 0.49
 """From this share of the training on, all of every curve is inside the frame."""
 ALL = "all"
@@ -51,12 +51,16 @@ class Chart:
     rules: list[tuple[float, str]]
     shares: list[tuple[float, str]]
     curves: list[Curve]
+    right: int
+    bottom: int
     width: int = WIDTH
-    height: int = HEIGHT
     left: int = LEFT
-    right: int = RIGHT
     top: int = TOP
-    bottom: int = BOTTOM
+
+    @property
+    def height(self) -> int:
+        """Of the whole picture."""
+        return self.bottom + BELOW
 
 
 @dataclass(frozen=True)
@@ -112,21 +116,23 @@ def charts(verdicts: Verdicts) -> list[Chart]:
 
 
 def _chart(verdicts: Verdicts, task: str, rows: pd.DataFrame) -> Chart:
+    right = WIDTH - 14 - LETTER * max(map(len, rows["variant"]))
+    bottom = max(LEAST_HEIGHT, TOP + BELOW + LABEL * rows["variant"].nunique()) - BELOW
     late = rows.loc[rows["share"] >= LATE, "margins"]
     low, high = 1.08 * min(-2, late.min()), 1.05 * max(1.6, late.max())
 
     def y(margins: float) -> float:
-        return round(TOP + (BOTTOM - TOP) * (high - margins) / (high - low), 1)
+        return round(TOP + (bottom - TOP) * (high - margins) / (high - low), 1)
 
     def x(share: float) -> float:
-        return round(LEFT + (RIGHT - LEFT) * share, 1)
+        return round(LEFT + (right - LEFT) * share, 1)
 
     ends, points = {}, {}
     for variant, own in rows.sort_values("share").groupby("variant"):
         points[variant] = " ".join(f"{x(share)},{y(gap)}" for share, gap in zip(own["share"], own["margins"], strict=True))
         ends[variant] = own["margins"].iloc[-1]
     order = [variant for variant in verdicts.variants if variant in ends]
-    labels = _apart({variant: y(ends[variant]) for variant in order})
+    labels = _apart({variant: y(ends[variant]) for variant in order}, bottom)
     numbers = {variant: number for number, variant in enumerate(verdicts.study.variants)}
     label = verdicts.tasks[task].label
     said = "; ".join(f"{variant} {signed(ends[variant], 1)}" for variant in order)
@@ -142,10 +148,12 @@ def _chart(verdicts: Verdicts, task: str, rows: pd.DataFrame) -> Chart:
         rules,
         [(x(share), f"{100 * share:.0f}{SPACE}%") for share in (0.25, 0.5, 0.75, 1)],
         [Curve(variant, numbers[variant], points[variant], y(ends[variant]), labels[variant]) for variant in order],
+        right,
+        bottom,
     )
 
 
-def _apart(places: dict[str, float]) -> dict[str, float]:
+def _apart(places: dict[str, float], bottom: int) -> dict[str, float]:
     """The same places, moved until names at them do not overlap."""
     names = sorted(places, key=lambda name: places[name])
     moved = [places[name] for name in names]
@@ -153,7 +161,7 @@ def _apart(places: dict[str, float]) -> dict[str, float]:
         for first, second in pairwise(range(len(moved))):
             push = max(0.0, LABEL - moved[second] + moved[first]) / 2
             moved[first], moved[second] = moved[first] - push, moved[second] + push
-        moved[0], moved[-1] = max(moved[0], TOP + 4), min(moved[-1], BOTTOM + 2)
+        moved[0], moved[-1] = max(moved[0], TOP + 4), min(moved[-1], bottom + 2)
     return {name: round(place, 1) for name, place in zip(names, moved, strict=True)}
 
 
@@ -178,7 +186,10 @@ def paces(verdicts: Verdicts) -> list[str]:
     sentences = []
     for verdict, words in PACES.items():
         rows = pace[pace["verdict"] == verdict]
-        by_task = {task: list(rows.loc[rows["task"] == task, "variant"]) for task in verdicts.tasks}
+        found = set(zip(rows["task"], rows["variant"], strict=True))
+        by_task = {
+            task: [variant for variant in verdicts.variants if (task, variant) in found] for task in verdicts.tasks
+        }
         parts = [
             f"{sentence_case(verdicts.tasks[task].label)} ({', '.join(map(name, variants))})"
             for task, variants in by_task.items()

@@ -48,8 +48,8 @@ def word(n: int) -> str:
 
 
 def listing(items: Iterable[str]) -> str:
-    """`a, b and c`."""
-    *first, last = items
+    """`a, b and c`; empty for nothing."""
+    *first, last = list(items) or [""]
     return f"{', '.join(first)} and {last}" if first else last
 
 
@@ -77,3 +77,9 @@ def markup(text: str) -> str:
 def breakable(name: str) -> str:
     """HTML of a name that may be broken after an underscore or a hyphen."""
     return re.sub("([_-])", r"\1<wbr>", escape(name))
+
+
+def labelled(label: str) -> str:
+    """HTML of a task's label, with what stands in brackets in small print."""
+    name, bracket, rest = label.partition(" (")
+    return f"{escape(name)} <small>({escape(rest)}</small>" if bracket else escape(label)
