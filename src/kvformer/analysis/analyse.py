@@ -7,9 +7,11 @@ import pandas as pd
 from kvformer.analysis import comparisons, cost, nuisance, provenance
 from kvformer.analysis.curves import FILE as CURVES
 from kvformer.analysis.curves import average_curves, read_curves
-from kvformer.analysis.frames import load_runs, lost, scores, usable
+from kvformer.analysis.frames import at_judged_settings, load_correct, load_curves, load_runs, lost, scores, usable
+from kvformer.analysis.gaps import training_gaps
 from kvformer.analysis.published import compare_published, load_published
 from kvformer.analysis.results import FILE, Results
+from kvformer.analysis.sampling import sampling
 from kvformer.analysis.study import Study, read_study
 from kvformer.records.run import RunFolder
 
@@ -38,6 +40,7 @@ def analyse(results: Path, published: Path | None = None) -> Results:
         "nuisance": nuisance.comparison(expected, choices, study),
         "success": comparisons.success_rates(tuned, study),
         "aggregate": comparisons.aggregates(tuned, study),
+        "sampling": sampling(tuned, load_correct(results), study),
         "cost": cost.cost_table(runs, study, costs),
         "drawn_costs": cost.drawn_costs(runs, study, choices, costs),
         "incomplete": _incomplete(expected, results),
@@ -45,6 +48,8 @@ def analyse(results: Path, published: Path | None = None) -> Results:
         "facts": pd.DataFrame(provenance.facts(records).items(), columns=["name", "value"]),
         "packages": pd.DataFrame(provenance.versions(records), columns=["package", "version"]),
     }
+    if (results / "curves.csv.gz").is_file():
+        tables |= training_gaps(tuned, at_judged_settings(load_curves(results), choices), study)
     if any(len(study.settings(task)) > 1 for task in study.tasks):
         tables["settings"] = comparisons.summarise(expected, study, by_setting=True)
         tables["paired_settings"] = comparisons.paired_differences(expected, study, by_setting=True)
