@@ -1,4 +1,4 @@
-"""The run folders of a study as tidy files, `runs.csv`, `curves.csv.gz` and `correct.csv.gz`, the input of the analysis."""
+"""The run folders of a study as tidy files, which the analysis reads: `runs.csv`, `curves.csv.gz`, `correct.csv.gz`."""
 
 import csv
 import gzip

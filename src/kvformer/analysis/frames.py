@@ -73,8 +73,8 @@ def load_curves(results: Path) -> pd.DataFrame:
 
 
 def load_correct(results: Path) -> pd.DataFrame:
-    """Read `results/correct.csv.gz`: a row per run whose answers are known. Without rows where there is no such file, as
-    in studies of 1.0.
+    """Read `results/correct.csv.gz`: a row per run whose answers are known. Empty where there is no such file, as in
+    studies of 1.0.
 
     Raises:
         KvformerError: the file is damaged, or has not the columns of docs/architecture.md.

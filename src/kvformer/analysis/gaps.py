@@ -1,7 +1,7 @@
 """No query, or only slower? The gap to the baseline while runs train, and the steps that a variant needs to catch up.
 
-Both come from the evaluations on the validation split that runs record, by the quantity that the task is judged by. They
-are those of the weights at that step: not of the selected weights, and not of the test split.
+Both come from the evaluations that runs record: the quantity that the task is judged by, on the validation split, with
+the weights of that step. They are not those of the selected weights on the test split.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ DECAYED = 0.99
 
 
 class Pairs(NamedTuple):
-    """The evaluations of the pairs of one setting. shares (E,) of the steps; ours, theirs (E, seeds): more is better."""
+    """Evaluations of the pairs of one setting. shares (E,) of the steps; ours, theirs (E, seeds): more is better."""
 
     shares: Array
     ours: pd.DataFrame
@@ -87,7 +87,7 @@ def _decaying(curves: pd.DataFrame) -> set[str]:
 
 
 def _pairs(block: Block, ours: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[Pairs]:
-    """The pairs of each setting of a block, of runs that finished on both sides with finite values at every evaluation."""
+    """The pairs of each setting: runs that finished on both sides, with finite values at every evaluation."""
     sign = 1.0 if block.goal == "max" else -1.0
     done = [usable(block.runs), usable(block.baseline)]
     for setting in block.settings:
@@ -161,13 +161,15 @@ def _verdict(gaps: list[dict[str, Any]]) -> str:
 
 
 def pace(pairs: list[Pairs], margin: float) -> dict[str, Any]:
-    """The steps that a variant needs to come within `margin` of what the baseline ends with, over those of the baseline.
+    """The steps that a variant needs to come within `margin` of what the baseline ends with, over the baseline's.
 
     Without the margin, noise would keep half of all equal variants from reaching the baseline's last value.
 
-    factor: median over seeds; infinite if half of them do not get there within the run. low, high: its
-    distribution-free interval. at_least: where it is infinite, the median that it exceeds. n: seeds. reached: how many
-    get there. Over a grid a seed counts with the geometric mean over its settings.
+    factor: median over seeds; infinite if half of them do not get there within the run. at_least: where it is infinite,
+    what it exceeds: the median in which each seed that does not get there counts as if it did in the last step. low,
+    high: interval of the median (`median_interval`); low is a lower limit in the same sense, high is infinite where too
+    many seeds do not get there. n: seeds. reached: how many get there. Over a grid a seed counts with the geometric
+    mean over its settings.
     """
     logs, bounds = [], []
     for shares, ours, theirs in pairs:
@@ -182,9 +184,13 @@ def pace(pairs: list[Pairs], margin: float) -> dict[str, Any]:
     # A seed that some setting does not have is NaN.
     seeds, least = (pd.concat(parts, axis=1).mean(axis=1, skipna=False).dropna() for parts in (logs, bounds))
     factor = float(np.exp(np.median(seeds))) if len(seeds) else np.nan
-    low, high = np.exp(median_interval(seeds.to_numpy()))
+    low, high = np.exp([median_interval(least.to_numpy())[0], median_interval(seeds.to_numpy())[1]])
     return {
-        **{"n": len(seeds), "reached": int(np.isfinite(seeds).sum()), "factor": factor, "low": low, "high": high},
+        "n": len(seeds),
+        "reached": int(np.isfinite(seeds).sum()),
+        "factor": factor,
+        "low": float(low),
+        "high": float(high),
         "at_least": float(np.exp(least.median())) if np.isinf(factor) else np.nan,
     }
 

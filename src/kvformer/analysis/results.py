@@ -125,8 +125,8 @@ class Results:
     gaps: Annotated[
         pd.DataFrame, Columns("task variant metric", "n", "share difference low high margins margins_low margins_high")
     ]
-    """Paired difference to the baseline at shares of the steps, by the validation metric, with its 95 % interval; margins:
-    the same in margins, signed so that more is better (`gaps.training_gaps`)."""
+    """Paired difference to the baseline at shares of the steps, by the validation metric, with its 95 % interval;
+    margins: the same in margins, signed so that more is better (`gaps.training_gaps`)."""
     gap_curves: Annotated[
         pd.DataFrame, Columns("task variant metric", "n", "share difference low high margins margins_low margins_high")
     ]
@@ -135,13 +135,14 @@ class Results:
         pd.DataFrame,
         Columns("task variant metric verdict", "n reached evaluations", "factor low high at_least", "decays"),
     ]
-    """The steps that a variant needs to reach what the baseline ends with, over those of the baseline (`gaps.pace`); what
-    the gap did on the way (verdict); whether the task's learning rate decays."""
+    """The steps that a variant needs to reach what the baseline ends with, over the baseline's (`gaps.pace`); what the
+    gap did on the way (verdict); whether the task's learning rate decays."""
     sampling: Annotated[
         pd.DataFrame,
         Columns("task variant test_sets", "n examples", "difference low high seed_share test_share wider floor"),
     ]
-    """How much of a difference's variance comes from seeds and how much from a finite test set (`sampling.decompose`)."""
+    """How much of a difference's variance comes from seeds, and how much from a finite test set
+    (`sampling.decompose`)."""
     published: Annotated[
         pd.DataFrame,
         Columns(

@@ -1,4 +1,4 @@
-"""`correct.json`: which examples a run got right, so that the error of a finite test set can be told from that of seeds."""
+"""`correct.json`: which examples a run got right, to tell the error of a finite test set from that of seeds."""
 
 import io
 import zlib

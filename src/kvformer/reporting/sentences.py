@@ -10,6 +10,7 @@ from kvformer.analysis.quantities import Quantity, quantity
 from kvformer.analysis.results import Results
 from kvformer.analysis.study import ALL_SETTINGS, Study
 from kvformer.reporting.cells import number, probability
+from kvformer.reporting.remarks import on_sampling, on_training
 
 NOTHING = "No variant could be compared with the baseline: no pair of runs has finished."
 
@@ -20,6 +21,7 @@ def findings(results: Results) -> list[str]:
     table = results.paired[results.paired["n"] > 0]
     sentences = [_overview(table, study.baseline)] if len(table) else [NOTHING]
     sentences += [sentence(row, place(row, study), row["variant"], study.baseline) for row in table.to_dict("records")]
+    sentences += [*on_training(results), *on_sampling(results)]
     sentences += [_tuning(row, study) for row in results.nuisance.to_dict("records") if row["edge"]]
     if len(results.incomplete):
         sentences.append(_excluded(results))
