@@ -48,7 +48,8 @@ def draw_family(data: FigureData, family: str, tasks: list[Task], known: pd.Data
         axes[place].tick_params(labelbottom=lowest)
         axes[place].set_xlabel("Share of the steps" if lowest else "")
         axes[place].set_ylabel("" if place % columns else "Gap in margins")
-    finish(figure, family.capitalize(), [] if named else legend_handles(data)[1:], data.notes(tasks))
+    title = f"{family.capitalize()}: gap to {data.labels[data.study.baseline]}"
+    finish(figure, title, [] if named else legend_handles(data)[1:], data.notes(tasks))
     return figure
 
 
