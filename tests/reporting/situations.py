@@ -83,7 +83,7 @@ def results(
             for variant in words
         ],
         "incomplete": lost,
-        **(_averages(averages, given, seeds, len(tasks)) if averages else {}),
+        **(_averages(averages, given, seeds, len(tasks), study.manifest.looks) if averages else {}),
         **(_costs(list(words), tasks) if costs else {}),
     }
     layouts = dict(_layouts())
@@ -155,8 +155,11 @@ def _values(
             yield {"task": task, "variant": variant, "seed": seed, "value": level + mean + half * (seed % 3 - (seeds > 1)) / 2}
 
 
-def _averages(averages: Mapping[str, str], words: Mapping[str, list[str]], n: int, tasks: int) -> dict[str, Any]:
+def _averages(
+    averages: Mapping[str, str], words: Mapping[str, list[str]], n: int, tasks: int, looks: Sequence[int]
+) -> dict[str, Any]:
     """Averages, the gaps over training and what more seeds would decide."""
+    plan, more_seeds = ("further looks", looks[1:]) if looks else ("new study", (12, 20, 40))
     overall, seeds, gaps, planning = [], [], [], []
     for place, (variant, word) in enumerate(averages.items()):
         mean, half = NUMBERS[word]
@@ -167,14 +170,20 @@ def _averages(averages: Mapping[str, str], words: Mapping[str, list[str]], n: in
             | ({"low": mean - half, "high": mean + half} if n > 1 else {})
         )
         seeds += [{"variant": variant, "seed": seed, "value": mean + half * (seed % 3 - (n > 1)) / 2} for seed in range(n)]
-        for share in (0.25, 0.5, 0.75, 1.0):
-            gap = {"variant": variant, "n": n, "share": share, "metric": "validation/accuracy"}
-            gaps += [gap | {"task": task, "difference": mean / share, "margins": mean / share} for task in ("all", "sort")]
-        planning += [
-            {"task": "sort", "variant": variant, "n": n, "seeds": more, "chance": 1 - 3 / more, "hours": 0.1 * more}
-            for more in (12, 20, 40)
+        gaps += [
+            {"task": "sort", "variant": variant, "n": n, "metric": "validation/accuracy"}
+            | {"share": share, "difference": mean / share / 100, "margins": mean / share}
+            for share in (0.25, 0.5, 0.75, 1.0)
         ]
-    return {"overall": overall, "overall_seeds": seeds, "gaps": gaps, "planning": planning}
+        planning += [
+            {"task": "sort", "variant": variant, "plan": plan, "n": n, "seeds": more, "chance": 1 - 3 / more}
+            | {"hours": 0.1 * more, "baseline_hours": 0.05 * more}
+            for more in more_seeds
+        ]
+    averages_ = [row | {"tasks": 1} for row in gaps]
+    return {"overall": overall, "overall_seeds": seeds, "planning": planning} | {
+        "gaps": gaps, "gap_curves": gaps, "gap_averages": averages_
+    }
 
 
 def _costs(variants: list[str], tasks: list[str]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from kvformer.analysis.results import Results
 from kvformer.reporting.headline import NAMED, named
 from kvformer.reporting.sharing import has_query
-from kvformer.reporting.verdicts import OPEN, SAFE, Verdicts
+from kvformer.analysis.verdicts import OPEN
+from kvformer.reporting.verdicts import SAFE, Verdicts
 from kvformer.reporting.wording import SPACE, capital, count, interval, listing, name, sentence_case, signed, word
 
 FEW_SEEDS = 3
@@ -164,12 +165,12 @@ def _sure(verdicts: Verdicts) -> str:
 
 def _shrunk(verdicts: Verdicts) -> str:
     """By how much the gaps of the variants that are worse shrank, if all of them did."""
-    gaps = verdicts.results.gaps
-    means = gaps[gaps["task"] == "all"].set_index(["variant", "share"])["margins"] if len(gaps) else {}
+    rows = verdicts.results.gap_averages
+    gaps = rows.set_index(["variant", "share"])["margins"].to_dict()
     ratios = [
-        means[variant, 1.0] / means[variant, 0.5]
+        gaps[variant, 1.0] / gaps[variant, 0.5]
         for variant in verdicts.averaging("worse")
-        if (variant, 0.5) in means and (variant, 1.0) in means and means[variant, 0.5] < 0
+        if gaps.get((variant, 0.5), 0) < 0 and (variant, 1.0) in gaps
     ]
     if not ratios or max(ratios) >= SHRUNK:
         return ""

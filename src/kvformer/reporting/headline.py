@@ -4,7 +4,8 @@ Verdicts come in the order worse, equivalent, not worse, better, mixed, not deci
 """
 
 from kvformer.reporting.sharing import SAID, has_query
-from kvformer.reporting.verdicts import OPEN, SAFE, Task, Verdicts
+from kvformer.analysis.verdicts import OPEN
+from kvformer.reporting.verdicts import SAFE, Task, Verdicts
 from kvformer.reporting.wording import capital, listing, name, sentence_case
 
 NAMED = 3

@@ -12,10 +12,12 @@ from kvformer.reporting import page_costs, page_files, page_tasks, page_training
 from kvformer.reporting.answers import answers
 from kvformer.reporting.captions import FIGURES
 from kvformer.reporting.headline import headline
+from kvformer.reporting.page_looks import banner
 from kvformer.reporting.page_method import method
 from kvformer.reporting.sentences import findings
 from kvformer.reporting.tables import study_tables
-from kvformer.reporting.verdicts import OPEN, Verdicts
+from kvformer.analysis.verdicts import OPEN
+from kvformer.reporting.verdicts import Verdicts
 from kvformer.reporting.wording import breakable, count, labelled, markup
 
 REASON_LENGTH = 300
@@ -96,13 +98,18 @@ def _state(results: Results, verdicts: Verdicts) -> dict[str, Any]:
         "verdicts": verdicts,
         "done": counts.get("finished", 0),
         "total": int(results.counts["runs"].sum()),
-        "seeds": count(verdicts.seeds, "seed"),
+        "seeds": _seeds(verdicts),
         "hours": f"{hours:.1f} core-hours" if hours >= 1 else f"{60 * hours:.0f} core-minutes",
     }
 
 
+def _seeds(verdicts: Verdicts) -> str:
+    looks = verdicts.study.manifest.looks
+    return f"{verdicts.pairs} of up to {looks[-1]} seeds" if looks else count(verdicts.seeds, "seed")
+
+
 def _first_screen(verdicts: Verdicts) -> dict[str, Any]:
-    look = None
+    look = banner(verdicts)
     words = [cell.word for cell in verdicts.open]
     return {
         "look": look,
@@ -113,6 +120,7 @@ def _first_screen(verdicts: Verdicts) -> dict[str, Any]:
         "margins": panels.margins(verdicts),
         "units": panels.units(verdicts) if verdicts.cells else "",
         "key": panels.key(verdicts),
+        "uneven": bool(verdicts.study.manifest.looks) and len({cell.n for cell in verdicts.cells.values()}) > 1,
         "short": any(0 < cell.n < verdicts.seeds for cell in verdicts.cells.values()),
         "open_counts": ", ".join(f"{words.count(word)} {word}" for word in OPEN if word in words),
         "plans": panels.plans(verdicts),

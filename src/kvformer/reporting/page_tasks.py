@@ -14,11 +14,10 @@ from kvformer.reporting.wording import SPACE, interval, listing, signed
 
 @dataclass(frozen=True)
 class ForestRow:
-    """A variant in a forest; word: empty where one seed allows no verdict."""
+    """A variant in a forest."""
 
     cell: Cell
     plot: Range
-    word: str
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def _forest(verdicts: Verdicts, task: Task) -> Forest:
     means = [value for cell in drawn for value in (cell.mean, *cell.dots)]
     margin = cells[0].margin
     axis = Axis.around([*ends, *means], 1e-9 if isnan(margin) else 1.3 * margin, 0.03)
-    rows = [ForestRow(cell, task_row(cell, axis), "" if verdicts.silent else cell.word) for cell in cells]
+    rows = [ForestRow(cell, task_row(cell, axis)) for cell in cells]
     return Forest(task, cells[0].what.step, axis.ticks(4), rows, _solved(verdicts, task) if task.solvable else "")
 
 

@@ -11,20 +11,18 @@ from kvformer.analysis.quantities import quantity
 from kvformer.reporting.plots import Axis
 from kvformer.reporting.style import Dash, VariantStyle, variant_styles
 from kvformer.reporting.verdicts import Verdicts
-from kvformer.reporting.wording import SPACE, interval, name, sentence_case, signed
+from kvformer.reporting.wording import SPACE, name, sentence_case, signed
 
 WIDTH, LEFT, TOP, LEAST_HEIGHT, BELOW = 400, 30, 8, 190, 22
 LABEL, LETTER = 13, 7
 """Height of the names at the ends of the curves, and the width of a letter."""
 LATE = 0.49
 """From this share of the training on, all of every curve is inside the frame."""
-ALL = "all"
-"""Stands for the mean over tasks in the table of gaps."""
 WHITE, NIGHT = (255, 255, 255), (19, 23, 26)
 READABLE = 4.5
 PACES = {
-    "only slower": "**Only slower** (far behind on the way, inside the margin at the end)",
-    "still behind": "**Still behind** by more than the margin at the end",
+    "only slower": "**Only slower** (more than two margins behind on the way, level at the end)",
+    "still behind": "**Still behind** at the end, by more than one margin",
 }
 
 
@@ -106,7 +104,7 @@ def _luminance(colour: Iterable[int]) -> float:
 
 def charts(verdicts: Verdicts) -> list[Chart]:
     """One per task on which a gap can be seen."""
-    gaps = verdicts.results.gaps
+    gaps = verdicts.results.gap_curves
     shown = []
     for task in verdicts.tasks:
         rows = gaps[(gaps["task"] == task) & gaps["margins"].notna()]
@@ -166,18 +164,18 @@ def _apart(places: dict[str, float], bottom: int) -> dict[str, float]:
 
 
 def gap_means(verdicts: Verdicts) -> dict[str, Any] | None:
-    """The mean gap over tasks at each share of the training; None where it was not computed."""
-    rows = verdicts.results.gaps[verdicts.results.gaps["task"] == ALL]
+    """The mean gap over tasks at each share of the training; None where there is none."""
+    rows = verdicts.results.gap_averages
     if rows.empty:
         return None
     shares = sorted(rows["share"].unique())
-    cells = {(row["variant"], row["share"]): row for row in rows.to_dict("records")}
-    found = []
-    for variant in verdicts.variants:
-        own = [cells.get((variant, share)) for share in shares]
-        texts = [f"{signed(row['difference'], 1)} {interval(row['low'], row['high'], 1)}" if row else "–" for row in own]
-        found.append({"variant": variant, "texts": texts})
-    return {"shares": [f"{100 * share:.0f}{SPACE}%" for share in shares], "rows": found}
+    cells = rows.set_index(["variant", "share"])["margins"].to_dict()
+    found = [
+        {"variant": variant, "texts": [signed(cells[variant, share], 1) for share in shares]}
+        for variant in verdicts.variants
+        if (variant, shares[0]) in cells
+    ]
+    return {"shares": [f"{100 * share:.0f}{SPACE}%" for share in shares], "rows": found, "tasks": rows["tasks"].max()}
 
 
 def paces(verdicts: Verdicts) -> list[str]:
@@ -202,12 +200,11 @@ def paces(verdicts: Verdicts) -> list[str]:
 
 def caveat(verdicts: Verdicts) -> str:
     """That a learning rate that falls flattens every curve, if it does."""
-    sections = verdicts.study.sections.items()
-    falls = {task for (task, _), entry in sections if (entry.training or {}).get("schedule", "constant") != "constant"}
-    falling = [task for task in verdicts.tasks if task in falls]
+    pace = verdicts.results.pace
+    tasks, falling = pace["task"].nunique(), pace.loc[pace["decays"], "task"].nunique()
     if not falling:
         return ""
-    where = "all tasks" if len(falling) == len(verdicts.tasks) else f"{len(falling)} of {len(verdicts.tasks)} tasks"
+    where = "all tasks" if falling == tasks else f"{falling} of {tasks} tasks"
     return (
         f"On {where} the learning rate falls towards the end, which flattens every line: a flat end does not say what "
         "a longer training would do."

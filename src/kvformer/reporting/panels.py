@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from math import nan
 
+import pandas as pd
+
 from kvformer.analysis.quantities import quantity
+from kvformer.analysis.results import Results
 from kvformer.reporting.answers import COSTS
 from kvformer.reporting.plots import Axis, Range, Tick
-from kvformer.reporting.verdicts import SOLVE, Cell, Verdicts
+from kvformer.analysis.verdicts import BOTH_SOLVE
+from kvformer.reporting.verdicts import Cell, Verdicts
 from kvformer.reporting.wording import SPACE, count, interval, listing, name, percent, sentence_case, signed
 
 BOLD = -20
@@ -19,7 +23,7 @@ MEANINGS = {
     "equivalent": "shown to lie inside the margin",
     "leaning better": "interval excludes zero, adjusted test does not decide",
     "better": "decided after adjustment for all tasks",
-    SOLVE: "in all seeds: says nothing about a difference",
+    BOTH_SOLVE: "in all seeds: says nothing about a difference",
 }
 """Verdicts on single tasks in the order of the key, and what they say."""
 SHORT = {
@@ -80,7 +84,7 @@ def average(verdicts: Verdicts) -> Average:
     found = {
         variant: AverageRow(
             variant,
-            "" if verdicts.silent else verdicts.word(variant),
+            verdicts.word(variant),
             signed(row["mean"], 2),
             interval(row["low"], row["high"], 2) if row["n"] > 2 else "",
             int(row["worse_at_least"]),
@@ -121,7 +125,7 @@ def task_row(cell: Cell, axis: Axis) -> Range:
 def key(verdicts: Verdicts) -> dict[str, str]:
     """The verdicts that occur on single tasks, with their meaning."""
     found = {cell.word for cell in verdicts.cells.values() if cell.n}
-    meanings = MEANINGS | {SOLVE: f"in all {verdicts.pairs} seeds: says nothing about a difference"}
+    meanings = MEANINGS | {BOTH_SOLVE: f"in all {verdicts.pairs} seeds: says nothing about a difference"}
     return {} if verdicts.silent else {word: words for word, words in meanings.items() if word in found}
 
 
@@ -156,7 +160,7 @@ class Plan:
 
 def plans(verdicts: Verdicts) -> list[Plan]:
     """What is open now, and how much of it more seeds would be expected to leave open."""
-    planning, still = verdicts.results.planning, len(verdicts.open)
+    planning, still = planned(verdicts.results), len(verdicts.open)
     if planning.empty or not still:
         return []
     share = 100 / len(verdicts.below)
@@ -164,8 +168,20 @@ def plans(verdicts: Verdicts) -> list[Plan]:
     found = [Plan(verdicts.pairs, str(still), _hours(hours), share * still, True)]
     for seeds, rows in planning.groupby("seeds"):
         left = still - rows["chance"].sum()
-        found.append(Plan(int(str(seeds)), f"≈ {left:.0f}", _hours(rows["hours"].sum()), share * left))
+        found.append(Plan(int(str(seeds)), f"≈{SPACE}{left:.0f}", _hours(hours_of(rows)), share * left))
     return found
+
+
+def planned(results: Results) -> pd.DataFrame:
+    """The rows of the table of planning that are to come: further looks, or else a new study."""
+    further = results.planning["plan"] == "further looks"
+    return results.planning[further] if further.any() else results.planning
+
+
+def hours_of(rows: pd.DataFrame) -> float:
+    """Core-hours of comparisons together: the baseline of a task is trained once."""
+    baseline = rows.groupby("task")["baseline_hours"].max().sum()
+    return float((rows["hours"] - rows["baseline_hours"]).sum() + baseline)
 
 
 def _hours(hours: float) -> str:
@@ -173,21 +189,20 @@ def _hours(hours: float) -> str:
 
 
 def plan_words(verdicts: Verdicts) -> list[str]:
-    """What a fresh study with more seeds would decide, and what it would not."""
-    planning, still = verdicts.results.planning, len(verdicts.open)
+    """What more seeds would decide, and what they would not."""
+    planning, still = planned(verdicts.results), len(verdicts.open)
     if planning.empty or not still:
         return []
     most = planning["seeds"].max()
-    rows = planning[planning["seeds"] == most].sort_values("chance")
+    rows = planning[planning["seeds"] == most].dropna(subset=["chance"]).sort_values("chance", kind="stable")
     share = "most" if rows["chance"].sum() > still / 2 else "some"
+    what = "The further looks" if (planning["plan"] == "further looks").any() else "A new study of them"
     hard = [
         f"{sentence_case(verdicts.study.label(row['task']))} {name(row['variant'])} ({100 * row['chance']:.0f}{SPACE}%)"
         for row in rows.head(LEAST_LIKELY).to_dict("records")
     ]
-    return [
-        f"A fresh study with {most} seeds would be expected to decide {share} of them.",
-        f"Least likely with {most}: {listing(hard)}.",
-    ]
+    words = [f"{what} with up to {most} seeds would be expected to decide {share}."]
+    return [*words, f"Least likely with {most}: {listing(hard)}."] if hard else words
 
 
 def incomplete_averages(verdicts: Verdicts) -> dict[str, str]:

@@ -5,7 +5,8 @@ from typing import Any
 from kvformer.analysis.results import Results
 from kvformer.reporting import panels
 from kvformer.reporting.page import environment
-from kvformer.reporting.verdicts import SOLVE, Verdicts
+from kvformer.analysis.verdicts import BOTH_SOLVE
+from kvformer.reporting.verdicts import Verdicts
 
 COSTS = ("attention params", "KV cache")
 """The costs that have room."""
@@ -26,7 +27,7 @@ def _theme(colours: str, soft: float) -> Theme:
         "equivalent": (c["tint"], c["on_tint"], ""),
         "leaning better": (none, c["link"], c["good"]),
         "better": (c["good"], "#ffffff", ""),
-        SOLVE: ("url(#hatch)", c["quiet"], ""),
+        BOTH_SOLVE: ("url(#hatch)", c["quiet"], ""),
     }
     bad, good = ("worse", "leaning worse"), ("equivalent", "not worse", "better", "leaning better")
     words = dict.fromkeys((*cells, "mixed", ""), c["quiet"]) | dict.fromkeys(bad, c["on_lean"])
@@ -60,7 +61,7 @@ def verdict_figure(results: Results, theme: str) -> str:
         y += TITLE + LINE * len(tasks)
     legend, x = [], 14.0
     for word in panels.key(verdicts):
-        text = "both solve it in every seed" if word == SOLVE else word
+        text = "both solve it in every seed" if word == BOTH_SOLVE else word
         legend.append((round(x, 1), word, text))
         x += LETTER * len(text) + 30
     row = round(min(66, max(48, (y - HEAD) / len(average.rows))))

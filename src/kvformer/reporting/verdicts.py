@@ -8,12 +8,10 @@ from typing import Any
 
 from kvformer.analysis.quantities import Quantity, quantity
 from kvformer.analysis.results import Results
+from kvformer.analysis.verdicts import BOTH_SOLVE, OPEN
 from kvformer.reporting.sharing import has_query, shares
 from kvformer.reporting.wording import interval, level, signed, tenth
 
-SOLVE = "both solve"
-OPEN = ("leaning worse", "leaning better", "undecided", "not worse")
-"""Verdicts that leave a comparison open: more seeds may decide it."""
 SAFE = ("equivalent", "not worse", "better")
 FAMILIES = {"synthetic": "Lists", "vision": "Images and sets", "language": "Text"}
 MANY_VARIANTS = 8
@@ -49,7 +47,7 @@ class Cell:
     @property
     def solved(self) -> bool:
         """Whether both sides solve the task in all seeds."""
-        return self.word == SOLVE
+        return self.word == BOTH_SOLVE
 
     @property
     def short(self) -> str:
@@ -127,7 +125,7 @@ class Verdicts:
                 margin=what.scale * row["margin"],
                 what=what,
                 worse_in=int(row["unfavourable"]),
-                failure=row.get("failure_bound", nan),
+                failure=row["failure_bound"],
                 dots=tuple(sign * value for value in dots),
                 diverged=int(diverged.get(key, 0)),
                 runs=sum(key == (run.task, run.variant) for run in self.study.runs),
