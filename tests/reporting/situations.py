@@ -136,10 +136,22 @@ def _pair(task: str, variant: str, word: str, n: int) -> dict[str, Any]:
     mean, half = _difference(task, word)
     low, high = (mean - half, mean + half) if n > 1 else (float("nan"), float("nan"))
     return {
-        **{"task": task, "setting": "default", "variant": variant, "metric": f"test/{TASKS[task][2]}"},
-        **{"goal": _goal(task), "verdict": word, "test": "t", "n": n, "difference": mean if n else float("nan")},
-        **{"low": low, "high": high, "error": half / 2.8, "margin": MARGINS[TASKS[task][2]]},
-        **{"unfavourable": n if mean < 0 else 0, "favourable": n if mean > 0 else 0, "p_holm": 0.01},
+        "task": task,
+        "setting": "default",
+        "variant": variant,
+        "metric": f"test/{TASKS[task][2]}",
+        "goal": _goal(task),
+        "verdict": word,
+        "test": "t",
+        "n": n,
+        "difference": mean if n else float("nan"),
+        "low": low,
+        "high": high,
+        "error": half / 2.8,
+        "margin": MARGINS[TASKS[task][2]],
+        "unfavourable": n if mean < 0 else 0,
+        "favourable": n if mean > 0 else 0,
+        "p_holm": 0.01,
         "failure_bound": 1 - 0.05 ** (1 / n) if word == "both solve" else float("nan"),
     }
 
@@ -152,7 +164,12 @@ def _values(
         yield {"task": task, "variant": baseline, "seed": seed, "value": level}
         for variant, given in words.items():
             mean, half = _difference(task, given[place])
-            yield {"task": task, "variant": variant, "seed": seed, "value": level + mean + half * (seed % 3 - (seeds > 1)) / 2}
+            yield {
+                "task": task,
+                "variant": variant,
+                "seed": seed,
+                "value": level + mean + half * (seed % 3 - (seeds > 1)) / 2,
+            }
 
 
 def _averages(
@@ -169,7 +186,9 @@ def _averages(
             {"variant": variant, "verdict": word, "n": n, "tasks": tasks, "worse_at_least": worse, "mean": mean}
             | ({"low": mean - half, "high": mean + half} if n > 1 else {})
         )
-        seeds += [{"variant": variant, "seed": seed, "value": mean + half * (seed % 3 - (n > 1)) / 2} for seed in range(n)]
+        seeds += [
+            {"variant": variant, "seed": seed, "value": mean + half * (seed % 3 - (n > 1)) / 2} for seed in range(n)
+        ]
         gaps += [
             {"task": "sort", "variant": variant, "n": n, "metric": "validation/accuracy"}
             | {"share": share, "difference": mean / share / 100, "margins": mean / share}
@@ -182,7 +201,9 @@ def _averages(
         ]
     averages_ = [row | {"tasks": 1} for row in gaps]
     return {"overall": overall, "overall_seeds": seeds, "planning": planning} | {
-        "gaps": gaps, "gap_curves": gaps, "gap_averages": averages_
+        "gaps": gaps,
+        "gap_curves": gaps,
+        "gap_averages": averages_,
     }
 
 

@@ -83,16 +83,18 @@ def drawn_costs(runs: pd.DataFrame, study: Study, choices: pd.DataFrame, costs: 
 def relative_costs(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     """What each variant costs in each setting, as the change against the baseline in per cent.
 
-    table: of `cost_table`. Steps are timed in turns, so `step_ratio` is a ratio already. Empty unless costs were measured.
+    table: of `cost_table`. Steps are timed in turns, so `step_ratio` is a ratio already. Empty where no costs were
+    measured.
     """
     if "macs" not in table:
         return pd.DataFrame()
     columns = [column for column in COMPARED if column in table]
-    cells = table[table["variant"].isin(study.variants)].set_index(CELL)[columns].astype(float)
-    baseline = cells.xs(study.baseline, level="variant")
-    ratios = cells / baseline.reindex(cells.index.droplevel("variant")).to_numpy()
-    rows = ratios.stack().dropna().rename("change").rename_axis([*CELL, "cost"]).reset_index()
-    return rows.assign(change=100 * (rows["change"] - 1))[rows["variant"] != study.baseline]
+    costs = table.melt(CELL, columns, var_name="cost").dropna()
+    baseline = costs[costs["variant"] == study.baseline].drop(columns="variant")
+    both = costs[costs["variant"] != study.baseline].merge(
+        baseline, on=["task", "setting", "cost"], suffixes=("", "_baseline")
+    )
+    return both.assign(change=100 * (both["value"] / both["value_baseline"] - 1))
 
 
 def savings(changes: pd.DataFrame) -> pd.DataFrame:

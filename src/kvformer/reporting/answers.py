@@ -7,9 +7,9 @@ from statistics import median
 from typing import NamedTuple
 
 from kvformer.analysis.results import Results
-from kvformer.reporting.headline import NAMED, named
-from kvformer.reporting.sharing import has_query
 from kvformer.analysis.verdicts import OPEN
+from kvformer.reporting.headline import NAMED, be, named
+from kvformer.reporting.sharing import has_query
 from kvformer.reporting.verdicts import SAFE, Verdicts
 from kvformer.reporting.wording import SPACE, capital, count, interval, listing, name, sentence_case, signed, word
 
@@ -59,22 +59,24 @@ def _found(verdicts: Verdicts) -> str:
 
 def _needed(verdicts: Verdicts) -> str:
     without = [variant for variant in verdicts.variants if has_query(variant) is False]
-    worse = [variant for variant in without if verdicts.word(variant) == "worse"]
-    safe = [variant for variant in without if verdicts.word(variant) in SAFE]
-    if len(worse) == len(without):
-        who = f"All {word(len(worse))} variants without one are" if len(worse) > 1 else f"{name(worse[0])} has none and is"
-        each = ", each" if len(worse) > 1 else ","
-        return f"**Yes, at this training length.** {who} worse on average, by {_losses(verdicts, worse)}{each} on at least {_least(verdicts, worse)} tasks."
+    by_word = {verdict: [v for v in without if verdicts.word(v) == verdict] for verdict in ("worse", *SAFE)}
+    worse = by_word["worse"]
+    if worse == without:
+        who = f"All {word(len(worse))} variants without one are" if worse[1:] else f"{name(worse[0])} has none and is"
+        where = f"{', each' if worse[1:] else ','} on at least {_least(verdicts, worse)} tasks"
+        return f"**Yes, at this training length.** {who} worse on average, by {_losses(verdicts, worse)}{where}."
     known = [
-        f"{word(len(variants)) if len(variants) > NAMED else listing(map(name, variants))} {'is' if len(variants) == 1 else 'are'} {verdict} on average"
-        for verdict in ("worse", *SAFE)
-        if (variants := [variant for variant in without if verdicts.word(variant) == verdict])
+        f"{word(len(variants)) if len(variants) > NAMED else listing(map(name, variants))} {be(variants)} {verdict}"
+        " on average"
+        for verdict, variants in by_word.items()
+        if variants
     ]
     if not known:
         return "**Not decided.** No variant without one is worse on average for certain, and none is shown to be safe."
+    safe = any(by_word[verdict] for verdict in SAFE)
     head = "Not by every variant, at this training length" if safe else "Not decided for all"
-    still = sum(verdicts.word(variant) in OPEN and variant not in safe for variant in without)
-    known += [f"{word(still)} {'is' if still == 1 else 'are'} open"] if still else []
+    still = [variant for variant in without if verdicts.word(variant) in OPEN and verdicts.word(variant) not in SAFE]
+    known += [f"{word(len(still))} {be(still)} open"] if still else []
     return f"**{head}.** Of {count(len(without), 'variant')} without one, {listing(known)}."
 
 
@@ -96,14 +98,15 @@ def _safe(verdicts: Verdicts) -> str:
     best, row = safe[0], verdicts.overall[safe[0]]
     inside = ", inside ±1" if row["verdict"] == "equivalent" else ""
     what = f"{verdicts.shares[best]} ({name(best)})" if verdicts.shares[best] else name(best)
-    text = f"**{capital(what)}, on average:** {signed(row['mean'], 2)} margins {interval(row['low'], row['high'], 2)}{inside}."
+    mean, ends = signed(row["mean"], 2), interval(row["low"], row["high"], 2)
+    text = f"**{capital(what)}, on average:** {mean} margins {ends}{inside}."
     worse = verdicts.of(best, "worse")
     where = listing(map(sentence_case, worse)) if len(worse) <= NAMED else count(len(worse), "task")
     text += f" It is worse on {where}" if worse else " It is worse on no task for certain"
     still = len(verdicts.of(best, *OPEN))
     text += f"; {count(still, 'task is', 'tasks are')} open." if still else "."
     others = safe[1:]
-    return text + (f" So {'is' if len(others) == 1 else 'are'} {named(others, verdicts)}." if others else "")
+    return text + (f" So {be(others)} {named(others, verdicts)}." if others else "")
 
 
 def _saved(verdicts: Verdicts) -> str:
@@ -146,21 +149,24 @@ def savings(results: Results, variant: str) -> dict[str, float]:
 
 def _sure(verdicts: Verdicts) -> str:
     still, below = len(verdicts.open), len(verdicts.below)
-    decided = [variant for variant in verdicts.overall if verdicts.word(variant) not in OPEN]
     if verdicts.few:
         head = f"{still} of {count(below, 'comparison')} open" if still else "everything is decided"
     else:
-        of = len(verdicts.overall)
-        averages = "all averages are" if len(decided) == of else f"{len(decided) or 'none'} of {of} averages {'is' if len(decided) == 1 else 'are'}"
-        if of == 1:
-            averages = "the average is" if decided else "the average is not"
         tasks = "most single tasks are not" if 2 * still > below else "some single tasks are not"
-        head = f"{averages} decided; {tasks if still else 'so is every task'}"
-    text = f"**{capital(head)}.** {verdicts.pairs} paired seeds"
+        head = f"{_averages(verdicts)} decided; {tasks if still else 'so is every task'}"
+    text = f"**{capital(head)}.** {verdicts.pairs_said} paired seeds"
     text += "." if verdicts.few or not still else f": {still} of {below} comparisons below the ceiling are open."
     if verdicts.pairs <= FEW_SEEDS:
         return f"{text} So few seeds decide only very large differences."
     return text + _shrunk(verdicts)
+
+
+def _averages(verdicts: Verdicts) -> str:
+    decided = [variant for variant in verdicts.overall if verdicts.word(variant) not in OPEN]
+    of = len(verdicts.overall)
+    if of == 1:
+        return "the average is" if decided else "the average is not"
+    return "all averages are" if len(decided) == of else f"{len(decided) or 'none'} of {of} averages {be(decided)}"
 
 
 def _shrunk(verdicts: Verdicts) -> str:

@@ -3,8 +3,8 @@
 Verdicts come in the order worse, equivalent, not worse, better, mixed, not decided.
 """
 
-from kvformer.reporting.sharing import SAID, has_query
 from kvformer.analysis.verdicts import OPEN
+from kvformer.reporting.sharing import SAID, has_query
 from kvformer.reporting.verdicts import SAFE, Task, Verdicts
 from kvformer.reporting.wording import capital, listing, name, sentence_case
 
@@ -27,7 +27,7 @@ def headline(verdicts: Verdicts, looking: bool = False) -> str:
     clauses = _on_average(verdicts)
     open_variants = verdicts.averaging(*UNDECIDED)
     if open_variants and not looking:
-        clauses.append(f"{named(open_variants, verdicts)} {_be(open_variants)} not decided")
+        clauses.append(f"{named(open_variants, verdicts)} {be(open_variants)} not decided")
     return f"{'. '.join(map(capital, clauses))}." if clauses else "Nothing is decided yet."
 
 
@@ -44,13 +44,13 @@ def _on_average(verdicts: Verdicts) -> list[str]:
     without = [variant for variant in verdicts.variants if has_query(variant) is False]
     if verdicts.asks_for_query and len(without) > 1 and set(without) <= set(worse):
         others = [variant for variant in worse if variant not in without]
-        also = f", and so {_be(others)} {named(others, verdicts)}" if others else ""
+        also = f", and so {be(others)} {named(others, verdicts)}" if others else ""
         clauses.append(f"every variant without a query is worse on average{also}")
     elif worse:
-        clauses.append(f"{named(worse, verdicts)} {_be(worse)} worse than {name(verdicts.baseline)} on average")
+        clauses.append(f"{named(worse, verdicts)} {be(worse)} worse than {name(verdicts.baseline)} on average")
     clauses += [_safe(verdicts, word) for word in SAFE if verdicts.averaging(word)]
     if mixed := verdicts.averaging("mixed"):
-        clauses.append(f"{named(mixed, verdicts)} {_be(mixed)} better on some tasks and worse on others")
+        clauses.append(f"{named(mixed, verdicts)} {be(mixed)} better on some tasks and worse on others")
     return clauses
 
 
@@ -65,7 +65,7 @@ def _safe(verdicts: Verdicts, word: str) -> str:
     if tasks:
         but = f", but worse on {sentence_case(tasks[0])}" if len(variants) == len(tasks) == 1 else ""
         but = but or f", but worse on {len(tasks)} tasks" if len(variants) == 1 else ", but not on every task"
-    return f"{who} {_be(variants)} {word} on average{but}"
+    return f"{who} {be(variants)} {word} on average{but}"
 
 
 def _on(verdicts: Verdicts, task: Task) -> str:
@@ -77,11 +77,12 @@ def _on(verdicts: Verdicts, task: Task) -> str:
         if len(variants) == len(cells) > 1:
             parts.append(f"every variant is {word}")
         elif variants:
-            parts.append(f"{named(variants, verdicts)} {_be(variants)} {word}")
+            parts.append(f"{named(variants, verdicts)} {be(variants)} {word}")
     where = sentence_case(task.label)
     *first, last = parts or ["nothing is decided"]
     return f"on {where}, {', '.join(first)}{', and ' if first else ''}{last}"
 
 
-def _be(variants: list[str]) -> str:
+def be(variants: list[str]) -> str:
+    """The verb of that many variants."""
     return "is" if len(variants) == 1 else "are"

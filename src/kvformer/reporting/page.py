@@ -7,6 +7,7 @@ import jinja2
 
 from kvformer.analysis import provenance
 from kvformer.analysis.results import Results
+from kvformer.analysis.verdicts import OPEN
 from kvformer.files import write_text
 from kvformer.reporting import page_costs, page_files, page_tasks, page_training, panels
 from kvformer.reporting.answers import answers
@@ -16,7 +17,6 @@ from kvformer.reporting.page_looks import banner
 from kvformer.reporting.page_method import method
 from kvformer.reporting.sentences import findings
 from kvformer.reporting.tables import study_tables
-from kvformer.analysis.verdicts import OPEN
 from kvformer.reporting.verdicts import Verdicts
 from kvformer.reporting.wording import breakable, count, labelled, markup
 
@@ -116,7 +116,7 @@ def _first_screen(verdicts: Verdicts) -> dict[str, Any]:
         "headline": headline(verdicts, looking=look is not None),
         "answers": answers(verdicts),
         "average": panels.average(verdicts),
-        "incomplete_averages": panels.incomplete_averages(verdicts),
+        "rests_on": panels.rests_on(verdicts),
         "margins": panels.margins(verdicts),
         "units": panels.units(verdicts) if verdicts.cells else "",
         "key": panels.key(verdicts),

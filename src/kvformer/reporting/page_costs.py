@@ -114,7 +114,9 @@ def _card(verdicts: Verdicts, variant: str, rows: pd.DataFrame) -> PublishedCard
     axis = Axis.around([value for _, ours, theirs in drawn for value in (*ours, *theirs)], 2, 0.03)
     margin = 100 * (verdicts.study.margin("accuracy") or float("nan"))
     found = [
-        PublishedRow(label, axis.row(margin, *ours), axis.row(margin, *theirs), signed(ours[0], 1), signed(theirs[0], 1))
+        PublishedRow(
+            label, axis.row(margin, *ours), axis.row(margin, *theirs), signed(ours[0], 1), signed(theirs[0], 1)
+        )
         for label, ours, theirs in drawn
     ]
     return PublishedCard(variant, axis.ticks(4), found)

@@ -16,7 +16,9 @@ def method(verdicts: Verdicts) -> str:
         f"Every variant is trained with the same data in the same order and the same seeds as {base}; a difference is "
         "taken within a seed, and a grid of settings is averaged first.",
         f"Each variant is a question of its own: its {count(tasks, 'task')} form one family, and p-values are adjusted "
-        "in it by Holm’s method." if tasks > 1 else "",
+        "in it by Holm’s method."
+        if tasks > 1
+        else "",
         f"**Better** and **worse** come from {_test(tests, tasks)}.",
         "**Equivalent** comes from two one-sided tests against the margin, **not worse** from the lower one; both are "
         "adjusted in families of their own.",
@@ -36,5 +38,8 @@ def _test(tests: set[str], tasks: int) -> str:
     if tests == {"sign-flip"}:
         return "the exact sign-flip test"
     needed = ceil(1 + log2(max(tasks, 1) / ALPHA))
-    why = f"Student’s t test, which assumes normal differences, because the exact sign-flip test needs {needed} seeds for {count(tasks, 'task')}"
+    why = (
+        "Student’s t test, which assumes normal differences, because the exact sign-flip test needs "
+        f"{needed} seeds for {count(tasks, 'task')}"
+    )
     return f"the exact sign-flip test where it can decide, otherwise {why}" if "sign-flip" in tests else why

@@ -63,9 +63,7 @@ def _solved(verdicts: Verdicts, task: Task) -> str:
     if (rows["successes"] == rows["n"]).all():
         return ""
     found = [variant for variant in (verdicts.baseline, *verdicts.variants) if variant in rows.index]
-    return ", ".join(
-        f"{variant}{SPACE}{rows['successes'][variant]:.0f}/{rows['n'][variant]:.0f}" for variant in found
-    )
+    return ", ".join(f"{variant}{SPACE}{rows['successes'][variant]:.0f}/{rows['n'][variant]:.0f}" for variant in found)
 
 
 def ceilings(verdicts: Verdicts, tasks: Iterable[Task]) -> list[tuple[str, list[str]]]:
@@ -78,7 +76,9 @@ def ceilings(verdicts: Verdicts, tasks: Iterable[Task]) -> list[tuple[str, list[
     one = len(full) == 1
     words = f"{listing(task.label for task in full)}: every variant solves {'it' if one else 'them'} in all seeds."
     words += f" {'It tells' if one else 'They tell'} nothing about differences at this size"
-    known = "." if isnan(bound) else f", and a failure rate up to {100 * bound:.0f}{SPACE}% of seeds cannot be excluded."
+    known = (
+        "." if isnan(bound) else f", and a failure rate up to {100 * bound:.0f}{SPACE}% of seeds cannot be excluded."
+    )
     return [(words + known, [task.name for task in full])]
 
 

@@ -120,14 +120,16 @@ def _chart(verdicts: Verdicts, task: str, rows: pd.DataFrame) -> Chart:
     low, high = 1.08 * min(-2, late.min()), 1.05 * max(1.6, late.max())
 
     def y(margins: float) -> float:
-        return round(TOP + (bottom - TOP) * (high - margins) / (high - low), 1)
+        return round(float(TOP + (bottom - TOP) * (high - margins) / (high - low)), 1)
 
     def x(share: float) -> float:
         return round(LEFT + (right - LEFT) * share, 1)
 
     ends, points = {}, {}
     for variant, own in rows.sort_values("share").groupby("variant"):
-        points[variant] = " ".join(f"{x(share)},{y(gap)}" for share, gap in zip(own["share"], own["margins"], strict=True))
+        points[variant] = " ".join(
+            f"{x(share)},{y(gap)}" for share, gap in zip(own["share"], own["margins"], strict=True)
+        )
         ends[variant] = own["margins"].iloc[-1]
     order = [variant for variant in verdicts.variants if variant in ends]
     labels = _apart({variant: y(ends[variant]) for variant in order}, bottom)

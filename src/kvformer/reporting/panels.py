@@ -7,9 +7,8 @@ import pandas as pd
 
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.results import Results
-from kvformer.reporting.answers import COSTS
-from kvformer.reporting.plots import Axis, Range, Tick
 from kvformer.analysis.verdicts import BOTH_SOLVE
+from kvformer.reporting.plots import Axis, Range, Tick
 from kvformer.reporting.verdicts import Cell, Verdicts
 from kvformer.reporting.wording import SPACE, count, interval, listing, name, percent, sentence_case, signed
 
@@ -89,7 +88,11 @@ def average(verdicts: Verdicts) -> Average:
             interval(row["low"], row["high"], 2) if row["n"] > 2 else "",
             int(row["worse_at_least"]),
             int(row["tasks"]),
-            axis.row(1, *_bar(row["n"], row["mean"], row["low"], row["high"]), seeds.get(variant, ()) if not verdicts.many else ()),
+            axis.row(
+                1,
+                *_bar(row["n"], row["mean"], row["low"], row["high"]),
+                seeds.get(variant, ()) if not verdicts.many else (),
+            ),
             [_saving(verdicts, variant, cost) for cost in costs],
         )
         for variant in verdicts.variants
@@ -151,7 +154,7 @@ def margins(verdicts: Verdicts) -> str:
 class Plan:
     """Expected open comparisons with a number of seeds. bar: as a share of those below the ceiling, in per cent."""
 
-    seeds: int
+    seeds: str
     open: str
     hours: str
     bar: float
@@ -165,10 +168,11 @@ def plans(verdicts: Verdicts) -> list[Plan]:
         return []
     share = 100 / len(verdicts.below)
     hours = float(verdicts.results.counts["seconds"].sum()) / 3600
-    found = [Plan(verdicts.pairs, str(still), _hours(hours), share * still, True)]
+    now = verdicts.pairs_said if verdicts.study.manifest.looks else str(verdicts.seeds)
+    found = [Plan(now, str(still), _hours(hours), share * still, True)]
     for seeds, rows in planning.groupby("seeds"):
         left = still - rows["chance"].sum()
-        found.append(Plan(int(str(seeds)), f"≈{SPACE}{left:.0f}", _hours(hours_of(rows)), share * left))
+        found.append(Plan(str(seeds), f"≈{SPACE}{left:.0f}", _hours(hours_of(rows)), share * left))
     return found
 
 
@@ -205,11 +209,14 @@ def plan_words(verdicts: Verdicts) -> list[str]:
     return [*words, f"Least likely with {most}: {listing(hard)}."] if hard else words
 
 
-def incomplete_averages(verdicts: Verdicts) -> dict[str, str]:
-    """How many seeds an average rests on, where not all have every task."""
-    rows = verdicts.overall.items()
-    return {
-        variant: f"mean of the {count(row['n'], 'seed')} that have every task"
-        for variant, row in rows
-        if row["n"] < verdicts.pairs
-    }
+def rests_on(verdicts: Verdicts) -> list[str]:
+    """How many seeds the averages rest on, where not all seeds have every task."""
+    by_count: dict[int, list[str]] = {}
+    for variant, row in verdicts.overall.items():
+        if row["n"] < verdicts.pairs:
+            by_count.setdefault(int(row["n"]), []).append(variant)
+    alike = len(by_count) == 1
+    return [
+        f"{'Averages' if alike else listing(map(name, variants))}: {count(n, 'seed')} that have every task."
+        for n, variants in by_count.items()
+    ]

@@ -3,10 +3,10 @@
 from typing import Any
 
 from kvformer.analysis.results import Results
+from kvformer.analysis.verdicts import BOTH_SOLVE
 from kvformer.reporting import panels
 from kvformer.reporting.page import environment
-from kvformer.analysis.verdicts import BOTH_SOLVE
-from kvformer.reporting.verdicts import Verdicts
+from kvformer.reporting.verdicts import Task, Verdicts
 
 COSTS = ("attention params", "KV cache")
 """The costs that have room."""
@@ -38,13 +38,13 @@ def _theme(colours: str, soft: float) -> Theme:
 
 THEMES = {
     "light": _theme(
-        "#ffffff #1a1e23 #59626c #d5dade #e9ecee #e2edf7 #c9cfd4 #a8392b #f8e0d9 #8b2c1f #1b5a94 #d3e4f4 #15466f #1b5a94 "
-        "#a8392b #1b5a94 #7f8991",
+        "#ffffff #1a1e23 #59626c #d5dade #e9ecee #e2edf7 #c9cfd4 #a8392b #f8e0d9 #8b2c1f #1b5a94 #d3e4f4 #15466f "
+        "#1b5a94 #a8392b #1b5a94 #7f8991",
         0.42,
     ),
     "dark": _theme(
-        "#0d1117 #e8eaec #a3adb6 #3a434b #272e34 #1d2d3b #3f4951 #b84a3a #43251f #f5b5a6 #2f74b5 #1d3a54 #b3d5f5 #8cbcf0 "
-        "#ec8471 #7db4ec #7d8891",
+        "#0d1117 #e8eaec #a3adb6 #3a434b #272e34 #1d2d3b #3f4951 #b84a3a #43251f #f5b5a6 #2f74b5 #1d3a54 #b3d5f5 "
+        "#8cbcf0 #ec8471 #7db4ec #7d8891",
         0.5,
     ),
 }
@@ -54,7 +54,8 @@ THEMES = {
 def verdict_figure(results: Results, theme: str) -> str:
     """The picture of a study with an average. theme: `light` or `dark`. The same results give the same text."""
     verdicts = Verdicts(results)
-    average, lines, y = panels.average(verdicts), [], float(HEAD)
+    average, y = panels.average(verdicts), float(HEAD)
+    lines: list[tuple[float, str, Task | None]] = []
     for family, tasks in verdicts.families.items():
         lines.append((y, family, None))
         lines += [(y + TITLE + LINE * place, "", task) for place, task in enumerate(tasks)]
@@ -67,16 +68,20 @@ def verdict_figure(results: Results, theme: str) -> str:
     row = round(min(66, max(48, (y - HEAD) / len(average.rows))))
     below = max(y, HEAD + row * len(average.rows))
     compared, tasks_ = len(verdicts.variants), len(verdicts.tasks)
-    return environment().get_template("verdict.svg.j2").render(
-        verdicts=verdicts,
-        average=average,
-        costs=[title for title in average.costs if title in COSTS],
-        lines=lines,
-        row=row,
-        legend=legend,
-        margins=panels.margins(verdicts),
-        unlearned=any(task.unlearned for task in verdicts.tasks.values()),
-        height=round(below + FOOT),
-        title=f"{compared} variants against {verdicts.baseline}: mean with interval, verdict on each of {tasks_} tasks",
-        c=THEMES[theme],
+    return (
+        environment()
+        .get_template("verdict.svg.j2")
+        .render(
+            verdicts=verdicts,
+            average=average,
+            costs=[title for title in average.costs if title in COSTS],
+            lines=lines,
+            row=row,
+            legend=legend,
+            margins=panels.margins(verdicts),
+            unlearned=any(task.unlearned for task in verdicts.tasks.values()),
+            height=round(below + FOOT),
+            title=f"{compared} variants against {verdicts.baseline}: means, and verdicts on {tasks_} tasks",
+            c=THEMES[theme],
+        )
     )

@@ -121,7 +121,13 @@ class Verdicts:
             both = {key, (row["task"], self.baseline)} <= values.keys()
             dots = (values[key] - values[row["task"], self.baseline]).dropna() if both else ()
             yield Cell(
-                *(*key, row["verdict"], int(row["n"]), sign * row["difference"], *ends),
+                task=row["task"],
+                variant=row["variant"],
+                word=row["verdict"],
+                n=int(row["n"]),
+                mean=sign * row["difference"],
+                low=ends[0],
+                high=ends[1],
                 margin=what.scale * row["margin"],
                 what=what,
                 worse_in=int(row["unfavourable"]),
@@ -207,6 +213,12 @@ class Verdicts:
     def open(self) -> list[Cell]:
         """Those of them that are open."""
         return [cell for cell in self.below if cell.word in OPEN]
+
+    @property
+    def pairs_said(self) -> str:
+        """`5`, or `8 to 12` where comparisons have different numbers of pairs."""
+        known = {cell.n for cell in self.cells.values() if cell.n}
+        return " to ".join(map(str, sorted({min(known), max(known)}))) if known else "0"
 
     @property
     def seeds(self) -> int:

@@ -65,7 +65,7 @@ def capital(text: str) -> str:
 
 def sentence_case(label: str) -> str:
     """A task's label inside a sentence: `Sort` becomes `sort`, `MNIST` stays."""
-    return label[:1].lower() + label[1:] if label[1:].islower() or " " in label and label[1:2].islower() else label
+    return label[:1].lower() + label[1:] if label[1:].islower() or (" " in label and label[1:2].islower()) else label
 
 
 def markup(text: str) -> str:
