@@ -23,6 +23,7 @@ TASKS = {
 """Label, family, quantity and the baseline's value."""
 MARGINS = {"accuracy": 0.01, "loss": 0.02, "bleu": 1.0}
 NUMBERS = {
+    "": (-0.3, 0.0),
     "worse": (-4.0, 0.5),
     "leaning worse": (-1.2, 1.0),
     "undecided": (-0.3, 1.5),
