@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from math import nan
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from kvformer.analysis import testing
@@ -32,7 +31,8 @@ def overall(comparisons: Sequence[Comparison], paired: pd.DataFrame, looks: Look
         units = _in_margins([found for found in comparisons if found.names["variant"] == variant], looks.seeds[0])
         if units.shape[1] >= FEWEST_TASKS:
             own = paired[paired["variant"] == variant].set_index("task")
-            rows.append({"variant": variant, **_average(units, own)})
+            planned = min(found.planned for found in comparisons if found.names["task"] in units)
+            rows.append({"variant": variant, **_average(units, own), "planned": planned})
             seeds += [{"variant": variant, "seed": seed, "value": value} for seed, value in units.mean(axis=1).items()]
     for name in TESTS:
         for row, value in zip(rows, adjust([row[name] for row in rows]), strict=True):
@@ -83,11 +83,11 @@ def _interval(values: "pd.Series[float]") -> tuple[float, float, float]:
 
 def _verdict(row: dict[str, Any], verdicts: "pd.Series[str]") -> str:
     """The word on a variant's average: `mixed` where it is better on one task and worse on another."""
-    if row["n"] < 2 or not verdicts.any():
-        return "undecided" if verdicts.any() else ""
+    if row["planned"] < 2:
+        return ""
     if {"better", "worse"} <= set(verdicts):
         return MIXED
     if set(verdicts) == {BOTH_SOLVE}:
         return BOTH_SOLVE
     adjusted = {name: row[f"{name}_holm"] for name in TESTS}
-    return word(adjusted, int(np.sign(row["mean"])), row["low"], row["high"])
+    return word(adjusted, 1 if row["mean"] > 0 else -1, row["low"], row["high"])

@@ -82,20 +82,18 @@ FIGURES = {
 _INTERVAL = "Intervals cover 95 % (Student's t over seeds; over a grid, over each seed's mean)."
 _SPREAD = "sd: standard deviation between seeds (pooled within settings), apart from that between settings."
 _RULE = (
-    "Each variant is a question of its own: p are Holm-adjusted over its rows, so that 5 % is the chance of any wrong "
-    "better or worse per variant. Test: the exact sign-flip test where the seeds suffice for it (it assumes symmetric "
-    "differences), otherwise the paired t test, which assumes normal ones. Verdicts: equivalent, by two one-sided t "
-    "tests against ± margin (fixed in the configuration in advance; adjusted p ≤ 0.025); better or worse (adjusted "
-    "p ≤ 0.05); not worse, by the test against the margin on that side alone; leaning better or worse: the interval "
-    "excludes zero, the adjusted test does not decide; undecided, which does not prove equality; both solve: every run "
-    "of both sides solves the task, so the comparison says little, and failures may be as frequent as the table says "
-    "(95 %). One seed gets no verdict, two are undecided."
+    "Each variant is a question of its own: p are Holm-adjusted over its rows. Test: exact sign-flip where the seeds "
+    "suffice for it (it assumes symmetric differences), otherwise paired t, which assumes normal ones. Verdicts: "
+    "better or worse: adjusted p ≤ 0.05; equivalent: two one-sided t tests against ± margin (fixed in advance), "
+    "adjusted p ≤ 0.025; not worse: the one against − margin; leaning: the interval excludes zero, the adjusted test "
+    "does not decide; undecided, which does not prove equality; both solve: every run of both sides solves the task."
 )
 _PAIRED = (
-    "Difference to {baseline} at equal task, setting and seed, in units of the metric, with its 95 % interval. A pair "
-    f"is a seed: over a grid, its mean over the settings. {_RULE} With interim looks, p are over all looks so far, "
-    "intervals are the repeated ones, and what is decided stays decided. Effect dz: the mean difference in standard "
-    "deviations of the differences. Incomplete pairs are named and left out."
+    "Difference to {baseline} at equal task, setting and seed, with its 95 % interval. A pair is a seed: over a "
+    "grid, its mean over the settings. "
+    + _RULE
+    + " With interim looks, p are over all looks so far and intervals are the repeated ones. Incomplete pairs are "
+    "named and left out."
 )
 _TABLES = {
     "family": (
@@ -110,12 +108,13 @@ _TABLES = {
     ),
     "paired": _PAIRED,
     "overall": (
-        "Each variant on average over the tasks: by seed, the mean of difference ÷ margin; positive is better than "
-        "{baseline}. 95 % interval: Student's t over seeds that have every task (with interim looks, those of the "
-        "first). Verdicts as in the table of paired differences, Holm-adjusted over the variants; mixed: better on one "
-        "task and worse on another, so that an average misleads. Worse on at least: a lower bound (95 %) on the number "
-        "of tasks, by closed testing with Simes. Unsolved: without tasks that both sides solve, which enter as zero. "
-        "Over tasks: the interval with tasks as a sample. Without one task: the range of the mean when one is left out."
+        "Each variant on average: by seed, the mean over tasks of the difference in margins; positive is better than "
+        "{baseline}. 95 % interval: Student's t over the seeds that have every task (with interim looks, those of "
+        "the first). Verdicts as for paired differences, Holm-adjusted over the variants; mixed: better on one task "
+        "and worse on another, so that an average misleads. Worse on at least: a lower bound (95 %, closed testing "
+        "with Simes) on the number of tasks. Unsolved: without tasks that both sides solve, which enter as zero. "
+        "Over tasks: the interval with tasks as a sample. Without one: the range of the mean when one task is left "
+        "out."
     ),
     "settings": "Mean over seeds at every setting of the grids. " + _INTERVAL + " " + _SPREAD,
     "paired_settings": _PAIRED,

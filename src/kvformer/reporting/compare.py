@@ -20,8 +20,8 @@ LAYOUT: Layout = {
     **DIFFERENCE,
     **alike(str, "test"),
     "Holm p": ("p_holm", probability),
-    "equivalence Holm p": ("p_equivalence_holm", probability),
-    "not worse Holm p": ("p_not_worse_holm", probability),
+    "equivalence Holm": ("p_equivalence_holm", probability),
+    "not worse Holm": ("p_not_worse_holm", probability),
     **alike(str, "verdict"),
 }
 

@@ -41,13 +41,15 @@ def sentence(row: Mapping[Hashable, Any], where: str, subject: str, reference: s
     """One comparison (a row of `decisions.judge`) in words."""
     difference, low, high, n, verdict = (row[name] for name in ("difference", "low", "high", "n", "verdict"))
     what = quantity(row["metric"])
+    identical = f"On {where}, {subject} and {reference} gave identical results in all {n} pairs"
     if verdict == BOTH_SOLVE:
+        start = identical if row["error"] == 0 and difference == 0 else f"On {where}, {subject} and {reference}"
+        possible = f"failure rates below {100 * row['failure_bound']:.0f} % possible"
         return (
-            f"On {where}, {subject} and {reference} both solve the task in all {n} seeds, which leaves failure rates "
-            f"below {100 * row['failure_bound']:.0f} % possible."
+            f"{start}{':' if start == identical else ''} both solve the task in all {n} seeds, which leaves {possible}."
         )
     if row["error"] == 0 and difference == 0:
-        return f"On {where}, {subject} and {reference} gave identical results in all {n} pairs."
+        return f"{identical}."
     if pd.isna(low):
         return (
             f"On {where}, {subject} is {amount(abs(difference), what)} {_side(difference)} {reference}, "

@@ -40,9 +40,9 @@ PAIRED: Layout = {
     "Holm p": ("p_holm", probability),
     "worse p": ("p_worse", probability),
     "equivalence p": ("p_equivalence", probability),
-    "equivalence Holm p": ("p_equivalence_holm", probability),
+    "equivalence Holm": ("p_equivalence_holm", probability),
     "not worse p": ("p_not_worse", probability),
-    "not worse Holm p": ("p_not_worse_holm", probability),
+    "not worse Holm": ("p_not_worse_holm", probability),
     "effect dz": ("effect_dz", lambda value: signed(value, 2)),
     **alike(number, "margin"),
     "failure rate below": ("failure_bound", lambda value: number(value, 3)),
@@ -51,7 +51,7 @@ PAIRED: Layout = {
 }
 PAIRED_PRINTED = (
     *("task", "setting", "variant", "verdict", "pairs", "difference", "low", "high", "better in"),
-    *("test", "Holm p", "equivalence Holm p", "not worse Holm p"),
+    *("test", "Holm p", "equivalence Holm", "not worse Holm"),
 )
 OVERALL: Layout = {
     **alike(str, "variant", "verdict"),
@@ -62,15 +62,15 @@ OVERALL: Layout = {
     **{f"means {name}": (name, whole) for name in ("worse", "equal", "better")},
     **{f"unsolved: {name}": (f"{name}_unsolved", _margins) for name in ("mean", "low", "high")},
     **{f"over tasks: {name}": (f"task_{name}", _margins) for name in ("low", "high")},
-    **{f"without one task: {name}": (f"leave_out_{name}", _margins) for name in ("low", "high")},
+    **{f"without one: {name}": (f"leave_out_{name}", _margins) for name in ("low", "high")},
     **alike(probability, "p"),
     "Holm p": ("p_holm", probability),
-    "equivalence Holm p": ("p_equivalence_holm", probability),
-    "not worse Holm p": ("p_not_worse_holm", probability),
+    "equivalence Holm": ("p_equivalence_holm", probability),
+    "not worse Holm": ("p_not_worse_holm", probability),
 }
 OVERALL_PRINTED = (
     *("variant", "verdict", "seeds", "tasks", "mean", "low", "high", "worse on at least", "unsolved: mean"),
-    *("without one task: low", "without one task: high", "Holm p"),
+    *("without one: low", "without one: high", "Holm p"),
 )
 NUISANCE: Layout = {
     **alike(str, "task", "setting", "variant"),
