@@ -57,8 +57,9 @@ def training_gaps(scores: pd.DataFrame, curves: pd.DataFrame, study: Study) -> d
         sides = [recorded.get((block.task, name, metric)) for name in (block.variant, study.baseline)]
         if sides[0] is None or sides[1] is None:
             continue
-        pairs = list(_pairs(block, sides[0], sides[1]))
-        if not pairs or any(pair.ours.shape[1] == 0 for pair in pairs):
+        # A setting without a pair is not in the mean, as in the tables.
+        pairs = [pair for pair in _pairs(block, sides[0], sides[1]) if pair.ours.shape[1]]
+        if not pairs:
             continue
         names = {"task": block.task, "variant": block.variant, "metric": metric}
         evaluations = min(len(pair.shares) for pair in pairs)
