@@ -156,6 +156,6 @@ def test_damage_is_one_clear_line(damage: str, collected: Path, tmp_path: Path) 
         table = load_correct(collected)
         table = table.drop(columns="right") if damage == "columns" else table.assign(right=pack(np.ones(3, int))[:-6])
         table.to_csv(path, index=False)
-    with pytest.raises(KvformerError, match="correct") as caught:
+    with pytest.raises(KvformerError, match=r"correct\.csv\.gz: ") as caught:
         analyse(tmp_path)
     assert "\n" not in str(caught.value)

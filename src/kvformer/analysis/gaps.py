@@ -15,13 +15,12 @@ from scipy import stats
 from kvformer.analysis.comparisons import Block, blocks
 from kvformer.analysis.frames import KEYS, usable
 from kvformer.analysis.quantities import quantity
+from kvformer.analysis.results import SHARES, TOO_FEW
 from kvformer.analysis.statistics import LEVEL
 from kvformer.analysis.study import Study
 
 Array = NDArray[np.float64]
 
-SHARES = (0.25, 0.5, 0.75, 1.0)
-"""Of the steps, where the table `gaps` has a row."""
 FEWEST = 4
 """Evaluations that a run must have: with fewer, one of the shares would lie before the first."""
 MOST = 20
@@ -29,7 +28,6 @@ MOST = 20
 BEHIND, LEVEL_WITH = -2.0, -1.0
 """In margins: a variant was behind on the way if its mean gap was below the first, and is level at the end if the whole
 interval is above the second."""
-TOO_FEW = "too few evaluations"
 DECAYED = 0.99
 """The learning rate decays if it ends below this part of its largest value."""
 
@@ -59,8 +57,9 @@ def training_gaps(scores: pd.DataFrame, curves: pd.DataFrame, study: Study) -> d
         sides = [recorded.get((block.task, name, metric)) for name in (block.variant, study.baseline)]
         if sides[0] is None or sides[1] is None:
             continue
-        pairs = list(_pairs(block, sides[0], sides[1]))
-        if not pairs or any(pair.ours.shape[1] == 0 for pair in pairs):
+        # A setting without a pair is not in the mean, as in the tables.
+        pairs = [pair for pair in _pairs(block, sides[0], sides[1]) if pair.ours.shape[1]]
+        if not pairs:
             continue
         names = {"task": block.task, "variant": block.variant, "metric": metric}
         evaluations = min(len(pair.shares) for pair in pairs)
@@ -73,10 +72,8 @@ def training_gaps(scores: pd.DataFrame, curves: pd.DataFrame, study: Study) -> d
         rows = [{**names, **row} for row in _gaps(pairs, block, np.nan if margin is None else margin)]
         gaps += rows
         paces.append({**facts, "verdict": _verdict(rows), **pace(pairs, 0.0 if margin is None else margin)})
-    table = pd.DataFrame(gaps)
-    shares = table["share"].isin(SHARES) if gaps else []
-    drawn = table.pop("drawn") if gaps else []
-    return {"gaps": table[shares], "gap_curves": table[drawn], "pace": pd.DataFrame(paces)}
+    at_shares, drawn = ([row for row in gaps if row[part]] for part in ("named", "drawn"))
+    return {"gaps": pd.DataFrame(at_shares), "gap_curves": pd.DataFrame(drawn), "pace": pd.DataFrame(paces)}
 
 
 def average_gaps(gaps: pd.DataFrame) -> pd.DataFrame:
@@ -100,16 +97,16 @@ def _pairs(block: Block, ours: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[P
     done = [usable(block.runs), usable(block.baseline)]
     for setting in block.settings:
         frames = []
-        for side, runs in zip((ours, theirs), done, strict=True):
-            seeds = runs.loc[runs["setting"] == setting, "seed"]
-            rows = side[(side["setting"] == setting) & side["seed"].isin(seeds)]
+        for recorded, runs in zip((ours, theirs), done, strict=True):
+            ended = runs.loc[runs["setting"] == setting, "seed"]
+            rows = recorded[(recorded["setting"] == setting) & recorded["seed"].isin(ended)]
             frames.append(sign * rows.set_index(["step", "seed"])["value"].unstack())
         both = frames[0].index.intersection(frames[1].index).sort_values()
         seeds = frames[0].columns.intersection(frames[1].columns)
-        first, second = (frame.loc[both, seeds] for frame in frames)
-        finite = np.isfinite(first).all() & np.isfinite(second).all()
+        sides = [frame.loc[both, seeds] for frame in frames]
+        finite = np.isfinite(np.stack([side.to_numpy() for side in sides])).all(axis=(0, 1))
         shares = both.to_numpy(float) / max(both.max(), 1) if len(both) else np.empty(0)
-        yield Pairs(shares, first.loc[:, finite], second.loc[:, finite])
+        yield Pairs(shares, *(side.loc[:, finite] for side in sides))
 
 
 def _gaps(pairs: list[Pairs], block: Block, margin: float) -> Iterator[dict[str, Any]]:
@@ -142,14 +139,15 @@ def _gaps(pairs: list[Pairs], block: Block, margin: float) -> Iterator[dict[str,
         yield (
             {"n": n, "share": share, "difference": mean[place], "low": low[place], "high": high[place]}
             | {"margins": sign * mean[place] / margin, "margins_low": ends[0], "margins_high": ends[1]}
-            | {"drawn": share in drawn}
+            | {"named": share in SHARES, "drawn": share in drawn}
         )
 
 
 def _thin(shares: Array) -> Array:
     if len(shares) <= MOST:
         return shares
-    return shares[np.round(np.linspace(0, len(shares) - 1, MOST)).astype(int)]
+    places: NDArray[np.int64] = np.round(np.linspace(0, len(shares) - 1, MOST)).astype(int)
+    return np.asarray(shares[places])
 
 
 def _verdict(gaps: list[dict[str, Any]]) -> str:

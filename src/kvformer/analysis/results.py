@@ -24,6 +24,11 @@ FORMAT = 2
 INPUTS = ("study.json", "runs.csv", "curves.csv.gz", "correct.csv.gz", *COST_FILES)
 """Files of the study's folder that the numbers and the averaged curves come from."""
 
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Of the steps of a run, where the table `gaps` has a row."""
+TOO_FEW = "too few evaluations"
+"""The verdict in `pace` on a task without numbers there."""
+
 
 @dataclass(frozen=True)
 class Columns:

@@ -18,6 +18,7 @@ from kvformer.analysis.frames import usable
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.statistics import LEVEL
 from kvformer.analysis.study import Study
+from kvformer.errors import DataError
 from kvformer.records.correct import unpack
 
 Array = NDArray[np.float64]
@@ -78,7 +79,9 @@ def sampling(scores: pd.DataFrame, correct: pd.DataFrame, study: Study) -> pd.Da
         if block.variant == study.baseline:
             continue
         groups = [_differences(block.runs, block.baseline, name, answers) for name in block.settings]
-        seeds = sorted(set.intersection(*(set(group) for group in groups)))
+        # A setting without a pair is not in the mean, as in the tables.
+        groups = [group for group in groups if group]
+        seeds = sorted(set.intersection(*map(set, groups))) if groups else []
         if len(seeds) < 2:
             continue
         pairs = [[group[seed] for seed in seeds] for group in groups]
@@ -93,7 +96,11 @@ Pair = tuple[str, Array]
 def _differences(
     runs: pd.DataFrame, baseline: pd.DataFrame, setting: str, answers: dict[Any, dict[Any, str]]
 ) -> dict[int, Pair]:
-    """Per seed the pair at a setting."""
+    """Per seed the pair at a setting.
+
+    Raises:
+        DataError: an answer is damaged.
+    """
     sides = []
     for side in (runs, baseline):
         done = usable(side)
@@ -103,10 +110,12 @@ def _differences(
     for seed in sides[0].keys() & sides[1].keys():
         ours, theirs = (answers[side[seed]] for side in sides)
         if ours["examples"] == theirs["examples"]:
-            scored = unpack(ours["scored"])
+            try:
+                right, others, scored = unpack(ours["right"]), unpack(theirs["right"]), unpack(ours["scored"])
+            except DataError as error:
+                raise DataError(f"correct.csv.gz: {sides[0][seed]} or {sides[1][seed]}: {error}") from None
             # The metric is a mean over positions: an example counts by the number of its positions.
-            values = (unpack(ours["right"]) - unpack(theirs["right"])) / scored.mean()
-            found[int(seed)] = ours["examples"], values
+            found[int(seed)] = ours["examples"], (right - others) / scored.mean()
     return found
 
 

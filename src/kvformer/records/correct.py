@@ -47,6 +47,7 @@ def unpack(text: str) -> Counts:
         DataError: the text is damaged.
     """
     try:
-        return np.load(io.BytesIO(zlib.decompress(b64decode(text, validate=True)))).astype(np.int64)
+        counts = np.load(io.BytesIO(zlib.decompress(b64decode(text, validate=True))))
+        return np.asarray(counts, dtype=np.int64)
     except (ValueError, EOFError, zlib.error) as error:
         raise DataError(f"not the packed counts of a run ({error})") from None

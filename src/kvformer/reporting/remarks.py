@@ -4,9 +4,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from kvformer.analysis.gaps import TOO_FEW
 from kvformer.analysis.quantities import quantity
-from kvformer.analysis.results import Results
+from kvformer.analysis.results import TOO_FEW, Results
 
 NAMED = 5
 """Up to this many tasks are named, more are counted."""

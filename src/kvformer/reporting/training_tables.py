@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from kvformer.analysis.gaps import SHARES, TOO_FEW
-from kvformer.analysis.results import Results
+from kvformer.analysis.results import SHARES, TOO_FEW, Results
 from kvformer.reporting.cells import number, signed, whole
 from kvformer.reporting.render import Layout, alike, lay_out
 
