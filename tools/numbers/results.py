@@ -1,4 +1,4 @@
-"""The committed results, as the words of the markers need them: the only module here that imports kvformer.
+"""The committed results, as the words of the markers need them.
 
 Everything comes at full precision from `results/reference` (runs.csv, curves.csv.gz, cost.csv, study.json,
 provenance.json, benchmarks/*.csv) and from `config/published.csv`.
@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from kvformer.analysis.comparisons import describe_differences, paired_differences
-from kvformer.analysis.decisions import judge
+from kvformer.analysis import results as report
+from kvformer.analysis.analyse import analyse
+from kvformer.analysis.comparisons import Comparison
+from kvformer.analysis.decisions import describe, judge, paired_differences
 from kvformer.analysis.frames import by_setting, load_curves, load_runs, scores, usable
 from kvformer.analysis.quantities import SOLVED, quantity
-from kvformer.analysis.statistics import estimate, spreads
+from kvformer.analysis.statistics import by_seed, estimate, spreads
 from kvformer.analysis.study import Study, read_study
 from tools.numbers.values import UNITS, Difference, Mean, Unit
 
@@ -35,7 +37,7 @@ class Side(NamedTuple):
 
 def _difference(row: Mapping[Any, Any]) -> Difference:
     values = (float(row["difference"]), float(row["low"]), float(row["high"]), int(row["n"]), int(row["favourable"]))
-    return Difference(unit_of(row["metric"]), *values, float(row.get("p_t_holm", "nan")), str(row.get("verdict", "")))
+    return Difference(unit_of(row["metric"]), *values, float(row.get("p_holm", "nan")), str(row.get("verdict", "")))
 
 
 def unit_of(metric: str) -> Unit:
@@ -101,17 +103,23 @@ class Results:
             table = self._by_setting if ours.setting else self._comparisons
             if (task, ours.setting, ours.variant) in table:
                 return table[task, ours.setting, ours.variant]
-        return _difference(self._described(task, ours, theirs))
+        compared = self._compared(task, ours, theirs)
+        return _difference(compared.names | describe(compared.pairs, compared.names["goal"]))
 
-    def _described(self, task: str, ours: Side, theirs: Side) -> dict[str, Any]:
+    def _compared(self, task: str, ours: Side, theirs: Side) -> Comparison:
         left, right = self.values(task, ours), self.values(task, theirs)
         if ours.setting != theirs.setting:
             left, right = ({"": next(iter(side.values()))} for side in (left, right))
-        groups = [(left[name] - right[name]).dropna() for name in left]
-        metric = self.metric(task)
-        goal = str(self.study.tasks[task].goal)
-        margin = self.study.margin(metric)
-        return {"metric": metric, "goal": goal, "margin": margin} | describe_differences(groups, metric, goal)
+        pairs = by_seed([(left[name] - right[name]).dropna() for name in left])
+        names = {"task": task, "setting": ours.setting, "variant": ours.variant, "metric": self.metric(task)}
+        runs = self.scores[(self.scores["task"] == task) & (self.scores["variant"] == ours.variant)]
+        names["goal"] = str(self.study.tasks[task].goal)
+        return Comparison(names, self.study.margin(names["metric"]), pairs, runs)
+
+    @cached_property
+    def report(self) -> report.Results:
+        """All numbers of the study's report."""
+        return analyse(self.folder)
 
     @cached_property
     def _comparisons(self) -> dict[tuple[str, str, str], Difference]:
@@ -125,12 +133,12 @@ class Results:
 
     @cached_property
     def published_minus_corrected(self) -> dict[tuple[str, str], Difference]:
-        """Per (task, variant) the setting `published` minus the setting `mended`, adjusted over all of them."""
+        """Per (task, variant) the setting `published` minus the setting `mended`, adjusted by variant."""
         known = {(run.task, run.variant) for run in self.study.runs}
         cells = [(task, variant) for task in self.study.tasks for variant in self.study.variants]
         cells = [cell for cell in cells if cell in known]
-        rows = [self._described(task, Side(variant, "published"), Side(variant, "mended")) for task, variant in cells]
-        judged = judge(pd.DataFrame(rows)).to_dict("records")
+        sides = [(task, Side(variant, "published"), Side(variant, "mended")) for task, variant in cells]
+        judged = judge([self._compared(*side) for side in sides]).to_dict("records")
         return dict(zip(cells, map(_difference, judged), strict=True))
 
     def solved(self, task: str, variant: str) -> tuple[int, int]:
