@@ -94,7 +94,7 @@ rule report:
         results=f"{STUDY_FOLDER}/results.json",
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
-        template=TEMPLATE,
+        templates=TEMPLATES,
         lock=LOCK,
     output:
         report=report(

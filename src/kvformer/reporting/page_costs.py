@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 
-from kvformer.analysis.published import DIFFERENCE
 from kvformer.reporting.plots import Axis, Range, Tick
 from kvformer.reporting.verdicts import Verdicts
 from kvformer.reporting.wording import SPACE, percent, signed
@@ -88,7 +87,7 @@ class PublishedCard:
 def published(verdicts: Verdicts) -> dict[str, Any]:
     """Published paired differences of accuracies whose standard error is known, next to ours. Never a test."""
     table = verdicts.results.published
-    known = table["compare_with"].str.startswith(DIFFERENCE) & table["compare_with"].str.endswith("accuracy")
+    known = table["compare_with"].str.startswith("difference ") & table["compare_with"].str.endswith("accuracy")
     rows = table[known & table["setting"].str.contains("standard error") & table["std"].notna()]
     rows = rows[rows["task"].isin(verdicts.tasks)].drop_duplicates(["task", "variant"])
     cards = [_card(verdicts, variant, rows[rows["variant"] == variant]) for variant in verdicts.variants]
