@@ -1,4 +1,4 @@
-"""The committed results, as the words of the markers need them: the only module here that imports kvformer.
+"""The committed results, as the words of the markers need them.
 
 Everything comes at full precision from `results/reference` (runs.csv, curves.csv.gz, cost.csv, study.json,
 provenance.json, benchmarks/*.csv) and from `config/published.csv`.
@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from kvformer.analysis.comparisons import Comparison, compared, is_solvable
-from kvformer.analysis.decisions import describe, judge, looks_of, paired_differences
+from kvformer.analysis import results as report
+from kvformer.analysis.analyse import analyse
+from kvformer.analysis.comparisons import Comparison, is_solvable
+from kvformer.analysis.decisions import describe, judge, paired_differences
 from kvformer.analysis.frames import by_setting, load_curves, load_runs, scores, usable
-from kvformer.analysis.overall import overall
 from kvformer.analysis.quantities import SOLVED, quantity
 from kvformer.analysis.statistics import by_seed, estimate, spreads
 from kvformer.analysis.study import Study, read_study
@@ -121,12 +122,13 @@ class Results:
         return Comparison(names, self.study.margin(metric), pairs, runs, is_solvable(about.family, metric))
 
     @cached_property
-    def _paired(self) -> pd.DataFrame:
-        return paired_differences(self.scores, self.study)
+    def report(self) -> report.Results:
+        """All numbers of the study's report."""
+        return analyse(self.folder)
 
     @cached_property
     def _comparisons(self) -> dict[tuple[str, str, str], Difference]:
-        return {(row["task"], "", row["variant"]): _difference(row) for row in self._paired.to_dict("records")}
+        return {(row["task"], "", row["variant"]): _difference(row) for row in self.report.paired.to_dict("records")}
 
     def count(self, variants: Sequence[str], verdict: str) -> int:
         """Comparisons of these variants with this verdict; with "" all of them, with "open" those that more seeds may
@@ -141,8 +143,7 @@ class Results:
     @cached_property
     def averages(self) -> dict[str, dict[Hashable, Any]]:
         """By variant the row of the table `overall`."""
-        rows, _ = overall(compared(self.scores, self.study), self._paired, looks_of(self.study))
-        return {row["variant"]: row for row in rows.to_dict("records")}
+        return {row["variant"]: row for row in self.report.overall.to_dict("records")}
 
     @cached_property
     def _by_setting(self) -> dict[tuple[str, str, str], Difference]:

@@ -2,7 +2,7 @@
 
 from math import sqrt
 
-from tools.numbers.inline import average, average_verdict, cost, count, published_cells, published_row
+from tools.numbers.inline import cost, published_cells, published_row
 from tools.numbers.results import Side, study
 from tools.numbers.values import fixed, signed, table, thousands
 
@@ -25,29 +25,6 @@ SHARING = {
     "k": "`k` (Q = K = V)",
     "k_pos": "`k_pos`",
 }
-KEEPS = {
-    "kv": "keys are the queries",
-    "kv_pos": "`kv` with a 2D position term",
-    "q_kv": "keys are the values",
-    "k": "one projection for all three",
-    "k_pos": "`k` with a 2D position term",
-}
-
-
-def overview() -> str:
-    """README: each variant of the reference study in a row."""
-    header = ["variant", "what it shares", "on average", "margins", "worse on", "equivalent on", "both solve", "open"]
-    header += ["attention parameters", "cache"]
-    rows = []
-    for variant, words in KEEPS.items():
-        means = [average_verdict("reference", variant), average("reference", variant, unit=False)]
-        counts = [count("reference", variant, word) for word in ("worse", "equivalent", "both solve", "open")]
-        saved = [cost("reference", "characters", variant, column) for column in COST_COLUMNS]
-        rows.append([f"`{variant}`", words, *means, *counts, *saved])
-    return table(header, rows)
-
-
-COST_COLUMNS = ("attention_parameters", "cache_bytes_per_token")
 
 
 def differences() -> str:

@@ -21,8 +21,13 @@ from kvformer.files import read_json, sha256_file, write_text
 FILE = "results.json"
 FORMAT = 2
 """Increased with every change that an older reader would misunderstand."""
-INPUTS = ("study.json", "runs.csv", "curves.csv.gz", *COST_FILES)
+INPUTS = ("study.json", "runs.csv", "curves.csv.gz", "correct.csv.gz", *COST_FILES)
 """Files of the study's folder that the numbers and the averaged curves come from."""
+
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Of the steps of a run, where the table `gaps` has a row."""
+TOO_FEW = "too few evaluations"
+"""The verdict in `pace` on a task without numbers there."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +155,38 @@ class Results:
         ),
     ]
     """Medians over seeds, then the columns of cost.csv."""
+    relative_costs: Annotated[pd.DataFrame, Columns("task setting variant cost", "", "change")]
+    """Measured costs as the change against the baseline in per cent; empty where none were measured."""
+    savings: Annotated[pd.DataFrame, Columns("variant cost", "settings", "median low high")]
+    """Their median and range over tasks and settings."""
     drawn_costs: Annotated[pd.DataFrame, Columns("task variant", "", "parameters", open=True)]
     """Costs averaged over the settings that a variant is judged by."""
+    gaps: Annotated[
+        pd.DataFrame, Columns("task variant metric", "n", "share difference low high margins margins_low margins_high")
+    ]
+    """Paired difference to the baseline at shares of the steps, by the validation metric, with its 95 % interval;
+    margins: the same in margins, signed so that more is better (`gaps.training_gaps`)."""
+    gap_curves: Annotated[
+        pd.DataFrame, Columns("task variant metric", "n", "share difference low high margins margins_low margins_high")
+    ]
+    """The same at the evaluations, for figures."""
+    gap_averages: Annotated[pd.DataFrame, Columns("variant", "tasks", "share margins")]
+    """The mean of the gaps over tasks, in margins."""
+    pace: Annotated[
+        pd.DataFrame,
+        Columns("task variant metric verdict", "n reached evaluations", "factor low high at_least", "decays"),
+    ]
+    """The steps that a variant needs to reach what the baseline ends with, over the baseline's (`gaps.pace`); what the
+    gap did on the way (verdict); whether the task's learning rate decays."""
+    sampling: Annotated[
+        pd.DataFrame,
+        Columns("task variant test_sets", "n examples", "difference low high seed_share test_share wider floor"),
+    ]
+    """How much of a difference's variance comes from seeds, and how much from a finite test set
+    (`sampling.decompose`)."""
+    planning: Annotated[
+        pd.DataFrame, Columns("task variant plan", "n seeds", "chance hours baseline_hours", "hopeless")
+    ]
     published: Annotated[
         pd.DataFrame,
         Columns(

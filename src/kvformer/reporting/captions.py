@@ -30,6 +30,13 @@ FIGURES = {
         "Over several: a heat map for the baseline, and for each other variant its difference to the baseline (blue is "
         "better, red worse).",
     ),
+    "gaps": (
+        "Gap over training",
+        "Difference to the baseline on the validation split, in margins, at each evaluation; mean over seeds (and over "
+        "settings, where a task has several), up is better. Bar: the 95 % interval at the end. Shaded: within one "
+        "margin. The scale fits the second half of training, so earlier values can lie outside. If the learning rate "
+        "falls, a curve that is flat at the end does not predict a longer run.",
+    ),
     "loss": (
         "Loss during training",
         "Above against the seconds spent in optimisation steps, below against steps; left the loss on training, right "
@@ -131,6 +138,30 @@ _TABLES = {
         "Over all tasks judged by accuracy: mean of task means, interquartile mean (IQM) of all runs, and the "
         "probability that a run beats one of {baseline} on a task drawn at random (0.5: no improvement). 95 % "
         "intervals: bootstrap over seeds within tasks. Solved tasks hide differences: read the single tasks first."
+    ),
+    "gaps": (
+        "Difference to {baseline} while runs train: on the validation split, at shares of the steps (linear between "
+        "evaluations), with its 95 % interval (Student's t over seeds; over a grid, over each seed's mean). Margins: "
+        "the same in margins, positive is better. Weights are those of that moment, not the selected ones."
+    ),
+    "pace": (
+        "Is a variant worse, or only slower? Course: still behind, when the whole 95 % interval of the gap at the end"
+        " lies more than one margin below {baseline}; unclear, when a part of it does; only slower, when none of it "
+        "does and the mean gap was over two margins at 25, 50 or 75 % of the steps; else level. At 25 to 100 %: the "
+        "gap in margins on the validation split, positive is better; end: its interval at the end. Steps: those that "
+        "a variant needs to come within one margin of what {baseline} ends with, over those that {baseline} needs for"
+        " it; median over seeds, with an interval from order statistics (95 % from 6 seeds on; with fewer, the lowest"
+        " and the highest seed). More than: half of the seeds or more do not get there within the run. Learning rate "
+        "falls: a gap that is flat at the end does not predict a longer run. Tasks with fewer than 4 evaluations are "
+        "left out."
+    ),
+    "sampling": (
+        "Where the uncertainty of a difference to {baseline} comes from. Test set %: the part of its variance that an"
+        " unlimited test set would remove; seeds %: the rest. With few seeds both are rough. Where seeds share their "
+        "test examples (images, text), the paired interval does not contain all of it; the interval here does (two-"
+        "way random effects, Satterthwaite's degrees of freedom), and is wider by the given factor. Floor: half the "
+        "width that is left with unlimited seeds. Where each seed draws its own test examples (lists, sets), the "
+        "paired interval contains it. Only tasks judged by accuracy, whose runs keep which examples they get right."
     ),
     "cost": (
         "Cost of a run: medians over seeds. Stepping: seconds in optimisation steps only. Ratio: samples/s over that "

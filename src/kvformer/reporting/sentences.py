@@ -11,6 +11,7 @@ from kvformer.analysis.results import Results
 from kvformer.analysis.study import ALL_SETTINGS, Study
 from kvformer.analysis.verdicts import BOTH_SOLVE, MIXED, VERDICTS
 from kvformer.reporting.cells import number, probability, signed
+from kvformer.reporting.remarks import on_sampling, on_training
 
 NOTHING = "No variant could be compared with the baseline: no pair of runs has finished."
 
@@ -22,6 +23,7 @@ def findings(results: Results) -> list[str]:
     sentences = [_overview(table, study.baseline)] if len(table) else [NOTHING]
     sentences += [_average(row, results) for row in results.overall.to_dict("records") if not pd.isna(row["low"])]
     sentences += [sentence(row, place(row, study), row["variant"], study.baseline) for row in table.to_dict("records")]
+    sentences += [*on_training(results), *on_sampling(results)]
     sentences += [_tuning(row, study) for row in results.nuisance.to_dict("records") if row["edge"]]
     if len(results.incomplete):
         sentences.append(_excluded(results))

@@ -11,6 +11,7 @@ from kvformer.analysis.results import Results
 from kvformer.reporting.captions import table_captions
 from kvformer.reporting.cells import interval, number, probability, signed, whole
 from kvformer.reporting.render import DIFFERENCE, Layout, Table, alike, lay_out, with_better_in
+from kvformer.reporting.training_tables import training_tables
 
 
 def _margins(value: float) -> str:
@@ -171,6 +172,7 @@ def study_tables(results: Results) -> list[Table]:
         "nuisance": (lay_out(tuned, NUISANCE), ()),
         "success": (lay_out(solved, SUCCESS), ()),
         "aggregate": (lay_out(results.aggregate, AGGREGATE), ()),
+        **training_tables(results),
         "cost": (_costs(results.cost), ()),
         "published": (
             published.drop(columns="differs in"),
