@@ -184,9 +184,6 @@ class Results:
     ]
     """How much of a difference's variance comes from seeds, and how much from a finite test set
     (`sampling.decompose`)."""
-    planning: Annotated[
-        pd.DataFrame, Columns("task variant plan", "n seeds", "chance hours baseline_hours", "hopeless")
-    ]
     published: Annotated[
         pd.DataFrame,
         Columns(
