@@ -106,6 +106,7 @@ def test_every_kind_is_drawn_for_every_task_or_family(figures: Figures) -> None:
         "forest": ["accuracy", "loss"],
         "pareto": families,
         "grid": ["copy", "sort"],
+        "gaps": families,
         "loss": tasks,
         "settings": ["copy", "sort"],
         "epochs": ["characters"],
@@ -115,7 +116,7 @@ def test_every_kind_is_drawn_for_every_task_or_family(figures: Figures) -> None:
     }
 
 
-HASHED = ("forest", "grid", "loss", "heads")
+HASHED = ("forest", "grid", "gaps", "loss", "heads")
 
 
 def hashes(results: Path, folder: Path) -> dict[str, str]:

@@ -55,10 +55,10 @@ class VariantStyle:
 KNOWN = {
     "qkv": VariantStyle("#004488", SOLID, "o"),
     "kv": VariantStyle("#BB5566", DASHED, "s"),
-    "kv_pos": VariantStyle("#DDAA33", DASH_DOT, "^"),
+    "kv_pos": VariantStyle("#8D690D", DASH_DOT, "^"),
     "q_kv": VariantStyle("#009988", DOTTED, "D"),
     "k": VariantStyle("#6F2C91", LONG_DASH, "v"),
-    "k_pos": VariantStyle("#66AADD", DASH_DOT_DOT, "P"),
+    "k_pos": VariantStyle("#2976AD", DASH_DOT_DOT, "P"),
 }
 OTHER_COLOURS = (
     "#332288", "#117733", "#882255", "#999933", "#AA4499", "#222222", "#EE7733", "#777777", "#663333", "#88AA00"
