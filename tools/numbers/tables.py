@@ -7,7 +7,7 @@ from tools.numbers.results import Side, study
 from tools.numbers.values import fixed, signed, table, thousands
 
 MARKS = {"equivalent": "=", "worse": "<", "better": ">", "undecided": "?", "both solve": "✓", "not worse": "≥"}
-MARKS |= {"leaning worse": "(<)", "leaning better": "(>)"}
+MARKS |= {"leaning worse": "(<)", "leaning better": "(>)", "": ""}
 TASKS = {
     "anomaly": "set anomaly",
     "mnist": "MNIST",
@@ -25,8 +25,6 @@ SHARING = {
     "k": "`k` (Q = K = V)",
     "k_pos": "`k_pos`",
 }
-
-
 def differences() -> str:
     """Findings: every task and variant of the reference study."""
     found = study("reference")
@@ -40,7 +38,7 @@ def differences() -> str:
 
 def _against_qkv(name: str, task: str, variant: str) -> str:
     cell = study(name).difference(task, Side(variant), Side("qkv"))
-    return f"{cell.text(unit=False)} {MARKS[cell.verdict]}"
+    return f"{cell.text(unit=False)} {MARKS[cell.verdict]}".strip()
 
 
 SIZES = (
