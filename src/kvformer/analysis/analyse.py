@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from kvformer.analysis import comparisons, cost, nuisance, provenance
+from kvformer.analysis import comparisons, cost, decisions, nuisance, provenance
 from kvformer.analysis.curves import FILE as CURVES
 from kvformer.analysis.curves import average_curves, read_curves
 from kvformer.analysis.frames import at_judged_settings, load_correct, load_curves, load_runs, lost, scores, usable
 from kvformer.analysis.gaps import training_gaps
+from kvformer.analysis.overall import overall
 from kvformer.analysis.published import compare_published, load_published
 from kvformer.analysis.results import FILE, Results
 from kvformer.analysis.sampling import sampling
@@ -30,13 +31,18 @@ def analyse(results: Path, published: Path | None = None) -> Results:
     costs = cost.load_costs(results)
     records = list(provenance.by_run(results, study).values())
     summary = comparisons.summarise(tuned, study)
+    compared, looks = comparisons.compared(tuned, study), decisions.looks_of(study)
+    paired = decisions.judge(compared, looks)
+    averages, averages_by_seed = overall(compared, paired, looks)
     tables = {
         "tasks": _tasks(runs, expected, study),
         "counts": expected.groupby("status")["seconds"].agg(runs="size", seconds="sum").reset_index(),
         "summary": summary,
         "seeds": comparisons.seed_means(tuned, study),
         "families": comparisons.family_averages(summary, study),
-        "paired": comparisons.paired_differences(tuned, study),
+        "paired": paired,
+        "overall": averages,
+        "overall_seeds": averages_by_seed,
         "nuisance": nuisance.comparison(expected, choices, study),
         "success": comparisons.success_rates(tuned, study),
         "aggregate": comparisons.aggregates(tuned, study),
@@ -52,7 +58,7 @@ def analyse(results: Path, published: Path | None = None) -> Results:
         tables |= training_gaps(tuned, at_judged_settings(load_curves(results), choices), study)
     if any(len(study.settings(task)) > 1 for task in study.tasks):
         tables["settings"] = comparisons.summarise(expected, study, by_setting=True)
-        tables["paired_settings"] = comparisons.paired_differences(expected, study, by_setting=True)
+        tables["paired_settings"] = decisions.paired_differences(expected, study, by_setting=True)
     if published:
         tables["published"] = compare_published(runs, study, load_published(published))
     return Results.of(results, study, tables)

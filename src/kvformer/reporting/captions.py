@@ -81,25 +81,41 @@ FIGURES = {
 
 _INTERVAL = "Intervals cover 95 % (Student's t over seeds; over a grid, over each seed's mean)."
 _SPREAD = "sd: standard deviation between seeds (pooled within settings), apart from that between settings."
+_RULE = (
+    "Each variant is a question of its own: p are Holm-adjusted over its rows. Test: exact sign-flip where the seeds "
+    "suffice for it (it assumes symmetric differences), otherwise paired t, which assumes normal ones. Verdicts: "
+    "better or worse: adjusted p ≤ 0.05; equivalent: two one-sided t tests against ± margin (fixed in advance), "
+    "adjusted p ≤ 0.025; not worse: the one against − margin; leaning: the interval excludes zero, the adjusted test "
+    "does not decide; undecided, which does not prove equality; both solve: every run of both sides solves the task."
+)
 _PAIRED = (
-    "Difference to {baseline} at equal task, setting and seed, in units of the metric, with its 95 % interval. A pair "
-    "is a seed: over a grid, its mean over the settings. Tests are two-sided: Wilcoxon's signed-rank test, with the "
-    "smallest p that it can reach with this many pairs, and the paired t test; Holm: adjusted for the number of "
-    "comparisons in this table. Effect dz: the mean difference in standard deviations of the differences. Verdict: "
-    "equivalent when the interval lies inside ± margin (fixed in the configuration in advance); else better or worse "
-    "when the Holm-adjusted t test has p < 0.05; else undecided, which does not prove equality. Incomplete pairs are "
+    "Difference to {baseline} at equal task, setting and seed, with its 95 % interval. A pair is a seed: over a "
+    "grid, its mean over the settings. "
+    + _RULE
+    + " With interim looks, p are over all looks so far and intervals are the repeated ones. Incomplete pairs are "
     "named and left out."
 )
 _TABLES = {
     "family": (
-        "{family} tasks: mean [95 % interval] of n runs. " + _INTERVAL + " Bold: the best mean, where its interval "
-        "excludes the next best. (a/b): only a of b runs finished; the table of excluded runs lists the others."
+        "{family} tasks: mean [95 % interval] of n runs. "
+        + _INTERVAL
+        + " Bold: better than {baseline} (table of paired "
+        "differences). (a/b): only a of b runs finished; the table of excluded runs lists the others."
     ),
     "summary": (
         "Mean over seeds, and over the settings of a grid. " + _INTERVAL + " bootstrap (CSV): the BCa interval, too "
         "narrow for fewer than about 20 runs. " + _SPREAD
     ),
     "paired": _PAIRED,
+    "overall": (
+        "Each variant on average: by seed, the mean over tasks of the difference in margins; positive is better than "
+        "{baseline}. 95 % interval: Student's t over the seeds that have every task (with interim looks, those of "
+        "the first). Verdicts as for paired differences, Holm-adjusted over the variants; mixed: better on one task "
+        "and worse on another, so that an average misleads. Worse on at least: a lower bound (95 %, closed testing "
+        "with Simes) on the number of tasks. Unsolved: without tasks that both sides solve, which enter as zero. "
+        "Over tasks: the interval with tasks as a sample. Without one: the range of the mean when one task is left "
+        "out."
+    ),
     "settings": "Mean over seeds at every setting of the grids. " + _INTERVAL + " " + _SPREAD,
     "paired_settings": _PAIRED,
     "nuisance": (
@@ -171,10 +187,10 @@ _TABLES = {
 }
 COMPARE = (
     "{b} minus {a} at equal task, setting, variant and seed, with the 95 % interval of the mean. A pair is a seed: "
-    "over a grid, its mean over the settings. p: paired t test and Wilcoxon's signed-rank test, each Holm-adjusted "
-    "over this table. Verdict on {b}: equivalent inside ± margin, else better or worse where the adjusted t test has "
-    "p < 0.05, else undecided. Same configuration: runs with one configuration hash on both sides, so that only code, "
-    "machine or data can make a difference."
+    "over a grid, its mean over the settings. "
+    + _RULE
+    + " Same configuration: runs with one configuration hash on both sides, so that only code, machine or data can "
+    "make a difference."
 )
 UNMATCHED = "Runs without a partner that finished."
 

@@ -22,7 +22,8 @@ CSS_DPI = 96
 SAMPLE_LENGTH = 700
 """Characters of a generated sample that are shown."""
 REASON_LENGTH = 300
-MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "undecided": "?"}
+MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "undecided": "?", "both solve": "✓", "not worse": "≥"}
+MARKS |= {"leaning better": "△", "leaning worse": "▽"}
 
 
 def write_report(results: Results, lock: Path | None = None) -> Path:
