@@ -25,6 +25,8 @@ SHARING = {
     "k": "`k` (Q = K = V)",
     "k_pos": "`k_pos`",
 }
+
+
 def differences() -> str:
     """Findings: every task and variant of the reference study."""
     found = study("reference")
