@@ -10,6 +10,7 @@ SLOW = (
     "faults",
     "workflow",
     "analysis/test_coverage.py",
+    "analysis/test_simulations.py",
     "benchmarks/test_scale.py",
     "core/test_cli.py::test_training_imports_neither_torchvision_nor_mlflow_nor_pandas",
     "core/test_cli.py::test_nothing_heavy_is_imported_without_need",

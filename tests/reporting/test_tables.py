@@ -193,7 +193,7 @@ def test_two_seeds_are_reported_without_strong_words(tmp_path: Path) -> None:
     write_tables(analyse(results, PUBLISHED))
     paired = table(results, "paired").set_index(["task", "variant"])
     assert paired.loc[("reverse", "kv"), "verdict"] == "undecided"
-    assert paired.loc[("reverse", "kv"), ["low", "high", "test", "Holm p"]].tolist() == [""] * 4
+    assert paired.loc[("reverse", "kv"), ["low", "high", "test", "adjusted p"]].tolist() == [""] * 4
 
 
 def test_tables_that_a_study_no_longer_has_disappear(written: Path, tmp_path: Path) -> None:

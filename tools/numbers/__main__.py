@@ -10,7 +10,7 @@ from tools.numbers.verdict import pictures
 from tools.numbers.vocabulary import VOCABULARY
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "docs/findings.md", "docs/performance.md")
+DOCUMENTS = ("README.md", "docs/findings.md", "docs/performance.md", "docs/statistics.md")
 
 
 def main() -> int:

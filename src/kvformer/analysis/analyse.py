@@ -10,6 +10,7 @@ from kvformer.analysis.curves import average_curves, read_curves
 from kvformer.analysis.frames import at_judged_settings, load_correct, load_curves, load_runs, lost, scores, usable
 from kvformer.analysis.gaps import average_gaps, training_gaps
 from kvformer.analysis.overall import overall
+from kvformer.analysis.planning import plan
 from kvformer.analysis.published import compare_published, load_published
 from kvformer.analysis.results import FILE, Results
 from kvformer.analysis.sampling import sampling
@@ -45,6 +46,7 @@ def analyse(results: Path, published: Path | None = None) -> Results:
         "paired": paired,
         "overall": averages,
         "overall_seeds": averages_by_seed,
+        "planning": plan(decisions.findings(compared, looks)),
         "nuisance": nuisance.comparison(expected, choices, study),
         "success": comparisons.success_rates(tuned, study),
         "aggregate": comparisons.aggregates(tuned, study),

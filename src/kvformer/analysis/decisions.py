@@ -1,7 +1,7 @@
 """The rule that turns paired differences into words (docs/statistics.md). Nothing else in the package gives a verdict.
 
-Each variant is a question of its own: a family is what one variant is compared on. Holm's adjustment within the family
-holds for differences, and separately for equivalence and for *not worse*, whose one-sided tests share the 5 %.
+Each variant is a question of its own: a family is what one variant is compared on. With a probability of 95 %, none of
+its words is wrong: `testing.adjust_family` adjusts differences, equivalence and *not worse* together.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class Finding:
 
     family: the number of comparisons in its family. look: the last one that was reached, 0 before the first. solved:
     whether both sides solve the task. p: by test, over these looks; p_worse is one-sided, of being worse. sign: of the
-    difference at the look with the smallest p. adjusted: by test, Holm-adjusted in the family.
+    difference at the look with the smallest p. adjusted: by test, within the family.
     """
 
     comparison: Comparison
@@ -136,13 +136,10 @@ class Finding:
         )
 
 
-def adjust(p_values: Sequence[float], tested: Sequence[bool] | bool = True) -> list[float]:
-    """Holm's adjustment in a family in which a hypothesis without a p (NaN) keeps its place.
-
-    tested: which values belong to the family; the others stay NaN.
-    """
+def adjust(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjustment in a family in which a hypothesis without a p (NaN) keeps its place."""
     p = np.asarray(p_values, dtype=float)
-    adjusted = holm(np.where(tested, np.nan_to_num(p, nan=1.0), nan))
+    adjusted = holm(np.nan_to_num(p, nan=1.0))
     return [nan if np.isnan(own) else float(value) for own, value in zip(p, adjusted, strict=True)]
 
 
@@ -184,7 +181,7 @@ def describe(pairs: "pd.Series[float]", goal: str) -> dict[str, Any]:
 
 def judge(comparisons: Sequence[Comparison], looks: Looks | None = None) -> pd.DataFrame:
     """The table `paired` (`results.PAIRED`) of these comparisons: one row each, in their order."""
-    return pd.DataFrame([finding.row() for finding in _findings(comparisons, looks or Looks())])
+    return pd.DataFrame([finding.row() for finding in findings(comparisons, looks or Looks())])
 
 
 def open_comparisons(scores: pd.DataFrame, study: Study, look: int) -> list[tuple[str, str]]:
@@ -193,8 +190,8 @@ def open_comparisons(scores: pd.DataFrame, study: Study, look: int) -> list[tupl
     scores: of `frames.scores`. Only seeds below the look's number are used, and what an earlier look decided stays
     decided. A pair of which a run is lost is missing; it does not delay the look.
     """
-    findings = _findings(compared(scores, study), looks_of(study), look)
-    names = [finding.comparison.names for finding in findings if not finding.decided_at]
+    found = findings(compared(scores, study), looks_of(study), look)
+    names = [finding.comparison.names for finding in found if not finding.decided_at]
     return [(name["task"], name["variant"]) for name in names]
 
 
@@ -203,7 +200,7 @@ def paired_differences(scores: pd.DataFrame, study: Study, by_setting: bool = Fa
     return judge(compared(scores, study, by_setting), looks_of(study))
 
 
-def _findings(comparisons: Sequence[Comparison], looks: Looks, until: int = 0) -> list[Finding]:
+def findings(comparisons: Sequence[Comparison], looks: Looks, until: int = 0) -> list[Finding]:
     """The findings on these comparisons, in their order. until: as in `decide`."""
     families: dict[str, list[Comparison]] = {}
     for comparison in comparisons:
@@ -227,10 +224,13 @@ def decide(family: Sequence[Comparison], looks: Looks, until: int = 0) -> list[F
             seeds = looks.seeds[look - 1]
             if not finding.decided_at and (until or seeds == inf or finding.comparison.reached(seeds)):
                 finding.take(look)
-        for name in TESTS:
-            adjusted = adjust([finding.p.get(name, nan) for finding in findings], tested)
-            for finding, value in zip(findings, adjusted, strict=True):
-                finding.adjusted[name] = value
+        p = [[finding.p.get(name, nan) for finding in findings] for name in TESTS]
+        aside = [finding.solved or not counts for finding, counts in zip(findings, tested, strict=True)]
+        for finding, adjusted in zip(findings, testing.adjust_family(p, aside, ALPHA).T, strict=True):
+            finding.adjusted = {
+                name: nan if np.isnan(finding.p.get(name, nan)) else float(value)
+                for name, value in zip(TESTS, adjusted, strict=True)
+            }
         for finding in findings:
             if not finding.decided_at:
                 finding.decide(look)

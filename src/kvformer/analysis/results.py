@@ -105,7 +105,8 @@ class Results:
     test: `sign-flip` or `t`; empty where there is none. decided_at: the look that decided (1 without looks), 0 while
     open. p: two-sided, p_worse: one-sided, of being worse; p_equivalence, p_not_worse: one-sided, against ± margin.
     With looks, p are over all looks so far, and the interval is the repeated one. `_holm`: adjusted over the tasks of
-    the variant. failure_bound: where both sides solve the task, the failure rate that its seeds leave open (95 %).
+    the variant (`testing.adjust_family`). failure_bound: where both sides solve the task, the failure rate that its
+    seeds leave open (95 %).
     """
     paired_settings: Annotated[pd.DataFrame, PAIRED]
     """The same at every setting; empty where every task has one setting."""
@@ -118,6 +119,14 @@ class Results:
     """
     overall_seeds: Annotated[pd.DataFrame, Columns("variant", "seed", "value")]
     """The average of each variant by seed."""
+    planning: Annotated[
+        pd.DataFrame, Columns("task variant plan", "n seeds", "chance hours baseline_hours", "hopeless")
+    ]
+    """What more seeds would decide (`planning.plan`), for each open comparison: cheapest first, hopeless ones last.
+
+    plan: `further looks`, or `new study` where none is left. n: pairs so far. seeds: in all; of a new study, its own.
+    chance: of being decided. hours: of one core, of which baseline_hours are shared by all comparisons of the task.
+    """
     nuisance: Annotated[
         pd.DataFrame,
         Columns(
@@ -175,9 +184,6 @@ class Results:
     ]
     """How much of a difference's variance comes from seeds, and how much from a finite test set
     (`sampling.decompose`)."""
-    planning: Annotated[
-        pd.DataFrame, Columns("task variant plan", "n seeds", "chance hours baseline_hours", "hopeless")
-    ]
     published: Annotated[
         pd.DataFrame,
         Columns(

@@ -127,11 +127,13 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 
 def holm(p_values: ArrayLike) -> Array:
-    """Holm's adjustment over all p that are not NaN; NaN stays."""
+    """Holm's adjustment over the last axis, of all p that are not NaN; NaN stays."""
     values = np.asarray(p_values, dtype=float)
-    order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
-    adjusted = np.full(values.shape, np.nan)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.arange(order.size, 0, -1) * values[order]))
+    order = np.argsort(values, axis=-1, kind="stable")  # NaN last
+    remaining = (~np.isnan(values)).sum(axis=-1, keepdims=True) - np.arange(values.shape[-1])
+    ascending = np.maximum.accumulate(np.take_along_axis(values, order, -1) * remaining, axis=-1)
+    adjusted = np.empty_like(values)
+    np.put_along_axis(adjusted, order, np.minimum(ascending, 1.0), -1)
     return adjusted
 
 

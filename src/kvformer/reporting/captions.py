@@ -82,8 +82,8 @@ FIGURES = {
 _INTERVAL = "Intervals cover 95 % (Student's t over seeds; over a grid, over each seed's mean)."
 _SPREAD = "sd: standard deviation between seeds (pooled within settings), apart from that between settings."
 _RULE = (
-    "Each variant is a question of its own: p are Holm-adjusted over its rows. Test: exact sign-flip where the seeds "
-    "suffice for it (it assumes symmetric differences), otherwise paired t, which assumes normal ones. Verdicts: "
+    "Each variant is a question of its own: p are adjusted so that 95 % of variants get no false verdict. Test: exact "
+    "sign-flip where the seeds suffice (it assumes symmetric differences), else paired t (normal ones). Verdicts: "
     "better or worse: adjusted p ≤ 0.05; equivalent: two one-sided t tests against ± margin (fixed in advance), "
     "adjusted p ≤ 0.025; not worse: the one against − margin; leaning: the interval excludes zero, the adjusted test "
     "does not decide; undecided, which does not prove equality; both solve: every run of both sides solves the task."
@@ -118,6 +118,13 @@ _TABLES = {
     ),
     "settings": "Mean over seeds at every setting of the grids. " + _INTERVAL + " " + _SPREAD,
     "paired_settings": _PAIRED,
+    "planning": (
+        "What more seeds would decide: for each open comparison the predicted chance of being better, worse or "
+        "equivalent, cheapest first. Hours: of one core, for the variant and {baseline}, whose hours are shared by all "
+        "comparisons of the task. Further looks use the seeds so far; a new study has its own, because judging the "
+        "same seeds again with some more would make false verdicts more frequent. Hopeless: more likely to stay open "
+        "than not, even with the most seeds. The prediction assumes normal differences."
+    ),
     "nuisance": (
         "Tasks with nuisance hyperparameters: every variant at its own best values, chosen by the validation metric "
         "alone, and the difference to {baseline} when all use the values that are best for {baseline}. Budget: runs "

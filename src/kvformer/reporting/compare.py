@@ -19,9 +19,9 @@ LAYOUT: Layout = {
     "mean after": ("value_b", number),
     **DIFFERENCE,
     **alike(str, "test"),
-    "Holm p": ("p_holm", probability),
-    "equivalence Holm": ("p_equivalence_holm", probability),
-    "not worse Holm": ("p_not_worse_holm", probability),
+    "adjusted p": ("p_holm", probability),
+    "adjusted equivalence": ("p_equivalence_holm", probability),
+    "adjusted not worse": ("p_not_worse_holm", probability),
     **alike(str, "verdict"),
 }
 

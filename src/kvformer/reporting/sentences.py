@@ -148,7 +148,7 @@ def _adjusted(row: Mapping[Hashable, Any]) -> str:
     if row["error"] == 0:
         return "no spread between pairs"
     text = probability(row["p_holm"])
-    return f"Holm-adjusted p {'< 0.001' if row['p_holm'] < 0.001 else f'= {text}'}"
+    return f"adjusted p {'< 0.001' if row['p_holm'] < 0.001 else f'= {text}'}"
 
 
 def _overview(table: pd.DataFrame, baseline: str) -> str:

@@ -37,12 +37,12 @@ PAIRED: Layout = {
     **DIFFERENCE,
     **alike(str, "test"),
     **alike(probability, "p"),
-    "Holm p": ("p_holm", probability),
+    "adjusted p": ("p_holm", probability),
     "worse p": ("p_worse", probability),
     "equivalence p": ("p_equivalence", probability),
-    "equivalence Holm": ("p_equivalence_holm", probability),
+    "adjusted equivalence": ("p_equivalence_holm", probability),
     "not worse p": ("p_not_worse", probability),
-    "not worse Holm": ("p_not_worse_holm", probability),
+    "adjusted not worse": ("p_not_worse_holm", probability),
     "effect dz": ("effect_dz", lambda value: signed(value, 2)),
     **alike(number, "margin"),
     "failure rate below": ("failure_bound", lambda value: number(value, 3)),
@@ -51,7 +51,7 @@ PAIRED: Layout = {
 }
 PAIRED_PRINTED = (
     *("task", "setting", "variant", "verdict", "pairs", "difference", "low", "high", "better in"),
-    *("test", "Holm p", "equivalence Holm", "not worse Holm"),
+    *("test", "adjusted p", "adjusted equivalence", "adjusted not worse"),
 )
 OVERALL: Layout = {
     **alike(str, "variant", "verdict"),
@@ -72,6 +72,14 @@ OVERALL_PRINTED = (
     *("variant", "verdict", "seeds", "tasks", "mean", "low", "high", "worse on at least", "unsolved: mean"),
     *("without one: low", "without one: high", "Holm p"),
 )
+PLANNING: Layout = {
+    **alike(str, "task", "variant", "plan"),
+    "pairs": ("n", whole),
+    **alike(whole, "seeds"),
+    **{name: (name, lambda value: number(value, 2)) for name in ("chance", "hours")},
+    "baseline's hours": ("baseline_hours", lambda value: number(value, 2)),
+    "hopeless": ("hopeless", lambda hopeless: "hopeless" if hopeless else ""),
+}
 NUISANCE: Layout = {
     **alike(str, "task", "setting", "variant"),
     "own best": ("values", str),
@@ -160,6 +168,7 @@ def study_tables(results: Results) -> list[Table]:
         "overall": (lay_out(results.overall, OVERALL), OVERALL_PRINTED),
         "settings": (lay_out(results.settings, SETTINGS), SUMMARY_PRINTED),
         "paired_settings": (lay_out(with_better_in(results.paired_settings), PAIRED), PAIRED_PRINTED),
+        "planning": (lay_out(results.planning, PLANNING), ()),
         "nuisance": (lay_out(tuned, NUISANCE), ()),
         "success": (lay_out(solved, SUCCESS), ()),
         "aggregate": (lay_out(results.aggregate, AGGREGATE), ()),
