@@ -5,7 +5,7 @@ provenance.json, benchmarks/*.csv) and from `config/published.csv`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 
 from kvformer.analysis.comparisons import Comparison, compared, is_solvable
-from kvformer.analysis.decisions import describe, judge, paired_differences
+from kvformer.analysis.decisions import describe, judge, looks_of, paired_differences
 from kvformer.analysis.frames import by_setting, load_curves, load_runs, scores, usable
-from kvformer.analysis.quantities import SOLVED, quantity
 from kvformer.analysis.overall import overall
+from kvformer.analysis.quantities import SOLVED, quantity
 from kvformer.analysis.statistics import by_seed, estimate, spreads
 from kvformer.analysis.study import Study, read_study
+from kvformer.analysis.verdicts import BOTH_SOLVE, OPEN
 from tools.numbers.values import UNITS, Difference, Mean, Unit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,9 +121,28 @@ class Results:
         return Comparison(names, self.study.margin(metric), pairs, runs, is_solvable(about.family, metric))
 
     @cached_property
+    def _paired(self) -> pd.DataFrame:
+        return paired_differences(self.scores, self.study)
+
+    @cached_property
     def _comparisons(self) -> dict[tuple[str, str, str], Difference]:
-        rows = paired_differences(self.scores, self.study).to_dict("records")
-        return {(row["task"], "", row["variant"]): _difference(row) for row in rows}
+        return {(row["task"], "", row["variant"]): _difference(row) for row in self._paired.to_dict("records")}
+
+    def count(self, variants: Sequence[str], verdict: str) -> int:
+        """Comparisons of these variants with this verdict; with "" all of them, with "open" those that more seeds may
+        decide, with "below the ceiling" those that do not say *both solve*."""
+        words = [found.verdict for (_, _, variant), found in self._comparisons.items() if variant in variants]
+        if verdict == "open":
+            return sum(word in OPEN for word in words)
+        if verdict == "below the ceiling":
+            return len(words) - words.count(BOTH_SOLVE)
+        return words.count(verdict) if verdict else len(words)
+
+    @cached_property
+    def averages(self) -> dict[str, dict[Hashable, Any]]:
+        """By variant the row of the table `overall`."""
+        rows, _ = overall(compared(self.scores, self.study), self._paired, looks_of(self.study))
+        return {row["variant"]: row for row in rows.to_dict("records")}
 
     @cached_property
     def _by_setting(self) -> dict[tuple[str, str, str], Difference]:

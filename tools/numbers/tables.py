@@ -2,11 +2,12 @@
 
 from math import sqrt
 
-from tools.numbers.inline import cost, published_cells, published_row
+from tools.numbers.inline import average, average_verdict, cost, count, published_cells, published_row
 from tools.numbers.results import Side, study
 from tools.numbers.values import fixed, signed, table, thousands
 
-MARKS = {"equivalent": "=", "worse": "<", "better": ">", "undecided": "?"}
+MARKS = {"equivalent": "=", "worse": "<", "better": ">", "undecided": "?", "both solve": "✓", "not worse": "≥"}
+MARKS |= {"leaning worse": "(<)", "leaning better": "(>)", "": ""}
 TASKS = {
     "anomaly": "set anomaly",
     "mnist": "MNIST",
@@ -35,17 +36,14 @@ KEEPS = {
 
 def overview() -> str:
     """README: each variant of the reference study in a row."""
-    found = study("reference")
-    header = ["variant", "what it shares", "worse on", "undecided", "equivalent on", "sort, points"]
-    header += ["characters, nats (less is better)", "attention parameters", "cache"]
+    header = ["variant", "what it shares", "on average", "margins", "worse on", "equivalent on", "both solve", "open"]
+    header += ["attention parameters", "cache"]
     rows = []
     for variant, words in KEEPS.items():
-        cells = [found.difference(task, Side(variant), Side("qkv")) for task in found.study.tasks]
-        counts = [str(sum(cell.verdict == verdict for cell in cells)) for verdict in ("worse", "undecided")]
-        counts.append(str(sum(cell.verdict == "equivalent" for cell in cells)))
-        shown = [_against_qkv("reference", task, variant, mark=False) for task in ("sort", "characters")]
+        means = [average_verdict("reference", variant), average("reference", variant, unit=False)]
+        counts = [count("reference", variant, word) for word in ("worse", "equivalent", "both solve", "open")]
         saved = [cost("reference", "characters", variant, column) for column in COST_COLUMNS]
-        rows.append([f"`{variant}`", words, *counts, *shown, *saved])
+        rows.append([f"`{variant}`", words, *means, *counts, *saved])
     return table(header, rows)
 
 
@@ -63,9 +61,9 @@ def differences() -> str:
     return table(["", *SHARING.values()], rows)
 
 
-def _against_qkv(name: str, task: str, variant: str, mark: bool = True) -> str:
+def _against_qkv(name: str, task: str, variant: str) -> str:
     cell = study(name).difference(task, Side(variant), Side("qkv"))
-    return cell.text(unit=False) + (f" {MARKS[cell.verdict]}" if mark else "")
+    return f"{cell.text(unit=False)} {MARKS[cell.verdict]}".strip()
 
 
 SIZES = (
