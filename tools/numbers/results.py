@@ -15,9 +15,10 @@ import pandas as pd
 
 from kvformer.analysis import results as report
 from kvformer.analysis.analyse import analyse
-from kvformer.analysis.comparisons import Comparison, is_solvable
-from kvformer.analysis.decisions import describe, judge, paired_differences
+from kvformer.analysis.comparisons import Comparison, compared, is_solvable
+from kvformer.analysis.decisions import describe, judge, looks_of, paired_differences
 from kvformer.analysis.frames import by_setting, load_curves, load_runs, scores, usable
+from kvformer.analysis.overall import overall
 from kvformer.analysis.quantities import SOLVED, quantity
 from kvformer.analysis.statistics import by_seed, estimate, spreads
 from kvformer.analysis.study import Study, read_study
@@ -127,8 +128,12 @@ class Results:
         return analyse(self.folder)
 
     @cached_property
+    def _paired(self) -> pd.DataFrame:
+        return paired_differences(self.scores, self.study)
+
+    @cached_property
     def _comparisons(self) -> dict[tuple[str, str, str], Difference]:
-        return {(row["task"], "", row["variant"]): _difference(row) for row in self.report.paired.to_dict("records")}
+        return {(row["task"], "", row["variant"]): _difference(row) for row in self._paired.to_dict("records")}
 
     def count(self, variants: Sequence[str], verdict: str) -> int:
         """Comparisons of these variants with this verdict; with "" all of them, with "open" those that more seeds may
@@ -143,7 +148,8 @@ class Results:
     @cached_property
     def averages(self) -> dict[str, dict[Hashable, Any]]:
         """By variant the row of the table `overall`."""
-        return {row["variant"]: row for row in self.report.overall.to_dict("records")}
+        rows, _ = overall(compared(self.scores, self.study), self._paired, looks_of(self.study))
+        return {row["variant"]: row for row in rows.to_dict("records")}
 
     @cached_property
     def _by_setting(self) -> dict[tuple[str, str, str], Difference]:

@@ -12,6 +12,7 @@ def method(verdicts: Verdicts) -> str:
     """The rule in words. Markdown."""
     base, tasks = name(verdicts.baseline), len(verdicts.tasks)
     tests = set(verdicts.results.paired["test"]) if "test" in verdicts.results.paired else set()
+    weights = verdicts.study.manifest.weights or [1.0]
     sentences = [
         f"Every variant is trained with the same data in the same order and the same seeds as {base}; a difference is "
         "taken within a seed, and a grid of settings is averaged first.",
@@ -19,7 +20,7 @@ def method(verdicts: Verdicts) -> str:
         f"in it together, so that with 95{SPACE}% none of its verdicts is false."
         if tasks > 1
         else "",
-        f"**Better** and **worse** come from {_test(tests, tasks)}.",
+        f"**Better** and **worse** come from {_test(tests, tasks, weights[-1])}.",
         "**Equivalent** comes from two one-sided tests against the margin, **not worse** from the lower one.",
         f"**Leaning** means that the 95{SPACE}% interval excludes zero and the adjusted test does not decide.",
         "Where both sides solve a task in every seed, no difference can be seen, and the comparison is counted apart.",
@@ -33,10 +34,10 @@ def method(verdicts: Verdicts) -> str:
     return " ".join([*filter(None, sentences), "The full account is docs/statistics.md of kvformer."])
 
 
-def _test(tests: set[str], tasks: int) -> str:
+def _test(tests: set[str], tasks: int, last_weight: float) -> str:
     if tests == {"sign-flip"}:
         return "the exact sign-flip test"
-    needed = ceil(1 + log2(max(tasks, 1) / ALPHA))
+    needed = ceil(1 + log2(max(tasks, 1) / ALPHA / last_weight))
     why = (
         "Student’s t test, which assumes normal differences, because the exact sign-flip test needs "
         f"{needed} seeds for {count(tasks, 'task')}"
