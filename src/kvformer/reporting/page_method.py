@@ -17,12 +17,11 @@ def method(verdicts: Verdicts) -> str:
         f"Every variant is trained with the same data in the same order and the same seeds as {base}; a difference is "
         "taken within a seed, and a grid of settings is averaged first.",
         f"Each variant is a question of its own: its {count(tasks, 'task')} form one family, and p-values are adjusted "
-        "in it by Holm’s method."
+        f"in it together, so that with 95{SPACE}% none of its verdicts is false."
         if tasks > 1
         else "",
         f"**Better** and **worse** come from {_test(tests, tasks, weights[-1])}.",
-        "**Equivalent** comes from two one-sided tests against the margin, **not worse** from the lower one; both are "
-        "adjusted in families of their own.",
+        "**Equivalent** comes from two one-sided tests against the margin, **not worse** from the lower one.",
         f"**Leaning** means that the 95{SPACE}% interval excludes zero and the adjusted test does not decide.",
         "Where both sides solve a task in every seed, no difference can be seen, and the comparison is counted apart.",
     ]
