@@ -45,7 +45,7 @@ def one_row(published: pd.DataFrame, **changes: object) -> pd.DataFrame:
 
 
 def test_every_number_has_origin_and_status(published: pd.DataFrame) -> None:
-    assert len(published) == 519
+    assert len(published) == 537
     assert (published["origin"] != "").all() and (published["status"] != "").all() and published["mean"].notna().all()
 
 
