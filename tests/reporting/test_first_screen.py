@@ -217,7 +217,13 @@ def test_the_map_orders_tasks_and_names_only_verdicts_that_occur(tmp_path: Path)
 
 def test_the_method_names_the_test_and_its_assumption(tmp_path: Path) -> None:
     words = method(Verdicts(results(tmp_path, {"kv": WORSE}, {"kv": "worse"})))
-    assert "normal differences, because the exact sign-flip test needs 9 seeds for 7 tasks" in words
+    assert (
+        "come from Student’s t test, which assumes normal differences, because the exact sign-flip test needs 9"
+        in words
+    )
+    found = results(tmp_path, {"kv": WORSE}, {"kv": "worse"})
+    found.paired["test"] = ["sign-flip"] * 6 + [""]
+    assert "come from the exact sign-flip test." in method(Verdicts(found))
 
 
 def test_every_variant_says_what_it_shares() -> None:
