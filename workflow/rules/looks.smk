@@ -1,0 +1,109 @@
+"""Adaptive seeds: which runs are asked for. With looks, each is a checkpoint, after which Snakemake plans the following seeds;
+a study with fixed seeds has none of these rules, and asks for all its runs at once."""
+
+from kvformer.config.looks import describe_looks
+from kvformer.records.run import RunFolder
+from kvformer.records.study import LookRecord, looks_taken
+from kvformer.training.attempts import ATTEMPTS
+
+
+def summaries(runs):
+    """The files that say how these runs ended."""
+    return [f"{STUDY_FOLDER}/{run.path}/summary.json" for run in runs]
+
+
+ASKED = summaries(RUNS.values())
+ENDED = []
+LOOK = f"{STUDY_FOLDER}/looks/look{{look}}.json"
+
+if STUDY.looks:
+    GIVEN_UP = []
+    ENDED = f"{STUDY_FOLDER}/looks/ended"
+    if workflow.is_main_process:
+        print(describe_looks(MANIFEST, looks_taken(Path(STUDY_FOLDER), MANIFEST)), file=sys.stderr)
+        GIVEN_UP = summaries(run for run in RUNS.values() if RunFolder(Path(STUDY_FOLDER, run.path)).given_up)
+
+    def give_up_and_try_again():
+        """Let a run that fails on its last attempt stop no look; when the study is started again, it is tried again."""
+        if workflow.is_main_process and workflow.execution_settings:
+            os.environ[ATTEMPTS] = str(workflow.execution_settings.retries + 1)
+        workflow.dag.forcefiles.update(GIVEN_UP)
+
+    def asked_after(looks):
+        """The summaries of the runs that are asked for after this many looks, or after fewer if nothing is open then."""
+        give_up_and_try_again()
+        taken = []
+        for look in range(1, looks + 1):
+            path = Path(checkpoints.look.get(look=look).output.record)
+            try:
+                taken.append(LookRecord.load(path))
+            except KvformerError as error:
+                raise WorkflowError(f"{error}; delete the file, the look is then taken again") from None
+            if not taken[-1].open:
+                break
+        return summaries(MANIFEST.asked(taken))
+
+    def asked(wildcards):
+        """The summaries of all runs that the looks have asked for."""
+        return asked_after(len(STUDY.looks))
+
+    ASKED = asked
+
+    # Its inputs must include the earlier looks: those that exist could be outdated.
+    checkpoint look:
+        input:
+            study=f"{STUDY_FOLDER}/study.json",
+            earlier=lambda wildcards: [LOOK.format(look=look) for look in range(1, int(wildcards.look))],
+            summaries=lambda wildcards: asked_after(int(wildcards.look) - 1),
+        output:
+            record=LOOK,
+        log:
+            f"{STUDY_FOLDER}/logs/look{{look}}.log",
+        wildcard_constraints:
+            look=r"\d+",
+        localrule: True
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=30,
+        params:
+            code=digest("analysis.looks"),
+        message:
+            "Look {wildcards.look}: decide which comparisons get more seeds"
+        shell:
+            'python -m kvformer look "$(dirname {input.study:q})" {wildcards.look} > {log:q} 2>&1'
+
+    # The report is made whatever became of the runs; this job then fails if one of them did.
+    rule ended:
+        input:
+            study=f"{STUDY_FOLDER}/study.json",
+            summaries=ASKED,
+        output:
+            ended=touch(ENDED),
+        log:
+            f"{STUDY_FOLDER}/logs/ended.log",
+        retries: 0
+        localrule: True
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=10,
+        message:
+            "Check that all runs have come to an end"
+        shell:
+            'python -m kvformer look "$(dirname {input.study:q})" > {log:q} 2>&1'
+
+    # The most that can be trained: all seeds of all comparisons. Nothing else asks for it.
+    rule every_seed:
+        input:
+            summaries(RUNS.values()),
+        localrule: True
+        message:
+            "All seeds of all looks are trained"
+
+elif workflow.is_main_process:
+    os.environ.pop(ATTEMPTS, None)
