@@ -1,0 +1,154 @@
+"""Studies with looks: which runs are planned, and that nothing is lost or trained in vain whatever happens to them."""
+
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from adaptive import CELLS, FOLDER, STUDY, Adaptive, adaptive_project, asked_next
+
+ADDED = {**STUDY, "seeds": {"looks": [2, 3, 4, 6]}}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Adaptive:
+    """A project in which the study has ended. Tests work with copies."""
+    project = adaptive_project(tmp_path_factory.mktemp("done") / "a folder")
+    study = project.study(STUDY)
+    fresh = project.snakemake("--dry-run", *study)
+    assert "looks at 2, 3, 4 seeds: at least 12 and at most 24 runs in all" in fresh.stdout
+    assert project.planned(*study)["train"] == CELLS * 2
+    assert project.plan(*study, "--", "every_seed")["train"] == CELLS * 4
+    result = project.run(*study)
+    assert result.returncode == 0, result.stdout
+    return project
+
+
+@pytest.fixture
+def copy(done: Adaptive, tmp_path: Path) -> Adaptive:
+    """A copy of it with all times."""
+    return Adaptive(shutil.copytree(done.folder, tmp_path / "a copy"))
+
+
+def test_only_open_comparisons_and_their_baselines_get_more_seeds(done: Adaptive, tmp_path: Path) -> None:
+    rows = done.rows()
+    assert rows == done.undisturbed(STUDY, tmp_path / "clean")
+    trained = {(row["task"], row["variant"], row["seed"]) for row in rows}
+    assert trained == {tuple(path.parts[-4:-3] + path.parts[-2:]) for path in runs_of(done)}
+    first, second = (done.open(look) for look in (1, 2))
+    assert second < first and done.open(3) <= second, "the test needs a study in which a look decides something"
+    assert {(task, variant) for task, variant, seed in trained if seed == "2"} == asked_next(first)
+    assert {(task, variant) for task, variant, seed in trained if seed == "3"} == asked_next(second)
+    assert {row["status"] for row in rows} == {"finished"}
+
+
+def runs_of(project: Adaptive) -> list[Path]:
+    """Folders of runs that have ended, with the number of the seed as their last part."""
+    paths = [path.parent for path in project.results.glob("runs/*/*/*/*/summary.json")]
+    return [path.with_name(path.name.removeprefix("seed")) for path in paths]
+
+
+def test_a_second_run_has_nothing_to_do(copy: Adaptive) -> None:
+    study = copy.study(STUDY)
+    assert copy.planned(*study) == {}
+    shutil.rmtree(copy.folder / ".snakemake")
+    assert copy.planned(*study) == {}
+    assert copy.planned(*copy.study({**STUDY, "execution": {"tracking_uri": "http://127.0.0.1:1"}})) == {}
+
+
+def test_results_in_a_fresh_clone_train_nothing(done: Adaptive, tmp_path: Path) -> None:
+    """Copied without .snakemake, in a moment in which all files get new times."""
+    clone = adaptive_project(tmp_path / "a clone")
+    shutil.copytree(done.folder / "results", clone.folder / "results", copy_function=shutil.copy)
+    study = clone.study(STUDY)
+    assert "train" not in clone.planned(*study)
+    assert clone.run(*study).returncode == 0
+    assert clone.rows() == done.rows()
+
+
+def test_one_more_look_plans_the_open_comparisons_and_their_baselines(copy: Adaptive) -> None:
+    study = copy.study(ADDED)
+    assert copy.planned(*study)["look"] >= 3
+    assert copy.run(*study).returncode == 0
+    assert {row["seed"] for row in copy.rows()} == {str(seed) for seed in range(6)}
+    open_after = asked_next(copy.open(3))
+    assert {(row["task"], row["variant"]) for row in copy.rows() if row["seed"] in ("4", "5")} == open_after
+    assert copy.planned(*study) == {}
+
+
+def test_statistics_that_change_repeat_the_looks_and_train_nothing(copy: Adaptive) -> None:
+    copy.edit("analysis/decisions.py", "ALPHA = 0.05", "ALPHA = 0.06")
+    plan = copy.planned(*copy.study(STUDY))
+    assert plan["look"] == 3 and "train" not in plan
+
+
+def test_a_lost_run_of_the_first_look_is_the_only_one_trained(copy: Adaptive) -> None:
+    (copy.results / "runs/copy/default/kv/seed1/summary.json").unlink()
+    plan = copy.planned(*copy.study(STUDY))
+    assert plan["train"] == 1 and plan["look"] == 3
+
+
+def test_killed_in_the_second_look(copy: Adaptive) -> None:
+    """With everything that it had started, while runs of the look are being trained."""
+    rows, study = copy.rows(), copy.study(STUDY)
+    for name in ("results", ".snakemake"):
+        shutil.rmtree(copy.folder / name)
+    process = copy.start("--cores", "2", *study, "--", f"{FOLDER}/runs.csv")
+    deadline = time.monotonic() + 300
+    while not any(path.name == "2" for path in runs_of(copy)):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    for running in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        running.send_signal(signal.SIGKILL)
+    process.wait()
+    ended = len(runs_of(copy))
+    assert CELLS * 2 < ended < len(rows)
+    assert copy.snakemake("--unlock", *study).returncode == 0
+    plan = copy.planned(*study)
+    assert plan["train"] <= len(asked_next(copy.open(1))), "none of the first look"
+    assert copy.run(*study).returncode == 0
+    assert copy.rows() == rows
+    assert copy.planned(*study) == {}
+
+
+@pytest.mark.parametrize("how", ["fail", "kill"])
+def test_a_failed_run_blocks_no_look_and_is_tried_again(how: str, tmp_path: Path) -> None:
+    project = adaptive_project(tmp_path / "a folder")
+    study = project.study(STUDY)
+    project.tell(copy_kv_1=how)
+    result = project.run("--retries", "1", *study)
+    assert result.returncode != 0
+    assert "copy/default/kv/seed1: failed" in result.stdout and "The study is incomplete" in result.stdout
+    lost = [row for row in project.rows() if row["status"] != "finished"]
+    assert [(row["task"], row["variant"], row["seed"], row["status"]) for row in lost] == [
+        ("copy", "kv", "1", "failed")
+    ]
+    assert (project.results / "looks" / "look3.json").exists() or not project.open(2)
+
+    again = project.run("--retries", "0", *study)
+    assert again.returncode != 0
+    assert again.stdout.count("Train kv on copy (default), seed 1") == 1
+    assert again.stdout.count(": Train ") == 1
+
+    project.tell()
+    assert project.run(*study).returncode == 0
+    assert project.rows() == project.undisturbed(STUDY, tmp_path / "clean")
+    assert project.planned(*study) == {}
+
+
+def test_a_damaged_look_is_one_line(copy: Adaptive) -> None:
+    (copy.results / "looks" / "look1.json").write_text("{", encoding="utf-8")
+    result = copy.snakemake("--dry-run", *copy.study(STUDY))
+    assert result.returncode != 0
+    assert "look1.json: not JSON" in result.stdout and "the look is then taken again" in result.stdout
+    assert "Traceback" not in result.stdout
+
+
+def test_fixed_seeds_have_no_looks(copy: Adaptive) -> None:
+    fixed: dict[str, Any] = {**STUDY, "seeds": 3}
+    plan = copy.plan(*copy.study(fixed))
+    assert not {"look", "ended"} & set(plan)
+    assert plan["train"] == len([0 for path in range(CELLS * 3)]) - len([p for p in runs_of(copy) if int(p.name) < 3])
