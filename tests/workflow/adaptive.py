@@ -3,11 +3,14 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from checkout import Project, copy_project
 
 SECTION = {
@@ -127,10 +130,21 @@ class Adaptive(Project):
         assert old in text
         path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
+    def decide_by(self, version: int) -> None:
+        """Change the rule: another version decides other comparisons."""
+        path = self.folder / "src" / "kvformer" / "analysis" / "decisions.py"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r"version, found = \d+", f"version, found = {version}", text), encoding="utf-8")
+
+    @property
+    def told(self) -> Path:
+        """Which runs fail."""
+        return self.folder / "told.json"
+
     def tell(self, **words: str) -> None:
         """Let runs fail ("fail") or be killed ("kill"): names are task, variant and seed, joined by `_`."""
         paths = {"runs/{}/default/{}/seed{}".format(*name.split("_")): word for name, word in words.items()}
-        (self.folder / "told.json").write_text(json.dumps(paths), encoding="utf-8")
+        self.told.write_text(json.dumps(paths), encoding="utf-8")
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run the study until its runs are collected."""
@@ -159,6 +173,15 @@ class Adaptive(Project):
         command = [sys.executable, "-c", UNDISTURBED, str(file), str(folder / "results")]
         subprocess.run(command, check=True, env=environment, cwd=folder)
         return self.rows(folder / "results")
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    """Kill Snakemake and everything that it has started."""
+    with suppress(psutil.NoSuchProcess):
+        for running in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                running.kill()
+    process.wait()
 
 
 def asked_next(still_open: set[tuple[str, str]]) -> set[tuple[str, str]]:

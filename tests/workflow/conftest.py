@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # makes `checkout` importable
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "core")]  # makes `checkout` and `runs` importable
 
 from checkout import ROOT, Project, copy_project
 

@@ -1,14 +1,21 @@
 """Studies with looks: which runs are planned, and that nothing is lost or trained in vain whatever happens to them."""
 
 import shutil
-import signal
+import sqlite3
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from adaptive import CELLS, FOLDER, STUDY, Adaptive, adaptive_project, asked_next
+from adaptive import CELLS, FOLDER, SECTION, STUDY, Adaptive, adaptive_project, asked_next, kill
+from checkout import Project
+from runs import results
+
+from kvformer.config.loading import load_study
+from kvformer.records.study import looks_taken, read_manifest
+from kvformer.training.run import train_run
 
 ADDED = {**STUDY, "seeds": {"looks": [2, 3, 4, 6]}}
 
@@ -43,6 +50,14 @@ def test_only_open_comparisons_and_their_baselines_get_more_seeds(done: Adaptive
     assert {(task, variant) for task, variant, seed in trained if seed == "2"} == asked_next(first)
     assert {(task, variant) for task, variant, seed in trained if seed == "3"} == asked_next(second)
     assert {row["status"] for row in rows} == {"finished"}
+
+
+def wait_for(process: "subprocess.Popen[bytes]", ready: Callable[[], bool]) -> None:
+    """Wait until something is true while Snakemake runs."""
+    deadline = time.monotonic() + 300
+    while not ready():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def runs_of(project: Adaptive) -> list[Path]:
@@ -97,13 +112,8 @@ def test_killed_in_the_second_look(copy: Adaptive) -> None:
     for name in ("results", ".snakemake"):
         shutil.rmtree(copy.folder / name)
     process = copy.start("--cores", "2", *study, "--", f"{FOLDER}/runs.csv")
-    deadline = time.monotonic() + 300
-    while not any(path.name == "2" for path in runs_of(copy)):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    for running in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
-        running.send_signal(signal.SIGKILL)
-    process.wait()
+    wait_for(process, lambda: any(path.name == "2" for path in runs_of(copy)))
+    kill(process)
     ended = len(runs_of(copy))
     assert CELLS * 2 < ended < len(rows)
     assert copy.snakemake("--unlock", *study).returncode == 0
@@ -152,3 +162,31 @@ def test_fixed_seeds_have_no_looks(copy: Adaptive) -> None:
     plan = copy.plan(*copy.study(fixed))
     assert not {"look", "ended"} & set(plan)
     assert plan["train"] == len([0 for path in range(CELLS * 3)]) - len([p for p in runs_of(copy) if int(p.name) < 3])
+
+
+def test_a_real_study_is_killed_between_looks_and_ends_as_if_it_was_not(project: Project, tmp_path: Path) -> None:
+    """With the real trainer and the real rule, from the first run to MLflow."""
+    study: dict[str, Any] = {**STUDY, "name": "real", "variants": ["qkv", "kv"], "tasks": {"copy": SECTION}}
+    chosen, folder = project.study(study), project.folder / "results" / "real"
+    process = project.start("--cores", "2", *chosen)
+    wait_for(process, lambda: (folder / "runs/copy/default/kv/seed2/progress").exists())
+    kill(process)
+    before = looks_taken(folder)
+    assert [record.look for record in before] == [1]
+    between = project.snakemake("--unlock", *chosen)
+    assert between.returncode == 0, between.stdout
+
+    result = project.snakemake("--cores", "2", *chosen)
+    assert result.returncode == 0, result.stdout
+    assert "Nothing to be done" in project.snakemake("--cores", "2", *chosen).stdout
+    taken = looks_taken(folder)
+    assert taken[:1] == before and (len(taken) == 3 or not taken[-1].open)
+    asked = read_manifest(folder).runs
+    assert f"Study 'real' is complete: {len(asked)} runs" in result.stdout
+    for run in load_study(study).runs()[:3]:
+        train_run(run, tmp_path / run.path, tmp_path, device="cpu")
+        assert results(folder / run.path) == results(tmp_path / run.path)
+    with sqlite3.connect(project.folder / "results" / "mlflow" / "mlflow.db") as store:
+        names = {name for (name,) in store.execute("select name from runs where name like '%/seed_'")}
+    assert names == {run.path.removeprefix("runs/") for run in asked}
+    assert (folder / "report.html").is_file()
