@@ -191,8 +191,13 @@ def asked_next(still_open: set[tuple[str, str]]) -> set[tuple[str, str]]:
 
 def adaptive_project(folder: Path) -> Adaptive:
     """A fresh copy of the project with the stand-ins."""
-    package = copy_project(folder).folder / "src" / "kvformer"
+    return with_stand_ins(copy_project(folder))
+
+
+def with_stand_ins(project: Project) -> Adaptive:
+    """Put the stand-ins into a copy of the project."""
+    package = project.folder / "src" / "kvformer"
     (package / "training" / "run.py").write_text(TRAINER, encoding="utf-8")
     with (package / "analysis" / "decisions.py").open("a", encoding="utf-8") as stream:
         stream.write(RULE)
-    return Adaptive(folder)
+    return Adaptive(project.folder)
