@@ -194,12 +194,12 @@ def test_a_module_of_another_workflow(tmp_path: Path) -> None:
     assert outer.plan("part.txt") == {}
 
 
-def test_a_damaged_look_is_one_line(copy: Adaptive) -> None:
-    (copy.results / "looks" / "look1.json").write_text("{", encoding="utf-8")
-    result = copy.snakemake("--dry-run", *copy.study(STUDY))
-    assert result.returncode != 0
-    assert "look1.json: not JSON" in result.stdout and "the look is then taken again" in result.stdout
-    assert "Traceback" not in result.stdout
+def test_a_damaged_look_is_taken_again(copy: Adaptive) -> None:
+    look, study = copy.results / "looks" / "look1.json", copy.study(STUDY)
+    look.write_text("{", encoding="utf-8")
+    assert copy.planned(*study) == {"look": 1, "collect": 1, "ended": 1}
+    assert copy.run(*study).returncode == 0
+    assert copy.planned(*study) == {}
 
 
 def test_fixed_seeds_have_no_looks(copy: Adaptive) -> None:

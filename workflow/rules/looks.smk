@@ -17,28 +17,27 @@ ENDED = []
 LOOK = f"{STUDY_FOLDER}/looks/look{{look}}.json"
 
 if STUDY.looks:
-    GIVEN_UP = []
+    REPEATED = []
     ENDED = f"{STUDY_FOLDER}/looks/ended"
     if workflow.is_main_process:
         print(describe_looks(MANIFEST, looks_taken(Path(STUDY_FOLDER), MANIFEST)), file=sys.stderr)
-        GIVEN_UP = summaries(run for run in RUNS.values() if RunFolder(Path(STUDY_FOLDER, run.path)).given_up)
+        REPEATED = summaries(run for run in RUNS.values() if RunFolder(Path(STUDY_FOLDER, run.path)).given_up)
+        found = filter(os.path.exists, (LOOK.format(look=look) for look in range(1, len(STUDY.looks) + 1)))
+        REPEATED += [path for path in found if LookRecord.read(Path(path)) is None]
 
-    def give_up_and_try_again():
-        """Let a run that fails on its last attempt stop no look; when the study is started again, it is tried again."""
+    def repeat():
+        """Let a run that fails on its last attempt stop no look; when the study is started again, it is tried again. A
+        damaged record of a look is made again, too."""
         if workflow.is_main_process and workflow.execution_settings:
             os.environ[ATTEMPTS] = str(workflow.execution_settings.retries + 1)
-        workflow.dag.forcefiles.update(GIVEN_UP)
+        workflow.dag.forcefiles.update(REPEATED)
 
     def asked_after(looks):
         """The summaries of the runs that are asked for after this many looks, or after fewer if nothing is open then."""
-        give_up_and_try_again()
+        repeat()
         taken = []
         for look in range(1, looks + 1):
-            path = Path(checkpoints.look.get(look=look).output.record)
-            try:
-                taken.append(LookRecord.load(path))
-            except KvformerError as error:
-                raise WorkflowError(f"{error}; delete the file, the look is then taken again") from None
+            taken.append(LookRecord.load(Path(checkpoints.look.get(look=look).output.record)))
             if not taken[-1].open:
                 break
         return summaries(MANIFEST.asked(taken))
