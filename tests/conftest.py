@@ -11,6 +11,7 @@ SLOW = (
     "workflow",
     "analysis/test_coverage.py",
     "benchmarks/test_scale.py",
+    "core/test_attempts.py",
     "core/test_cli.py::test_training_imports_neither_torchvision_nor_mlflow_nor_pandas",
     "core/test_cli.py::test_nothing_heavy_is_imported_without_need",
     "core/test_devices.py::test_a_compiled_run_equals_the_plain_one",
