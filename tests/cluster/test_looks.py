@@ -23,4 +23,4 @@ def test_it_ends_with_all_runs_but_the_one_that_failed(project: Project, tmp_pat
     looks = sorted((adaptive.results / "looks").glob("look*.json"))
     assert looks and (len(looks) == 3 or not json.loads(looks[-1].read_text(encoding="utf-8"))["open"])
     submitted = {path.name for path in (project.folder / ".snakemake" / "slurm_logs").iterdir()}
-    assert submitted == {"rule_train", "rule_collect"}
+    assert "rule_train" in submitted and not {"rule_look", "rule_ended"} & submitted, "those with errors are kept"
