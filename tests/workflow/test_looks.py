@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from adaptive import CELLS, FOLDER, SECTION, STUDY, Adaptive, adaptive_project, asked_next, kill
+from adaptive import CELLS, FOLDER, SECTION, STUDY, TARGETS, Adaptive, adaptive_project, asked_next, kill
 from checkout import Project
 from runs import results
 
@@ -132,9 +132,15 @@ def test_statistics_that_change_repeat_the_looks_and_train_nothing(copy: Adaptiv
 
 
 def test_a_lost_run_of_the_first_look_is_the_only_one_trained(copy: Adaptive) -> None:
+    """And the looks are taken again at once, not when the study is started the next time."""
+    rows, study = copy.rows(), copy.study(STUDY)
     (copy.results / "runs/copy/default/kv/seed1/summary.json").unlink()
-    plan = copy.plan(*copy.study(STUDY))
-    assert (plan["train"], plan["look"], plan["collect"]) == (1, 1, 1)
+    plan = copy.plan(*study)
+    assert (plan["train"], plan["look"], plan["collect"], plan["ended"]) == (1, 3, 1, 1)
+    lost = f"{FOLDER}/runs/copy/default/kv/seed1/summary.json"
+    result = copy.snakemake("--cores", "2", *study, "--", lost, *TARGETS)
+    assert result.returncode == 0, result.stdout
+    assert copy.planned(*study) == {} and copy.rows() == rows
 
 
 def test_killed_in_the_second_look(copy: Adaptive) -> None:

@@ -33,27 +33,27 @@ if STUDY.looks:
         workflow.dag.forcefiles.update(REPEATED)
 
     def asked_after(looks):
-        """The summaries of the runs that are asked for after this many looks, or after fewer if nothing is open then."""
+        """The summaries of the runs that are asked for after this many looks, or after fewer if nothing is open then; and the
+        records of these looks, so that a look is taken again, before anything else, if a run of it is."""
         repeat()
-        taken = []
+        taken, records = [], []
         for look in range(1, looks + 1):
-            taken.append(LookRecord.load(Path(checkpoints.look.get(look=look).output.record)))
+            records.append(checkpoints.look.get(look=look).output.record)
+            taken.append(LookRecord.load(Path(records[-1])))
             if not taken[-1].open:
                 break
-        return summaries(MANIFEST.asked(taken))
+        return summaries(MANIFEST.asked(taken)) + records
 
     def asked(wildcards):
-        """The summaries of all runs that the looks have asked for."""
+        """The same after all looks."""
         return asked_after(len(STUDY.looks))
 
     ASKED = asked
 
-    # Its inputs must include the earlier looks: those that exist could be outdated.
     checkpoint look:
         input:
             study=f"{STUDY_FOLDER}/study.json",
-            earlier=lambda wildcards: [LOOK.format(look=look) for look in range(1, int(wildcards.look))],
-            summaries=lambda wildcards: asked_after(int(wildcards.look) - 1),
+            asked=lambda wildcards: asked_after(int(wildcards.look) - 1),
         output:
             record=LOOK,
         log:
@@ -78,7 +78,7 @@ if STUDY.looks:
     rule ended:
         input:
             study=f"{STUDY_FOLDER}/study.json",
-            summaries=ASKED,
+            asked=ASKED,
         output:
             ended=touch(ENDED),
         log:
