@@ -20,7 +20,7 @@ def disturb(project: Adaptive, study: dict[str, Any], random: Random) -> None:
     task = random.choice(["reverse", "copy"])
     summaries = sorted(project.results.glob("runs/*/*/*/*/summary.json"))
     looks = sorted(project.results.glob("looks/look*.json"))
-    match random.randrange(8):
+    match random.randrange(7):
         case 0:
             study["tasks"][task]["training"]["learning_rate"] = random.choice([0.001, 0.002, 0.003])
         case 1:
@@ -32,12 +32,10 @@ def disturb(project: Adaptive, study: dict[str, Any], random: Random) -> None:
             for path in looks[-1:] if random.random() < 0.5 else looks[:1]:
                 path.unlink()
         case 4:
-            shutil.rmtree(project.folder / ".snakemake", ignore_errors=True)
-        case 5:
             study["seeds"] = {"looks": random.choice(LOOKS)}
-        case 6:
+        case 5:
             study["equivalence_margin"] = {"accuracy": random.choice([0.01, 0.02])}
-        case 7:
+        case 6:
             project.tell(**{f"{task}_{random.choice(['qkv', 'kv', 'k'])}_{random.randrange(3)}": "fail"})
 
 
@@ -54,8 +52,11 @@ def test_whatever_happens_it_ends_as_an_undisturbed_study(tmp_path: Path) -> Non
     random, study = Random(int(os.environ.get("KVFORMER_FUZZ_SEED", "0"))), json.loads(json.dumps(STUDY))
     project = adaptive_project(tmp_path / "a folder")
     for number in range(ROUNDS):
-        for _ in range(random.randint(1, 3)):
-            disturb(project, study, random)
+        if random.random() < 0.2:  # alone: Snakemake notices an edit only where it knows what was there before
+            shutil.rmtree(project.folder / ".snakemake", ignore_errors=True)
+        else:
+            for _ in range(random.randint(1, 3)):
+                disturb(project, study, random)
         chosen = project.study(study)
         if random.random() < 0.6:
             start_and_kill(project, random.uniform(1, 12), *chosen)
