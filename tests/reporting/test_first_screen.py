@@ -248,3 +248,7 @@ def test_every_situation_has_a_page(tmp_path: Path) -> None:
     for baseline, words in (("qkv", "both solve"), ("kv", "better"), ("mine", "not worse")):
         found = results(tmp_path, {"q_kv": words}, {"q_kv": "not worse"}, baseline=baseline, tasks=TASKS)
         assert "</html>" in write_report(found).read_text(encoding="utf-8")
+    found.paired["margin"] = float("nan")
+    assert "</html>" in write_report(found).read_text(encoding="utf-8")
+    alone = results(tmp_path, {})
+    assert "Only <code>qkv</code> is trained here" in write_report(alone).read_text(encoding="utf-8")
