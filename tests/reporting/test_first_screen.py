@@ -113,7 +113,7 @@ def test_how_sure_that_is(tmp_path: Path) -> None:
 
 
 def test_one_seed_has_numbers_without_verdicts(tmp_path: Path) -> None:
-    found = results(tmp_path, {"kv": ""}, {"kv": ""}, seeds=1)
+    found = results(tmp_path, {"kv": "undecided"}, {"kv": "undecided"}, seeds=1)
     assert headline(Verdicts(found)) == "One seed: numbers without verdicts." and not answers(Verdicts(found))
     page = write_report(found).read_text(encoding="utf-8")
     first = page[page.index("<main") : page.index('id="tasks"')]
@@ -248,3 +248,7 @@ def test_every_situation_has_a_page(tmp_path: Path) -> None:
     for baseline, words in (("qkv", "both solve"), ("kv", "better"), ("mine", "not worse")):
         found = results(tmp_path, {"q_kv": words}, {"q_kv": "not worse"}, baseline=baseline, tasks=TASKS)
         assert "</html>" in write_report(found).read_text(encoding="utf-8")
+    found.paired["margin"] = float("nan")
+    assert "</html>" in write_report(found).read_text(encoding="utf-8")
+    alone = results(tmp_path, {})
+    assert "Only <code>qkv</code> is trained here" in write_report(alone).read_text(encoding="utf-8")
