@@ -23,10 +23,11 @@ rule study:
 rule collect:
     input:
         study=f"{STUDY_FOLDER}/study.json",
-        summaries=[f"{STUDY_FOLDER}/{path}/summary.json" for path in RUNS],
+        summaries=ASKED,
     output:
         runs=f"{STUDY_FOLDER}/runs.csv",
         curves=f"{STUDY_FOLDER}/curves.csv.gz",
+        correct=f"{STUDY_FOLDER}/correct.csv.gz",
     log:
         f"{STUDY_FOLDER}/logs/collect.log",
     conda:

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from bisect import bisect
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from kvformer.environment import settle
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
 from kvformer.records.run import RunFolder
+from kvformer.records.study import read_manifest
 from kvformer.spec.variants import VARIANTS
 from kvformer.training.archive import count_archived
 from kvformer.training.canary import STARTED
@@ -90,7 +92,7 @@ for run in RUNS.values():
 RUN_PATH = "runs/{task}/{setting}/{variant}/seed{seed}"
 ENVIRONMENT = "../envs/kvformer.yaml"
 COST = [f"{STUDY_FOLDER}/cost.csv"] if STUDY.cost else []
-TEMPLATE = os.path.relpath(SOURCE / "kvformer" / "reporting" / "templates" / "report.html.j2")
+TEMPLATES = [os.path.relpath(path) for path in sorted((SOURCE / "kvformer" / "reporting" / "templates").iterdir())]
 LOCK = [os.path.relpath(path) for path in [find_lock(Path(STUDY_FOLDER))] if path]
 
 if workflow.modifier.path_modifier.replace_prefix(STUDY_FOLDER) != STUDY_FOLDER:
@@ -241,10 +243,11 @@ def run_runtime(wildcards):
 
 def run_priority(wildcards, run=None):
     """The first seed of each cell starts first, to find mistakes early; then long runs, so that no core waits for one at
-    the end. All of them start after what prepares them (0)."""
+    the end. All of them start after what prepares them (0). Seeds of a later look come after those of all earlier ones.
+    """
     run = run or run_of(wildcards)
     first = FIRST_SEEDS[run.task, run.setting, run.variant] is run
-    return -1 / (1 + task_resources(wildcards).runtime) - (0 if first else 1)
+    return -1 / (1 + task_resources(wildcards).runtime) - (0 if first else 1) - 2 * bisect(STUDY.looks, run.seed)
 
 
 def run_gpu(wildcards):
@@ -260,7 +263,7 @@ def next_steps():
     store = re.sub("//[^/@]*@", "//", store)  # without a server's password
     look = f"open {store}" if store.startswith("http") else f"run `mlflow ui --backend-store-uri {store}`"
     return f"""
-Study '{STUDY.name}' is complete: {len(RUNS)} runs.
+Study '{STUDY.name}' is complete: {len(read_manifest(Path(STUDY_FOLDER)).runs)} runs.
   tables   {STUDY_FOLDER}/tables
   figures  {STUDY_FOLDER}/figures
   report   {STUDY_FOLDER}/report.html

@@ -1,4 +1,4 @@
-"""`runs.csv` and `curves.csv.gz` as typed frames, and the part of them that comparisons use."""
+"""`runs.csv`, `curves.csv.gz` and `correct.csv.gz` as typed frames, and the part of them that comparisons use."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -6,13 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from kvformer.analysis.collect import CURVE_COLUMNS, RUN_COLUMNS
+from kvformer.analysis.collect import CORRECT_COLUMNS, CURVE_COLUMNS, RUN_COLUMNS
 from kvformer.errors import KvformerError
 
 CELL = ["task", "setting", "variant"]
 KEYS = [*CELL, "seed"]
 NUMBERS = ["value", "parameters", "attention_parameters", "steps", "selected_step", "seconds", "stepping_seconds"]
 NUMBERS += ["samples_per_second"]
+AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}
+"""How runs.csv is read: names stay text whatever they look like."""
 COLLECT = "no such file; `kvformer collect` makes it from the run folders"
 
 
@@ -55,7 +57,11 @@ def load_runs(results: Path) -> pd.DataFrame:
         KvformerError: the file is missing, or is not a table with the columns of docs/architecture.md.
     """
     path = results / "runs.csv"
-    runs = read_table(path, RUN_COLUMNS, COLLECT, dtype=str, keep_default_na=False)
+    return run_frame(read_table(path, RUN_COLUMNS, COLLECT, **AS_TEXT), path)
+
+
+def run_frame(runs: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The content of `path`, a runs.csv that was read as text, with its numbers as numbers. Raises KvformerError."""
     to_numbers(runs, NUMBERS, path)
     runs["seed"] = runs["seed"].astype(int)
     runs["primary"] = runs["primary"] == "True"
@@ -70,6 +76,19 @@ def load_curves(results: Path) -> pd.DataFrame:
     """
     names = dict.fromkeys(("task", "setting", "variant", "metric"), str)
     return read_table(results / "curves.csv.gz", CURVE_COLUMNS, COLLECT, dtype=names)
+
+
+def load_correct(results: Path) -> pd.DataFrame:
+    """Read `results/correct.csv.gz`: a row per run whose answers are known. Empty where there is no such file, as in
+    studies of 1.0.
+
+    Raises:
+        KvformerError: the file is damaged, or has not the columns of docs/architecture.md.
+    """
+    path = results / "correct.csv.gz"
+    if not path.is_file():
+        return pd.DataFrame(columns=CORRECT_COLUMNS)
+    return read_table(path, CORRECT_COLUMNS, COLLECT, dtype=str)
 
 
 def scores(runs: pd.DataFrame) -> pd.DataFrame:

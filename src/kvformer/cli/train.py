@@ -51,12 +51,17 @@ def add_how(parser: ArgumentParser) -> None:
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs asked for; says so if there are none")
 
 
-def run(options: Namespace) -> None:
+def run(options: Namespace) -> int:
     """Train the run, or take it over from the archive, and print its summary."""
+    from kvformer.training.attempts import give_up_if_it_fails, is_last
+
+    if is_last(options.out):
+        return give_up_if_it_fails(sys.argv[1:], options.out)
     config, execution = _run_of(options)
     print(start_of(config), flush=True)
     summary = taken_over(config, execution, options, options.out) or _trained(config, execution, options)
     print(f"{end_of(summary)} -> {options.out}")
+    return 0
 
 
 def start_of(config: "RunConfig") -> str:
