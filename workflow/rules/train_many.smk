@@ -44,19 +44,30 @@ class Jobs:
 
 def keep_finished():
     """Archive what is finished among the runs of jobs that will be started: Snakemake deletes all outputs of a job before it
-    starts, and the job takes them over again."""
-    for job in workflow.dag.needrun_jobs():
-        if job.rule.name.startswith("train_many_"):
-            for path in map(Path, job.output.summary):
-                if path.exists():
-                    Archive(EXECUTION.archive).keep(path.parent)
+    starts, and the job takes them over again. With looks, these are also jobs that are not planned yet."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name.startswith("train_many_")]
+    kept = {path for job in jobs for path in finished(job.output.summary)}
+    for share in SHARES if STUDY.looks else []:
+        for at in MANIFEST.settings:
+            runs = [f"runs/{at.task}/{at.setting}/{variant}/seed{seed}" for variant, seed in share.members]
+            found = finished(f"{STUDY_FOLDER}/{run}/summary.json" for run in runs)
+            if at.task in share.tasks and len(found) < len(runs):
+                kept.update(found)
+    for path in kept:
+        Archive(EXECUTION.archive).keep(path.parent)
+
+
+def finished(summaries):
+    """Those of these files that exist and are not of a run that was given up."""
+    return [path for path in map(Path, summaries) if path.exists() and path.stat().st_size]
 
 
 def restore_finished():
     """Bring finished runs back that Snakemake deleted because another run of their job failed."""
     data = prepared_digests(EXECUTION.prepared, STUDY.datasets())
     since = "" if EXECUTION.reuse else os.environ[STARTED]
-    for run in map(resolved, RUNS.values()):
+    asked = {entry.path for entry in read_manifest(Path(STUDY_FOLDER)).runs}
+    for run in [resolved(run) for run in RUNS.values() if run.path in asked]:
         for device in () if Path(STUDY_FOLDER, run.path, "summary.json").exists() else ("cpu", "cuda"):
             identity = planned_identity(run, data, device, EXECUTION.compile)
             if identity is not None:
@@ -65,7 +76,7 @@ def restore_finished():
                 )
 
 
-SHARES = batches([*RUNS.values()], EXECUTION.runs_per_job, STUDY.looks)
+SHARES = [*batches([*RUNS.values()], EXECUTION.runs_per_job, STUDY.looks)]
 
 for number, share in enumerate(SHARES, start=1):
     jobs = Jobs(share)

@@ -53,10 +53,10 @@ def add_how(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Train the run, or take it over from the archive, and print its summary."""
-    from kvformer.training.attempts import give_up_if_it_fails, is_last
+    from kvformer.training.attempts import give_up_what_fails, is_last
 
-    if is_last(options.out):
-        return give_up_if_it_fails(sys.argv[1:], options.out)
+    if is_last([options.out]):
+        return give_up_what_fails(lambda folders: sys.argv[1:], [options.out])
     config, execution = _run_of(options)
     print(start_of(config), flush=True)
     summary = taken_over(config, execution, options, options.out) or _trained(config, execution, options)

@@ -3,9 +3,11 @@ that are finished are skipped, and one that fails does not stop the others. With
 
 import gc
 import os
+import sys
 import time
 import traceback
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,12 +48,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Train the runs. Returns 1 if one of them failed."""
     from kvformer.errors import Interrupted
+    from kvformer.training.attempts import give_up_what_fails, is_last
     from kvformer.training.canary import STARTED
     from kvformer.training.provenance import utc_now
     from kvformer.training.signals import StopSignals
 
     os.environ.setdefault(STARTED, utc_now())
     runs, execution = _asked_for(options)
+    if options.runs is not None and is_last(folders := [options.out / one.path for one in runs]):
+        return give_up_what_fails(lambda left: _command_for(runs, options.out, left), folders)
     first_seeds = {str(Path(one.path).parent): one.seed for one in reversed(runs)}
     failed = 0
     with ExitStack() as held, StopSignals() as stop:
@@ -62,6 +67,15 @@ def run(options: Namespace) -> int:
             first = first_seeds[str(Path(one.path).parent)] if options.first_seed is None else options.first_seed
             failed += not process.finish(one, first)
     return 1 if failed else 0
+
+
+def _command_for(runs: "list[RunConfig]", study: Path, folders: Sequence[Path]) -> list[str]:
+    """The arguments of this process, but only for the runs in these folders."""
+    from kvformer.config.run import runs_to_json
+
+    given = sys.argv[1:]
+    given[given.index("--runs") + 1] = runs_to_json([one for one in runs if study / one.path in folders])
+    return given
 
 
 def part_of(runs: "list[RunConfig]", part: str) -> "list[RunConfig]":
