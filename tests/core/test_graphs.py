@@ -1,7 +1,9 @@
 """Steps that follow a plan on the device equal eager ones, recorded or not; a graph can record them."""
 
 import math
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from runs import results, tiny_run
 from tape import record
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -19,6 +22,7 @@ from kvformer.errors import ConfigError
 from kvformer.records.run import RunFolder
 from kvformer.tasks import TASKS
 from kvformer.training import loop as loop_module
+from kvformer.training import stepping
 from kvformer.training.graphs import Recorder
 from kvformer.training.loop import Trainer
 from kvformer.training.optimizers import make_optimizer, make_planned_optimizer, rates
@@ -124,7 +128,7 @@ def test_a_step_that_cannot_be_recorded_is_one_line(
     assert trained(run, tmp_path / "other", prepared) == eager
     assert capsys.readouterr().out == (
         "the training step is not recorded as a CUDA graph (CUDA error: operation not permitted when stream is "
-        "capturing); training without\n"
+        "capturing); going on without\n"
     )
 
 
@@ -135,25 +139,38 @@ def test_a_diverged_run_is_noticed_at_the_next_recorded_point(
     assert train_run(run, tmp_path, prepared, device="cpu").status == "diverged"
 
 
-class LeavesTheDevice(TorchDispatchMode):
-    """Fails where an operation on the device needs the CPU: a number that is read, or a tensor that is copied."""
+FORBIDDEN = {torch.tensor, torch.as_tensor, torch.from_numpy, torch.nonzero, Tensor.item, Tensor.tolist, Tensor.cpu,
+             Tensor.numpy, Tensor.__float__, Tensor.__int__, Tensor.__bool__, Tensor.nonzero}  # fmt: skip
+
+
+class OnDevice(TorchDispatchMode):
+    """Fails where an operation on the device reads or writes a tensor of the CPU, but for numbers."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        name = str(func)
-        inputs = [x for x in tree_leaves((args, kwargs or {})) if isinstance(x, Tensor)]
-        outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
-        kinds = {x.device.type for x in (*inputs, *outputs) if x.device.type == "meta" or x.ndim}
-        if "where" in name or "fill" in name or "index_put" in name:
-            kinds |= {x.device.type for x in inputs}
-        assert kinds <= {"meta"}, f"{name}: {[(x.device, x.shape) for x in inputs]}"
-        assert not any(part in name for part in ("_local_scalar_dense", "nonzero", "masked_select")), name
+        tensors = [x for x in tree_leaves((args, kwargs or {}, result)) if isinstance(x, Tensor)]
+        named = any(part in str(func) for part in ("where", "fill", "index_put"))
+        kinds = {x.device.type for x in tensors if x.ndim or named}
+        assert kinds <= {"meta"}, f"{func}: {[(x.device, x.shape) for x in tensors]}"
         return result
+
+
+class NothingRead(TorchFunctionMode):
+    """Fails where Python reads a tensor or makes one of its own numbers, which on a GPU waits for it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func not in FORBIDDEN, func
+        return func(*args, **(kwargs or {}))
 
 
 def on_meta(run: RunConfig, data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> PlannedStepper:
     """The stepper of a run on a device that computes nothing, where it takes the paths of GPUs."""
     use(monkeypatch, record)
+    monkeypatch.setattr(stepping, "autocast", lambda run, device: nullcontext())
+    module = sys.modules["torch.optim.adam"]  # `torch.optim` hides its name
+    monkeypatch.setattr(module, "_device_dtype_check_for_fused", lambda parameter: None)
+    for kernel in ("_fused_adam_", "_fused_adamw_"):  # they have no form for this device
+        monkeypatch.setattr(torch, kernel, lambda *arguments, **options: None)
     trainer = Trainer(run, RunFolder(folder), data, torch.device("meta"))
     stepper = trainer._stepper()
     assert isinstance(stepper, PlannedStepper)
@@ -165,22 +182,26 @@ def on_meta(run: RunConfig, data: Path, folder: Path, monkeypatch: pytest.Monkey
 def test_a_step_on_a_device_needs_nothing_of_the_cpu(
     task: str, variant: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if task == "anomaly" and variant in ("kv_offset", "pos_only"):
+        pytest.skip("a set has no order")
     drop = {"attention_dropout": 0.1, "mlp_dropout": 0.1, "embedding_dropout": 0.1}
     stepper = on_meta(tiny_run(task, variant, model=drop), prepared, tmp_path, monkeypatch)
     stepper._upload(0)
     stepper._body()  # keeps arrays and constants
-    with LeavesTheDevice():
+    with NothingRead(), OnDevice():
         stepper._body()
 
 
 def test_the_check_above_finds_what_a_graph_cannot_record() -> None:
-    x = torch.zeros(3, device="meta")
+    x, y = torch.zeros(3, device="meta"), torch.zeros(())
     for action in (
-        lambda: torch.where(x < 0.5, -1.0, 1.0),
+        lambda: torch.where(x < 0.5, y, 1.0),
         lambda: torch.tensor([1.0, 2.0], device="meta"),
         lambda: x + torch.ones(3).to("meta"),
+        lambda: x[torch.ones(3, dtype=torch.bool)],
+        lambda: float(y),
     ):
-        with pytest.raises(AssertionError), LeavesTheDevice():
+        with pytest.raises(AssertionError), NothingRead(), OnDevice():
             action()
 
 

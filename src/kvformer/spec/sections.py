@@ -157,8 +157,8 @@ class TrainingConfig(Section):
     )
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         "fp32",
-        description="Arithmetic. tf32: matrix products of GPUs with 10 bits of mantissa. bf16: forward passes in bfloat16, "
-        "by autocast. Both change results, and are refused where the device has none.",
+        description="Arithmetic. tf32: matrix products of GPUs with 10 bits of mantissa. bf16: forward passes in "
+        "bfloat16, by autocast. Both change results, and are refused where the device has none.",
     )
     threads: Annotated[int, Field(gt=0, le=1024)] = Field(
         1, description="CPU threads of a training process. They change how sums are rounded, and so the result."

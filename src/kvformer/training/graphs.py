@@ -22,6 +22,18 @@ def recorder(device: torch.device) -> Recorder | None:
     return record if device.type == "cuda" else None
 
 
+def recorded(record: Recorder, action: Action, undo: Action) -> tuple[Action, bool]:
+    """The replay of a function and true; the function itself and false, and a line that says so, where it cannot be
+    recorded."""
+    try:
+        return record(action, undo), True
+    except RuntimeError as error:
+        undo()
+        reason = str(error).partition("\n")[0]
+        print(f"the training step is not recorded as a CUDA graph ({reason}); going on without", flush=True)
+        return action, False
+
+
 def record(action: Action, undo: Action) -> Action:
     """Record what `action` does on the current GPU. Recording computes nothing; `undo` follows the warm-up before it.
 
@@ -40,12 +52,12 @@ def record(action: Action, undo: Action) -> Action:
                 action()
             undo()
             torch.cuda.synchronize()
-            return _recorded(action).replay
+            return _graph_of(action).replay
     finally:
         current.wait_stream(stream)
 
 
-def _recorded(action: Action) -> torch.cuda.CUDAGraph:
+def _graph_of(action: Action) -> torch.cuda.CUDAGraph:
     """The graph of `action`. Unlike `torch.cuda.graph`, this does not empty PyTorch's cache of memory."""
     graph = torch.cuda.CUDAGraph()
     try:

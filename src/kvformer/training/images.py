@@ -35,7 +35,7 @@ def random_flip_crop(
     aspect = torch.exp(low + (high - low) * draws[1])
     width = torch.sqrt(area * aspect).clamp_(max=1.0)
     height = torch.sqrt(area / aspect).clamp_(max=1.0)
-    flip = 1 - 2 * (draws[2] < 0.5).to(draws.dtype)
+    flip = torch.where(draws[2] < 0.5, -1.0, 1.0)
     theta = torch.zeros(batch, 2, 3, device=images.device)
     theta[:, 0, 0] = width * flip
     theta[:, 1, 1] = height

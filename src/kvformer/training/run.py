@@ -158,6 +158,7 @@ def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Pro
         device=device.type,
         precision=run.training.precision,
         compile=trainer.compiler_mode,
+        cuda_graph=trainer.stepper.recorded if trainer.stepper is not None else None,
         data=data,
         start=utc_now(before=time.monotonic() - started),
         end=utc_now(),

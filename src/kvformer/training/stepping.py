@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kvformer.config.run import RunConfig
 from kvformer.seeding import integer_seed
 from kvformer.training.batches import Batch, Batches
-from kvformer.training.graphs import Action, Recorder
+from kvformer.training.graphs import Action, Recorder, recorded
 from kvformer.training.objectives import Objective
 from kvformer.training.optimizers import PlannedAdam, rates
 from kvformer.training.precision import autocast
@@ -27,6 +27,9 @@ class Stepper:
     model: what is trained. compiled: the same model, as it is called in training. steps: of the whole run.
     loss_sum: a scalar on the device, to which each step adds its loss.
     """
+
+    recorded = False
+    """Whether steps are replayed as a graph."""
 
     def __init__(
         self,
@@ -125,7 +128,7 @@ class PlannedStepper(Stepper):
         self.place += 1
 
     def _recorded(self) -> Action:
-        """A step as a graph; as plain calls, and a line that says so, where it cannot be recorded."""
+        """A step as a graph, where it can be recorded."""
         if self.record is None:
             return self._body
         kept = [(tensor, tensor.clone()) for tensor in self._changed()]
@@ -139,13 +142,8 @@ class PlannedStepper(Stepper):
                     if id(tensor) not in known:
                         tensor.zero_()  # moments before the first step
 
-        try:
-            return self.record(self._body, undo)
-        except RuntimeError as error:
-            undo()
-            reason = str(error).partition("\n")[0]
-            print(f"the training step is not recorded as a CUDA graph ({reason}); training without", flush=True)
-            return self._body
+        replay, self.recorded = recorded(self.record, self._body, undo)
+        return replay
 
     def _changed(self) -> list[Tensor]:
         """All tensors that a step changes."""
