@@ -31,8 +31,8 @@ class Execution(Section):
     )
     cuda_graphs: bool = Field(
         True,
-        description="Record a training step on a GPU once and replay it as a whole, where batches have fixed shapes. The "
-        "results are the same.",
+        description="Record a training step on a GPU once and replay it as a whole, where batches have fixed shapes. "
+        "The results are the same.",
     )
     data_folder: FolderPath = Field("data", description="Folder for data files of your own.")
     results_folder: FolderPath = Field("results", description="Folder for everything that the workflow writes.")

@@ -1,8 +1,9 @@
 """Peak rates of GPUs, with which the model FLOP utilisation of a training step is computed.
 
-Dense operations per second, 10¹²: fp32 without tensor cores, TF32, and bfloat16 with fp32 accumulation. Sources: NVIDIA's
-data sheets of the H100, H200, A100, L4 and T4, and the white papers of the GA102 (RTX 3090) and AD102 (RTX 4090). Where
-a data sheet gives rates with sparsity, the dense ones are half of them. Boards of other names have other clocks.
+Dense operations per second, 10¹²: fp32 without tensor cores, TF32, and bfloat16 with fp32 accumulation. Sources:
+NVIDIA's data sheets of the H100, H200, A100, L4 and T4, and the white papers of the GA102 (RTX 3090) and AD102
+(RTX 4090). Where a data sheet gives rates with sparsity, the dense ones are half of them. Boards of other names have
+other clocks.
 """
 
 import torch

@@ -75,7 +75,7 @@ def train_run(
             with own_device(device) as chosen:
                 if gpus and chosen.type == "cpu":
                     print(f"warning: resources.gpu: {gpus}, but this run trains on the CPU", flush=True)
-                _make_deterministic(run.threads)
+                make_deterministic(run.threads)
                 set_precision(run.training.precision, chosen)
                 keep_memory()
                 trainer = Trainer(run, folder, data_folder, chosen, report, compiler_mode, graphs)
@@ -100,7 +100,8 @@ def train_run(
     return summary
 
 
-def _make_deterministic(threads: int) -> None:
+def make_deterministic(threads: int) -> None:
+    """Let this process compute the same in each run, with this many threads."""
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # torch.use_deterministic_algorithms(True) would also import the compiler to configure it: two seconds per run.
