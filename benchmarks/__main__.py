@@ -65,16 +65,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="number of turns of every action")
     parser.add_argument("--only", default="", help="cases whose names contain this; 'decoding' for decoding alone")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what trains (default cpu)")
-    parser.add_argument(
-        "--tiny", action="store_true", help="rehearse the benchmark of a GPU: tiny models, on any device"
-    )
+    parser.add_argument("--tiny", action="store_true", help="rehearse the GPU benchmark on any device")
     parser.add_argument("--seconds", type=float, default=1e9, help="on a GPU: begin no other case after this time")
     options = parser.parse_args()
     torch.set_num_threads(1)
     on_gpu = options.device == "cuda"
     print(f"on {torch.cuda.get_device_name() if on_gpu else processor()}", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    started = utc_now()
+    provenance: dict[str, Any] = {
+        "git": git_state().model_dump(),
+        "packages": package_versions(),
+        "cpu": processor(),
+        "threads": 1,
+        "rounds": options.rounds,
+        "clock": "wall" if on_gpu or options.tiny else "processor time of the process",
+        "start": utc_now(),
+    }
+    if on_gpu:
+        provenance |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    write_json(options.out / "provenance.json", provenance)  # for a benchmark that is cut off
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         write_data(data)
@@ -82,19 +91,7 @@ def main() -> None:
             _on_gpu(options, data)
         else:
             _on_cpu(options, data)
-    provenance = {
-        "git": git_state().model_dump(),
-        "packages": package_versions(),
-        "cpu": processor(),
-        "threads": 1,
-        "rounds": options.rounds,
-        "clock": "wall" if on_gpu or options.tiny else "processor time of the process",
-        "start": started,
-        "end": utc_now(),
-    }
-    if on_gpu:
-        provenance |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-    write_json(options.out / "provenance.json", provenance)
+    write_json(options.out / "provenance.json", provenance | {"end": utc_now()})
 
 
 def _on_cpu(options: argparse.Namespace, data: Path) -> None:
@@ -147,18 +144,14 @@ def _write(out: Path, name: str, rows: list[dict[str, Any]], columns: dict[str, 
 
 
 def _cell(row: dict[str, Any], key: str) -> str:
-    if row[key] is None:
+    value = row.get(key)
+    if value is None:
         return "–"
     if key in SPREADS:
-        return f"{row[key]:.2f} ({row[f'{key}_low']:.2f}–{row[f'{key}_high']:.2f})"
-    value = row[key]
-    return (
-        f"{value:.2f}"
-        if key.startswith(("share", "flop"))
-        else f"{value:.1f}"
-        if isinstance(value, float)
-        else str(value)
-    )
+        return f"{value:.2f} ({row[f'{key}_low']:.2f}–{row[f'{key}_high']:.2f})"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.2f}" if key.startswith(("share", "flop")) else f"{value:.1f}"
 
 
 if __name__ == "__main__":
