@@ -142,7 +142,7 @@ def test_a_step_that_is_recorded_is_what_is_timed(monkeypatch: pytest.MonkeyPatc
     assert row["flop_utilisation"] == pytest.approx(6e-12 * 2 * row["macs"] / row["step_seconds"])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_costs_on_a_gpu() -> None:
     for task in ("reverse", "characters", "translation_en_de"):
         chosen = runs(task, "qkv", "kv")

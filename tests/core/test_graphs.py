@@ -31,7 +31,8 @@ from kvformer.training.run import train_run
 from kvformer.training.stepping import PLANNED, PlannedStepper
 
 FIXED = [name for name, task in TASKS.items() if task.architecture != "seq2seq"]
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+VARIANTS = ("qkv", "kv", "kv_pos", "kv_rot", "kv_xsa", "kv_offset", "kv_gate", "pos_only")
+gpu = pytest.mark.gpu
 RAGGED = {"data": {"train_examples": 36}, "training": {"drop_last": False, "steps": 12}}
 
 
@@ -177,7 +178,7 @@ def on_meta(run: RunConfig, data: Path, folder: Path, monkeypatch: pytest.Monkey
     return stepper
 
 
-@pytest.mark.parametrize("variant", ["qkv", "kv", "kv_pos", "kv_rot", "kv_xsa", "kv_offset", "kv_gate", "pos_only"])
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("task", ["reverse", "anomaly", "mnist", "cifar10", "characters", "numbers"])
 def test_a_step_on_a_device_needs_nothing_of_the_cpu(
     task: str, variant: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -271,8 +272,10 @@ def exact() -> Iterator[None]:
 
 
 @gpu
-@pytest.mark.parametrize("variant", ["qkv", "kv", "kv_pos", "kv_rot", "kv_xsa", "kv_offset", "kv_gate", "pos_only"])
-@pytest.mark.parametrize("task", FIXED)
+@pytest.mark.parametrize(
+    ("task", "variant"),
+    [*(("reverse", name) for name in VARIANTS), *((name, kind) for name in FIXED[1:] for kind in ("qkv", "kv_pos"))],
+)
 def test_a_graph_gives_the_bits_of_single_kernels(
     task: str, variant: str, prepared: Path, tmp_path: Path, exact: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
