@@ -2,20 +2,20 @@
 # What is to be seen and measured on a GPU, in at most eight minutes, on a machine with PyTorch and no network.
 #
 # Needs: Python 3.12 with PyTorch 2.11 or newer, torchvision, NumPy, pandas, SciPy, statsmodels, matplotlib, seaborn, pytest,
-# pytest-xdist, filelock, psutil, PyYAML, safetensors, sacrebleu, Jinja2 and tqdm. What else kvformer imports comes as wheels
-# in $WHEELS (default .whl), 3 MB, made once where there is a network, in this folder:
+# pytest-xdist, psutil, PyYAML, safetensors, sacrebleu, Jinja2 and tqdm. What else kvformer imports comes as wheels in
+# $WHEELS (default .whl; 4 MB), made once where there is a network, in this folder:
 #
-#   for name in pydantic==2.14.4 pydantic_core==2.50.5 annotated-types typing-inspection sacremoses; do
+#   for name in pydantic==2.14.4 pydantic_core==2.50.5 annotated-types typing-inspection sacremoses filelock; do
 #     python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
 #       --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d .whl "$name"; done
 #
-# Data sets that are prepared in results/data are used, the others left out; nothing is installed outside /tmp.
+# Data sets that are prepared in results/data are used, the others left out; nothing is installed outside a scratch folder.
 #
 #   bash tools/gpu.sh              on the GPU; what it measures is in $OUT (default results/gpu)
 #   REHEARSE=1 bash tools/gpu.sh   on a CPU, with stand-ins and tiny models, in about two minutes
 #
-# Parts: tests benchmark throughput successor default. PARTS="tests throughput" runs some of them, Every part has a time limit of its own and leaves its files in $OUT as soon as it ends: gpu.log, and the
-# rest as tables and in gpu.tar.gz.
+# Parts: tests benchmark throughput successor default; PARTS="tests throughput" runs some of them. Every part has a time limit
+# of its own. What it measured is in $OUT as soon as it ends: gpu.log, tables, and everything in gpu.tar.gz.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 OUT=${OUT:-results/gpu}

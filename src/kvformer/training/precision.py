@@ -20,9 +20,8 @@ def set_precision(precision: str, device: torch.device) -> None:
     if precision != "fp32" and not able:
         name, allowed = (torch.cuda.get_device_name(device), "fp32") if gpu else ("the CPU", "fp32, bf16")
         raise ConfigError(f"training.precision: {precision!r} is asked for, but {name} has none; allowed: {allowed}")
-    if gpu:
+    if gpu and torch.backends.cuda.matmul.allow_tf32 != (precision == "tf32"):
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-        torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 def autocast(run: RunConfig, device: torch.device) -> torch.autocast:
