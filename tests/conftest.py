@@ -11,6 +11,7 @@ SLOW = (
     "faults",
     "workflow",
     "analysis/test_coverage.py",
+    "benchmarks/test_gpu.py::test_the_whole_script",
     "benchmarks/test_scale.py",
     "core/test_cli.py::test_training_imports_neither_torchvision_nor_mlflow_nor_pandas",
     "core/test_cli.py::test_nothing_heavy_is_imported_without_need",

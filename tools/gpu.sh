@@ -24,22 +24,23 @@ WHEELS=${WHEELS:-.whl}
 REHEARSE=${REHEARSE:-}
 PYTHON=${PYTHON:-python3}
 WORK=$(mktemp -d)
+failed=''
 mkdir -p "$OUT" "$WORK/kept"
 exec > >(tee -a "$OUT/gpu.log") 2>&1
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 PYTHONPATH="$PWD/src:$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 if [ -n "$REHEARSE" ]; then
-  device=cpu counts="1 2" window=12 tiny=--tiny rounds=2 workers=1 many=2 study_seconds=12 successor_seconds=12
-  files=tests/core/test_schedules.py select='not slow' cases=numbers benchmark_seconds=1
+  device=cpu counts="1 2" window=60 tiny='--tiny --enough 3' rounds=2 workers=1 many=2 study_seconds=60 successor_seconds=60
+  tiny_models=--tiny files=tests/core/test_schedules.py select='not slow' cases=numbers benchmark_seconds=1 patience=5
 else
-  device=cuda counts="1 4 8 16" window=10 tiny='' rounds=5 workers=8 many=8 study_seconds=40 successor_seconds=70
-  files="tests/core/test_graphs.py tests/core/test_devices.py tests/core/test_cost.py" select=gpu cases='' benchmark_seconds=80
+  device=cuda counts="1 4 8 16" window=10 tiny='' tiny_models='' rounds=5 workers=8 many=8 study_seconds=40 successor_seconds=70
+  files="tests/core/test_graphs.py tests/core/test_devices.py tests/core/test_cost.py" select=gpu cases='' benchmark_seconds=80 patience=1
 fi
 
 say() { printf '%s %4ds  %s\n' "$(date -u +%H:%M:%S)" "$SECONDS" "$*"; }
 
 keep() { # what there is so far, in one archive and as tables
-  find "$WORK/kept" -name '*.csv' -exec cp {} "$OUT" \;
+  find "$WORK/kept" -maxdepth 2 -name '*.csv' -not -path '*/default/*' -exec cp {} "$OUT" \;
   tar -czf "$OUT/.gpu.tar.gz" -C "$WORK/kept" . && mv "$OUT/.gpu.tar.gz" "$OUT/gpu.tar.gz"
 }
 
@@ -49,7 +50,9 @@ part() { # name, seconds, function: run it if it is asked for, for so long at mo
   say "$name: at most $limit seconds"
   export -f "$3" say
   timeout --kill-after=10 "$limit" bash -c "$3"
-  say "$name: exit code $?, $((SECONDS - begin)) seconds"
+  code=$?
+  say "$name: exit code $code, $((SECONDS - begin)) seconds"
+  [ $code = 0 ] || failed="$failed $name"
   keep
 }
 
@@ -60,7 +63,7 @@ tests() {
 }
 
 benchmark() {
-  "$PYTHON" -m benchmarks --device "$device" $tiny --rounds "$rounds" --seconds "$benchmark_seconds" --only "$cases" \
+  "$PYTHON" -m benchmarks --device "$device" $tiny_models --rounds "$rounds" --seconds "$benchmark_seconds" --only "$cases" \
     --out "$kept/benchmarks"
 }
 
@@ -101,7 +104,7 @@ default() { # the default study from runs to report, with the tasks whose data a
 }
 
 kept=$WORK/kept
-export OUT WORK REHEARSE PYTHON device counts window tiny rounds workers many files select cases kept
+export OUT WORK REHEARSE PYTHON device counts window tiny tiny_models rounds workers many files select cases kept
 export benchmark_seconds study_seconds successor_seconds
 export -f count_runs say
 say "$(uname -srm), $(getconf _NPROCESSORS_ONLN) cores${REHEARSE:+, rehearsal}"
@@ -121,10 +124,11 @@ open(os.path.join(os.environ["kept"], "provenance.json"), "w").write(json.dumps(
 sys.exit(0 if gpu or os.environ.get("REHEARSE") else "there is no GPU here")
 END
 cp "$kept/provenance.json" "$OUT"
-part tests 75 tests
-part benchmark 100 benchmark
-part throughput 110 throughput
-part successor 85 successor
-part default 70 default
-say "done"
+part tests $((75 * patience)) tests
+part benchmark $((100 * patience)) benchmark
+part throughput $((110 * patience)) throughput
+part successor $((85 * patience)) successor
+part default $((70 * patience)) default
 rm -rf "$WORK"
+say "done${failed:+, but not well:$failed}"
+[ -z "$failed" ]

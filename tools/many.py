@@ -8,12 +8,15 @@ left out. Nothing is downloaded.
 
 import argparse
 import csv
+import math
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +53,16 @@ def main() -> int:
         study.model_copy(update={"runs": runs[index :: options.processes]}).write(share)
         commands.append(command(share, options))
     began = time.time()
-    codes = watch(commands, options.out / "logs", options.seconds)
+    finished = partial(ends, options.out, study, began)
+    codes = watch(commands, options.out / "logs", options.seconds, lambda: len(finished()) >= options.enough)
     row = {
         "label": options.label,
         "study": study.name,
         "runs": len(runs),
         "processes": options.processes,
         "device": options.device,
-        **counts(options.out, study, began, min(time.time() - began, options.seconds)),
+        **rates(finished(), min(time.time() - began, options.seconds)),
+        "failed": sum(RunFolder(options.out / run.path).failure_file.is_file() for run in study.runs),
         "failed_processes": sum(code not in ENDED for code in codes),
     }
     print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
@@ -78,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, default=Path("results/data"), help="folder of prepared data")
     parser.add_argument("--processes", type=int, default=1, help="how many at once (default 1)")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this time (default: when all are done)")
+    parser.add_argument("--enough", type=float, default=math.inf, help="stop when this many runs are finished")
     parser.add_argument("--device", default="auto", help="device (default auto)")
     parser.add_argument("--tasks", help="only these tasks, with commas between")
     parser.add_argument("--label", default="", help="what the row in the table is called")
@@ -127,9 +133,9 @@ def one_by_one(share: Path, options: argparse.Namespace) -> int:
     return code
 
 
-def watch(commands: list[list[str]], logs: Path, seconds: float) -> list[int]:
-    """Run commands at once and ask them to end after some time, or when this process is asked; returns their exit
-    codes."""
+def watch(commands: list[list[str]], logs: Path, seconds: float, enough: Callable[[], bool]) -> list[int]:
+    """Run commands at once and ask them to end after some time, when it is enough, or when this process is asked;
+    returns their exit codes."""
     logs.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     processes: list[subprocess.Popen[bytes]] = []
@@ -141,38 +147,38 @@ def watch(commands: list[list[str]], logs: Path, seconds: float) -> list[int]:
                 processes.append(
                     subprocess.Popen(line, stdout=log, stderr=log, env=environment, start_new_session=True)
                 )
-        _wait(processes, seconds)
+        _wait(processes, seconds, enough)
     finally:
         for number, patience in ((signal.SIGTERM, END_SECONDS), (signal.SIGKILL, 5.0)):
             left = [process for process in processes if process.poll() is None]
             for process in left:
                 os.killpg(process.pid, number)
-            _wait(left, patience)
+            _wait(left, patience, lambda: False)
     return [process.poll() or 0 for process in processes]
 
 
-def _wait(processes: "list[subprocess.Popen[bytes]]", seconds: float) -> None:
+def _wait(processes: "list[subprocess.Popen[bytes]]", seconds: float, enough: Callable[[], bool]) -> None:
     end = time.monotonic() + seconds
-    while any(process.poll() is None for process in processes) and time.monotonic() < end:
-        time.sleep(0.05)
+    while any(process.poll() is None for process in processes) and time.monotonic() < end and not enough():
+        time.sleep(0.2)
 
 
-def counts(out: Path, study: StudyManifest, began: float, seconds: float) -> dict[str, float]:
+def ends(out: Path, study: StudyManifest, began: float) -> list[float]:
+    """When runs were finished, in seconds after `began`."""
+    files = (RunFolder(out / run.path).summary_file for run in study.runs)
+    times = (file.stat().st_mtime - began for file in files if file.is_file())
+    return [seconds for seconds in times if seconds >= 0]
+
+
+def rates(finished: list[float], seconds: float) -> dict[str, float]:
     """Runs that were finished, and per minute: of the whole time, and of its second half, when all processes have
     started."""
-    ends, failed = [], 0
-    for run in study.runs:
-        folder = RunFolder(out / run.path)
-        if folder.summary_file.is_file() and folder.summary_file.stat().st_mtime >= began:
-            ends.append(folder.summary_file.stat().st_mtime - began)
-        failed += folder.failure_file.is_file()
-    late = sum(seconds / 2 <= end <= seconds for end in ends)
+    late = sum(seconds / 2 <= end <= seconds for end in finished)
     return {
         "seconds": round(seconds, 1),
-        "finished": len(ends),
-        "failed": failed,
-        "per_minute": round(len(ends) / seconds * 60, 1),
-        "per_minute_later": round(late / (seconds / 2) * 60, 1),
+        "finished": len(finished),
+        "per_minute": round(len(finished) / seconds * 60, 1),
+        "per_minute_later": round(late / seconds * 120, 1),
     }
 
 
