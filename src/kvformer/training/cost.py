@@ -158,38 +158,50 @@ def measure(
     reference = next((times for run, times in zip(runs, steps, strict=True) if run.variant == baseline), steps[0])
     decoders = [subject for subject in subjects if isinstance(subject.model, GPT | Seq2Seq)]
     decoding = _interleaved([subject.decode for subject in decoders], max(3, rounds // 2), device)
+    decoded = iter(decoding)
     rows = []
-    for index, subject in enumerate(subjects):
-        run, variant = subject.run, VARIANTS[subject.run.variant]
-        architecture = run.definition.architecture
-        low, middle, high = _quartiles(steps[index])
-        row: Row = {
-            "task": run.task,
-            "setting": run.setting,
-            "variant": run.variant,
-            "parameters": parameters(architecture, variant, run.model, shape),
-            "attention_parameters": total_attention_parameters(architecture, variant, run.model, shape),
-            "macs": macs(architecture, variant, run.model, shape),
-            "macs_counted": subject.counted_macs(),
-            "step_seconds": middle,
-            "step_seconds_low": low,
-            "step_seconds_high": high,
-            "step_ratio": statistics.median(a / b for a, b in zip(steps[index], reference, strict=True)),
-            "peak_bytes": subject.peak_bytes(),
-        }
-        if peak is not None:
-            row["flop_utilisation"] = utilisation(row["macs"], run.training.batch_size, middle, peak)
-        if decoders:
-            cache = subject.decode()
-            row["cache_bytes_per_token"] = cache.bytes / cache.length
-            row["cache_bytes_by_formula"] = (
-                cache_elements(variant, run.model) * next(subject.model.parameters()).itemsize
-            )
-            low, middle, high = _quartiles(decoding[index])
-            row["decode_tokens_per_second"] = shape.length / middle
-            row["decode_low"], row["decode_high"] = shape.length / high, shape.length / low
-        rows.append(row)
+    for subject, times in zip(subjects, steps, strict=True):
+        row = _step_costs(subject, times, reference, peak)
+        rows.append(row | (_decoding_costs(subject, next(decoded)) if decoders else {}))
     return rows
+
+
+def _step_costs(subject: Subject, times: list[float], reference: list[float], peak: float | None) -> Row:
+    """What a training step costs, and what is counted."""
+    run, shape, variant = subject.run, subject.shape, VARIANTS[subject.run.variant]
+    architecture = run.definition.architecture
+    low, middle, high = _quartiles(times)
+    row: Row = {
+        "task": run.task,
+        "setting": run.setting,
+        "variant": run.variant,
+        "parameters": parameters(architecture, variant, run.model, shape),
+        "attention_parameters": total_attention_parameters(architecture, variant, run.model, shape),
+        "macs": macs(architecture, variant, run.model, shape),
+        "macs_counted": subject.counted_macs(),
+        "step_seconds": middle,
+        "step_seconds_low": low,
+        "step_seconds_high": high,
+        "step_ratio": statistics.median(a / b for a, b in zip(times, reference, strict=True)),
+        "peak_bytes": subject.peak_bytes(),
+    }
+    if peak is not None:
+        row["flop_utilisation"] = utilisation(row["macs"], run.training.batch_size, middle, peak)
+    return row
+
+
+def _decoding_costs(subject: Subject, times: list[float]) -> Row:
+    """What decoding a sequence costs."""
+    cache, length = subject.decode(), subject.shape.length
+    elements = cache_elements(VARIANTS[subject.run.variant], subject.run.model)
+    low, middle, high = _quartiles(times)
+    return {
+        "cache_bytes_per_token": cache.bytes / cache.length,
+        "cache_bytes_by_formula": elements * next(subject.model.parameters()).itemsize,
+        "decode_tokens_per_second": length / middle,
+        "decode_low": length / high,
+        "decode_high": length / low,
+    }
 
 
 def _interleaved(actions: list[Callable[[], Any]], rounds: int, device: torch.device) -> list[list[float]]:
