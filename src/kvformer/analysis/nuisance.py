@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kvformer.analysis.comparisons import paired_differences
+from kvformer.analysis.decisions import paired_differences
 from kvformer.analysis.frames import CELL, at_judged_settings, scores, usable
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.study import Study
@@ -44,7 +44,7 @@ def comparison(expected: pd.DataFrame, choices: pd.DataFrame, study: Study) -> p
     """
     if choices.empty:
         return choices
-    columns = ["n", "difference", "low", "high", "p_t_holm", "verdict"]
+    columns = ["n", "difference", "low", "high", "p_holm", "verdict"]
     of_tasks, table = expected[expected["task"].isin(choices["task"])], choices
     for suffix, point in (("_own", "chosen"), ("_fixed", "fixed")):
         found = paired_differences(at_judged_settings(of_tasks, choices, point), study, by_setting=True)
