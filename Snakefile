@@ -17,12 +17,14 @@ container: "kvformer.sif"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/start.smk"
+include: "workflow/rules/looks.smk"
 
 
 # The runs are listed as well: after a failure there is a report of the finished runs, which must not count as complete.
 rule all:
     input:
-        runs=[f"{STUDY_FOLDER}/{path}/summary.json" for path in RUNS],
+        runs=ASKED,
+        ended=ENDED,
         report=f"{STUDY_FOLDER}/report.html",
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from bisect import bisect
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -30,6 +31,7 @@ from kvformer.dependencies import CONFIGURATION, code_digest, digest
 from kvformer.environment import settle
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
+from kvformer.records.study import read_manifest
 from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import MODULES
 from kvformer.training.archive import count_archived
@@ -114,6 +116,7 @@ TRAINING = [
     *("--checkpoint-seconds", str(EXECUTION.checkpoint_seconds)),
     *(["--keep-weights"] if EXECUTION.keep_weights else []),
     *([f"--compile={EXECUTION.compile}"] if EXECUTION.compile else []),
+    *([] if EXECUTION.cuda_graphs else ["--no-cuda-graphs"]),
     *("--archive", str(EXECUTION.archive)),
     *([] if EXECUTION.reuse else ["--no-reuse"]),
 ]
@@ -226,9 +229,11 @@ def run_runtime(wildcards):
 
 def run_priority(wildcards):
     """The first seed of each cell starts first, to find mistakes early; then long runs, so that no core waits for one at
-    the end. All of them start after what prepares them (0)."""
+    the end. All of them start after what prepares them (0). Seeds of a later look come after those of all earlier ones.
+    """
     first = FIRST_SEEDS[wildcards.task, wildcards.setting, wildcards.variant].seed == int(wildcards.seed)
-    return -1 / (1 + task_resources(wildcards).runtime) - (0 if first else 1)
+    look = bisect(STUDY.looks, int(wildcards.seed))
+    return -1 / (1 + task_resources(wildcards).runtime) - (0 if first else 1) - 2 * look
 
 
 def run_gpu(wildcards):
@@ -244,7 +249,7 @@ def next_steps():
     store = re.sub("//[^/@]*@", "//", store)  # without a server's password
     look = f"open {store}" if store.startswith("http") else f"run `mlflow ui --backend-store-uri {store}`"
     return f"""
-Study '{STUDY.name}' is complete: {len(RUNS)} runs.
+Study '{STUDY.name}' is complete: {len(read_manifest(Path(STUDY_FOLDER)).runs)} runs.
   tables   {STUDY_FOLDER}/tables
   figures  {STUDY_FOLDER}/figures
   report   {STUDY_FOLDER}/report.html

@@ -17,12 +17,18 @@ def run(options: Namespace) -> None:
     """Print one line per run."""
     from kvformer.config.gpus import has_gpu, unmet_wishes
     from kvformer.config.loading import load_study
+    from kvformer.config.looks import describe_looks
+    from kvformer.records.study import looks_taken
     from kvformer.training.archive import count_archived
 
     study = load_study(options.config)
     runs = study.runs()
     for config in runs:
         print(config.path, config.hash)
+    if study.looks:
+        manifest = study.manifest()
+        results = Path(study.execution.results_folder, study.name)
+        print(describe_looks(manifest, looks_taken(results, manifest)))
     print(f"{len(runs)} runs; data sets: {', '.join(study.datasets()) or 'none'}")
     gpu = has_gpu()
     if archived := count_archived(study, runs, gpu):

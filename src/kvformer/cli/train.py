@@ -25,6 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--compile", choices=("default", "reduce-overhead"), help="mode of torch.compile (default: none)"
     )
+    parser.add_argument("--no-cuda-graphs", action="store_true", help="launch the kernels of a step one by one")
     parser.add_argument("--keep-weights", action="store_true", help="also write model.safetensors")
     parser.add_argument("--checkpoint-seconds", type=float, help="seconds between resume checkpoints (default 60)")
     parser.add_argument(
@@ -43,8 +44,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs asked for; says so if there are none")
 
 
-def run(options: Namespace) -> None:
+def run(options: Namespace) -> int:
     """Train the run, or take it over from the archive, and print its summary."""
+    from kvformer.training.attempts import give_up_if_it_fails, is_last
+
+    if is_last(options.out):
+        return give_up_if_it_fails(sys.argv[1:], options.out)
     config, execution = _run_of(options)
     name = config.path.removeprefix("runs/")
     print(f"{name}: {config.definition.summary} (protocol {config.protocol}, configuration {config.hash})", flush=True)
@@ -53,6 +58,7 @@ def run(options: Namespace) -> None:
     value = f"{summary.metrics[metric]:.4f}" if metric in summary.metrics else "none"
     seconds = summary.seconds["total"]
     print(f"{summary.status}: {metric} {value}, {summary.steps} steps in {seconds:.1f} s -> {options.out}")
+    return 0
 
 
 def _taken_over(config: "RunConfig", execution: "Execution", options: Namespace) -> "Summary | None":
@@ -111,6 +117,7 @@ def _trained(config: "RunConfig", execution: "Execution", options: Namespace) ->
             compiler_mode=options.compile or execution.compile,
             started=STARTED,
             gpus=options.gpus,
+            graphs=execution.cuda_graphs and not options.no_cuda_graphs,
         )
     if options.archive is not None:
         try:
