@@ -17,11 +17,13 @@ container: "kvformer.sif"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/start.smk"
+include: "workflow/rules/tuning.smk"
 
 
 # The runs are listed as well: after a failure there is a report of the finished runs, which must not count as complete.
 rule all:
     input:
+        trials=[f"{STUDY_FOLDER}/{path}/{OUTCOME}" for path in TRIALS],
         runs=[f"{STUDY_FOLDER}/{path}/summary.json" for path in RUNS],
         report=f"{STUDY_FOLDER}/report.html",
         tables=f"{STUDY_FOLDER}/tables",

@@ -7,6 +7,7 @@ rule analyse:
         runs=f"{STUDY_FOLDER}/runs.csv",
         curves=f"{STUDY_FOLDER}/curves.csv.gz",
         cost=COST,
+        tuned=CHOICE,
         published=PUBLISHED,
     output:
         results=f"{STUDY_FOLDER}/results.json",

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from kvformer.analysis import comparisons, cost, nuisance, provenance
+from kvformer.analysis import comparisons, cost, provenance
 from kvformer.analysis.curves import FILE as CURVES
 from kvformer.analysis.curves import average_curves, read_curves
 from kvformer.analysis.frames import load_runs, lost, scores, usable
 from kvformer.analysis.published import compare_published, load_published
 from kvformer.analysis.results import FILE, Results
 from kvformer.analysis.study import Study, read_study
+from kvformer.analysis.tuning import tuning_table
 from kvformer.records.run import RunFolder
 
 
@@ -24,22 +25,21 @@ def analyse(results: Path, published: Path | None = None) -> Results:
     """
     study, runs = read_study(results), load_runs(results)
     expected = scores(runs)
-    tuned, choices = nuisance.select(runs, study)
     costs = cost.load_costs(results)
     records = list(provenance.by_run(results, study).values())
-    summary = comparisons.summarise(tuned, study)
+    summary = comparisons.summarise(expected, study)
     tables = {
         "tasks": _tasks(runs, expected, study),
         "counts": expected.groupby("status")["seconds"].agg(runs="size", seconds="sum").reset_index(),
         "summary": summary,
-        "seeds": comparisons.seed_means(tuned, study),
+        "seeds": comparisons.seed_means(expected, study),
         "families": comparisons.family_averages(summary, study),
-        "paired": comparisons.paired_differences(tuned, study),
-        "nuisance": nuisance.comparison(expected, choices, study),
-        "success": comparisons.success_rates(tuned, study),
-        "aggregate": comparisons.aggregates(tuned, study),
+        "paired": comparisons.paired_differences(expected, study),
+        "tuning": pd.DataFrame(tuning_table(results)),
+        "success": comparisons.success_rates(expected, study),
+        "aggregate": comparisons.aggregates(expected, study),
         "cost": cost.cost_table(runs, study, costs),
-        "drawn_costs": cost.drawn_costs(runs, study, choices, costs),
+        "drawn_costs": cost.drawn_costs(runs, costs),
         "incomplete": _incomplete(expected, results),
         "provenance": _provenance(expected),
         "facts": pd.DataFrame(provenance.facts(records).items(), columns=["name", "value"]),

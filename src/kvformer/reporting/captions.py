@@ -95,10 +95,11 @@ _TABLES = {
     "paired": _PAIRED,
     "settings": "Mean over seeds at every setting of the grids. " + _INTERVAL + " " + _SPREAD,
     "paired_settings": _PAIRED,
-    "nuisance": (
-        "Tasks with nuisance hyperparameters: every variant at its own best values, chosen by the validation metric "
-        "alone, and the difference to {baseline} when all use the values that are best for {baseline}. Budget: runs "
-        "that the choice could draw on. Edge: the best value ends the grid, so a better one may lie beyond."
+    "tuning": (
+        "What was tried for each variant before the comparison, on seeds of its own that are not reported: the mean "
+        "validation metric over the runs that finished, of as many for every variant. Chosen: the best mean (of several, "
+        "the one with the least validation loss); with it the reported seeds were trained. Edge: the chosen value ends "
+        "the grid, so a better one may lie beyond."
     ),
     "success": (
         "Runs that reach an accuracy of {solved}, with Wilson's 95 % interval. A run that diverged or failed has not "

@@ -14,7 +14,7 @@ from kvformer.records.run import Provenance
 
 FILES = {"study.json": "", "runs.csv": "collect", "curves.csv.gz": "collect", "report.html": "report"}
 """What a copy must have, and the command that makes it."""
-OPTIONAL = ("results.json", "cost.csv", "profile.csv")
+OPTIONAL = ("results.json", "cost.csv", "profile.csv", "tuning.json", "tuning/study.json", "tuning/runs.csv")
 """What it has where the study has it."""
 FOLDERS = ("tables", "figures")
 HEAVY = (".svg", ".pdf", ".tex")

@@ -10,6 +10,7 @@ from kvformer.analysis.quantities import Quantity, quantity
 from kvformer.analysis.results import Results
 from kvformer.analysis.study import ALL_SETTINGS, Study
 from kvformer.reporting.cells import number, probability
+from kvformer.reporting.tuning import remarks
 
 NOTHING = "No variant could be compared with the baseline: no pair of runs has finished."
 
@@ -20,7 +21,7 @@ def findings(results: Results) -> list[str]:
     table = results.paired[results.paired["n"] > 0]
     sentences = [_overview(table, study.baseline)] if len(table) else [NOTHING]
     sentences += [sentence(row, place(row, study), row["variant"], study.baseline) for row in table.to_dict("records")]
-    sentences += [_tuning(row, study) for row in results.nuisance.to_dict("records") if row["edge"]]
+    sentences += remarks(results.tuning, study)
     if len(results.incomplete):
         sentences.append(_excluded(results))
     return sentences
@@ -101,13 +102,6 @@ def _overview(table: pd.DataFrame, baseline: str) -> str:
     ]
     noun = "comparison" if len(table) == 1 else "comparisons"
     return f"Of {len(table)} {noun} with {baseline}: {', '.join(words)}."
-
-
-def _tuning(row: Mapping[Hashable, Any], study: Study) -> str:
-    return (
-        f"On {study.label(str(row['task']))}, the best values of {row['variant']} ({row['values']}) end the grid "
-        f"({row['edge']}): better ones may lie beyond, and its verdict there is provisional."
-    )
 
 
 def _excluded(results: Results) -> str:
