@@ -24,6 +24,7 @@ include: "workflow/rules/tuning.smk"
 rule all:
     input:
         trials=[f"{STUDY_FOLDER}/{path}/{OUTCOME}" for path in TRIALS],
+        choice=CHOICE,
         runs=[f"{STUDY_FOLDER}/{path}/summary.json" for path in RUNS],
         report=f"{STUDY_FOLDER}/report.html",
         tables=f"{STUDY_FOLDER}/tables",

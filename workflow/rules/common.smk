@@ -155,7 +155,7 @@ def run_of(wildcards):
     return RUNS[RUN_PATH.format(**wildcards)]
 
 
-def run_json(wildcards, input):
+def run_json(wildcards):
     """The run as one line of JSON: all that its result depends on, except its variant's definition."""
     run = run_of(wildcards)
     return (tuned_runs()[run.path][0] if run.task in TUNED_TASKS else run).to_json()
@@ -171,12 +171,12 @@ def run_code(wildcards):
     return code_digest(MODULES[wildcards.task])
 
 
-def manifest_json(wildcards, input):
+def manifest_json(wildcards):
     """The study as one line of JSON: the content of its study.json."""
     return canonical_json(tuned_manifest().model_dump(mode="json"))
 
 
-def cost_digest(wildcards, input):
+def cost_digest(wildcards):
     """A digest of what the costs depend on: settings, variants, baseline, tuned models and code."""
     definitions = {variant.name: VARIANTS[variant.name].definition for variant in MANIFEST.variants}
     settings = [setting.model_dump(mode="json") for setting in MANIFEST.settings]
@@ -264,7 +264,7 @@ def next_steps():
     store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RESULTS}/mlflow/mlflow.db"
     store = re.sub("//[^/@]*@", "//", store)  # without a server's password
     look = f"open {store}" if store.startswith("http") else f"run `mlflow ui --backend-store-uri {store}`"
-    return f"""
+    return f"""{tuning_warnings()}
 Study '{STUDY.name}' is complete: {len(RUNS)} runs.
   tables   {STUDY_FOLDER}/tables
   figures  {STUDY_FOLDER}/figures
@@ -277,7 +277,7 @@ To look at the runs in MLflow, run `kvformer ui`, or {look}"""
 def partial_report():
     """After a failure: make the report of the runs that are finished, which lists the others, and say so."""
     if not Path(STUDY_FOLDER, "study.json").exists():
-        return "The study stopped before its first run."
+        return "The study stopped before its first run, or during its tuning."
     log = Path(STUDY_FOLDER, "logs", "partial.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:

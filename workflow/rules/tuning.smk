@@ -8,10 +8,12 @@ again with the same result retrains nothing, and a changed one retrains the runs
 import errno
 import functools
 
+from kvformer.records.study import StudyManifest
 from kvformer.records.tuning import TuningChoice, choice_file
 
 CHOICE = [str(choice_file(Path(STUDY_FOLDER)))] if TRIALS else []
 TRIAL_PATH = f"{TUNING}/{RUN_PATH}"
+TRIAL_STUDY = f"{STUDY_FOLDER}/{TUNING}/study.json"
 OUTCOME = "outcome.txt"
 TRIAL_RETRIES = 2
 
@@ -55,7 +57,17 @@ def tuned_manifest():
     return MANIFEST.model_copy(update={"runs": [tuned_runs()[run.path][1] for run in MANIFEST.runs]})
 
 
+def tuning_warnings():
+    """What `kvformer choose` warned of, one line each; empty if there is nothing."""
+    log = Path(STUDY_FOLDER, "logs", "choose.log")
+    if not TRIALS or not log.exists():
+        return ""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    return "".join(f"\n{line}" for line in lines if line.startswith("warning:"))
+
+
 if TRIALS:
+    TRIAL_MANIFEST = tuning_manifest(STUDY)
 
     def trial_of(wildcards):
         """The trial that a job's wildcards name."""
@@ -104,9 +116,20 @@ if TRIALS:
             'exec python -m kvformer train --run {params.run:q} --out "$(dirname {output.outcome:q})" {params.how}'
             " --outcome {output.outcome:q} --attempts-left {resources.left} > {log:q} 2>&1"
 
+    def trials_differ(wildcards):
+        """No input; writes the trials down again where the file has others, also if Snakemake's records are lost."""
+        path, text = Path(TRIAL_STUDY), canonical_json(TRIAL_MANIFEST.model_dump(mode="json"))
+        if workflow.is_main_process and path.exists():
+            found = StudyManifest.read(path)
+            if found is None or canonical_json(found.model_dump(mode="json")) != text:
+                workflow.dag.forcefiles.add(TRIAL_STUDY)
+        return []
+
     rule tuning_study:
+        input:
+            trials_differ,
         output:
-            study=f"{STUDY_FOLDER}/{TUNING}/study.json",
+            study=TRIAL_STUDY,
         log:
             f"{STUDY_FOLDER}/logs/tuning_study.log",
         priority: 100
@@ -118,7 +141,7 @@ if TRIALS:
             mem_mb=2000,
             runtime=10,
         params:
-            study=canonical_json(tuning_manifest(STUDY).model_dump(mode="json")),
+            study=canonical_json(TRIAL_MANIFEST.model_dump(mode="json")),
         message:
             "Write down the trials"
         script:
@@ -126,7 +149,7 @@ if TRIALS:
 
     rule collect_tuning:
         input:
-            study=f"{STUDY_FOLDER}/{TUNING}/study.json",
+            study=TRIAL_STUDY,
             outcomes=[f"{STUDY_FOLDER}/{path}/{OUTCOME}" for path in TRIALS],
         output:
             runs=f"{STUDY_FOLDER}/{TUNING}/runs.csv",
@@ -149,10 +172,10 @@ if TRIALS:
 
     checkpoint choose:
         input:
-            study=f"{STUDY_FOLDER}/{TUNING}/study.json",
+            study=TRIAL_STUDY,
             runs=f"{STUDY_FOLDER}/{TUNING}/runs.csv",
         output:
-            choice=CHOICE,
+            choice=CHOICE[0],
         log:
             f"{STUDY_FOLDER}/logs/choose.log",
         localrule: True
