@@ -209,6 +209,10 @@ def test_impossible_sections(section: dict[str, Any], words: list[str]) -> None:
     assert all(word in message for word in words), message
 
 
+def looks(weights: list[float] | None, **tasks: Any) -> dict[str, Any]:
+    return {"tasks": {"reverse": {}, **tasks}, "seeds": {"looks": [8, 12], "weights": weights}}
+
+
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
@@ -219,7 +223,20 @@ def test_impossible_sections(section: dict[str, Any], words: list[str]) -> None:
         ({"tasks": {1: {}}}, ["tasks.1"]),
         ({"tasks": {"reverse": {}}, "variants": ["qvk"]}, ["variants", "'qvk'", "qkv"]),
         ({"tasks": {"reverse": {}}, "baseline": "qvk"}, ["baseline", "'qvk'"]),
-        ({"tasks": {"reverse": {}}, "seeds": True}, ["seeds", "True"]),
+        ({"tasks": {"reverse": {}}, "seeds": True}, ["seeds", "a mapping of keys", "True"]),
+        ({"tasks": {"reverse": {}}, "seeds": {"looks": [8, 8, 20]}}, ["seeds.looks", "must increase", "[8, 8, 20]"]),
+        ({"tasks": {"reverse": {}}, "seeds": {"looks": [8]}}, ["seeds.looks", "at least 2", "1"]),
+        ({"tasks": {"reverse": {}}, "seeds": {"looks": [1, 8]}}, ["seeds.looks.0", "equal to 2", "1"]),
+        ({"tasks": {"reverse": {}}, "seeds": {"looks": [8, 10_001]}}, ["seeds.looks.1", "10000", "10001"]),
+        ({"tasks": {"reverse": {}}, "seeds": {"looks": [8, 12], "weight": [1]}}, ["seeds.weight", "'weights'"]),
+        (looks([0.2, 0.7]), ["seeds.weights", "must add up to 1", "0.9"]),
+        (looks([0.2, 0.3, 0.5]), ["seeds.weights", "as many as there are looks, 2", "3"]),
+        (looks([1.5, -0.5]), ["seeds.weights", "1.5"]),
+        (looks([0.5, float("nan")]), ["seeds.weights.1", "finite"]),
+        (looks(None, reverse={"seeds": 3}), ["tasks.reverse.seeds", "over all tasks", "leave this key out"]),
+        (looks(None, reverse={"seeds": {"looks": [2, 3]}}), ["tasks.reverse.seeds", "integer", "list"]),
+        (looks(None, reverse={"variants": ["kv"]}), ["tasks.reverse", "the baseline qkv is missing", "kv"]),
+        (looks(None, reverse={"variants": ["qkv"]}), ["seeds.looks", "nothing is compared", "qkv"]),
         ({"tasks": {"reverse": {}}, "name": "a/b"}, ["name", "'a/b'"]),
         ({"tasks": {"reverse": {}}, "name": "../up"}, ["name"]),
         ({"tasks": {"reverse": {}}, "name": "data"}, ["name", "results/data is reserved", "mlflow"]),
@@ -239,6 +256,22 @@ def test_impossible_sections(section: dict[str, Any], words: list[str]) -> None:
 def test_impossible_studies(raw: dict[str, Any], words: list[str]) -> None:
     message = complaint(raw)
     assert all(word in message for word in words), message
+
+
+def test_looks_have_the_runs_of_the_last_one_and_weights_that_grow_with_the_seeds() -> None:
+    adaptive = study(seeds={"looks": [8, 12, 20]})
+    assert adaptive.runs() == study(seeds=20).runs()
+    manifest = adaptive.manifest()
+    assert (manifest.looks, manifest.weights) == ([8, 12, 20], [0.2, 0.3, 0.5])
+    assert study(seeds={"looks": [2, 3], "weights": [0.1, 0.9]}).manifest().weights == [0.1, 0.9]
+    assert (study().manifest().looks, study().manifest().weights) == ([], [])
+
+
+def test_one_run_of_a_study_with_looks_can_be_chosen(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("{seeds: {looks: [2, 3]}, tasks: {reverse: {}}}", encoding="utf-8")
+    run, _ = single_run("reverse", "kv", 7, file)
+    assert (run.variant, run.seed) == ("kv", 7)
 
 
 def test_a_set_of_the_users_own_may_have_any_size() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import yaml
 
 from kvformer.config.execution import Execution, Resources
-from kvformer.config.grid import TaskSection
+from kvformer.config.grid import TaskSection, Tuning
+from kvformer.config.looks import Looks
 from kvformer.config.study import StudyConfig
 from kvformer.spec.sections import ModelConfig, Section, TrainingConfig
 from kvformer.tasks import TASKS
@@ -41,6 +42,8 @@ def _relaxed(schema: dict[str, Any]) -> dict[str, Any]:
 def _tables() -> str:
     parts = [
         _table("Study", StudyConfig, ""),
+        _table("Seeds by looks", Looks, "seeds."),
+        _table("Tuning", Tuning, "tuning."),
         _table("Every task", TaskSection, "tasks.<task>.", skip=("data", "model", "training", "resources")),
         _table("Model", ModelConfig, "tasks.<task>.model."),
         _table("Training", TrainingConfig, "tasks.<task>.training."),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 from pydantic import Field, ValidationError
 
 from kvformer.config.execution import Resources
+from kvformer.config.looks import MOST_SEEDS
 from kvformer.config.messages import describe_errors
 from kvformer.errors import ConfigError
 from kvformer.records.study import SettingEntry
@@ -17,7 +18,7 @@ from kvformer.tasks import TASKS
 Scalar = bool | int | float | str
 ProtocolName = Literal["published", "corrected", "successor"]
 """The first two exist for every task; others where a task defines them (`TaskDefinition.protocols`)."""
-Seeds = Annotated[int, Field(ge=1, le=10_000)] | Annotated[list[Count], Field(min_length=1)]
+Seeds = Annotated[int, Field(ge=1, le=MOST_SEEDS)] | Annotated[list[Count], Field(min_length=1)]
 Variants = Annotated[list[str], Field(min_length=1)]
 SECTIONS = ("data", "model", "training")
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")

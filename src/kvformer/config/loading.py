@@ -72,7 +72,8 @@ def single_run(
     tasks = raw.get("tasks") or {}
     section = tasks.get(task) or {} if isinstance(tasks, dict) else tasks
     if isinstance(section, dict):  # validation rejects anything else
-        raw = {**raw, "tasks": {task: {**section, "variants": [variant], "seeds": [seed], "tuning": None}}}
+        alone = {"variants": [variant], "seeds": [seed], "tuning": None}
+        raw = {**raw, "seeds": [seed], "tasks": {task: {**section, **alone}}}
     study = _validate(raw, str(base or "configuration"), overrides, task)
     runs = {run.setting: run for run in study.runs()}
     if setting is None and len(runs) > 1:

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from kvformer.spec.sections import Section
 
-UNION_TAG = re.compile(r"bool|int|float|str|constrained-\w+|list\[.*\]")
+UNION_TAG = re.compile(r"bool|int|float|str|constrained-\w+|list\[.*\]|Looks")
 """How pydantic marks, inside a location, which alternative of a union an error is about."""
 REPLACED = {
     "profile": ("cost", "it is called 'cost' now"),
@@ -62,7 +62,10 @@ def _text(alternatives: list[ErrorDetails], place: list[str], root: type[Section
     held = held if len(held) <= 60 else f"{held[:57]}..."
     if first["type"] in ("model_type", "dict_type"):
         return f"must be a mapping of keys, not {held}"
-    messages = dict.fromkeys(item["msg"].removeprefix("Input should be ") for item in alternatives)
+    messages = dict.fromkeys(
+        "a mapping of keys" if item["type"] == "model_type" else item["msg"].removeprefix("Input should be ")
+        for item in alternatives
+    )
     text = ("must be " if first["msg"].startswith("Input should be ") else "") + " or ".join(messages)
     return text if ", not " in text else f"{text}, not {held}"
 

@@ -19,6 +19,7 @@ from kvformer.config.grid import (
     settings_of,
     with_defaults,
 )
+from kvformer.config.looks import Looks, seed_numbers
 from kvformer.config.messages import describe_errors, unknown
 from kvformer.config.run import RunConfig
 from kvformer.errors import ConfigError
@@ -64,7 +65,11 @@ class StudyConfig(Section):
         ["qkv", "kv", "kv_pos"], description="Attention variants; `kvformer variants` lists them."
     )
     baseline: str = Field("qkv", description="The variant that the others are compared with.")
-    seeds: Seeds = Field(3, description="Seeds: a number k for 0 … k-1, or a list.")
+    seeds: Seeds | Looks = Field(
+        3,
+        description="Seeds: a number k for 0 … k-1, or a list; or `{looks: [8, 12, 20]}`: after 8 seeds, comparisons "
+        "that are decided stop, and the others get more seeds, up to 20.",
+    )
     equivalence_margin: dict[str, Annotated[float, Field(gt=0)]] = Field(
         MARGINS,
         description="By metric: a difference to the baseline that lies within ± this margin counts as equivalent.",
@@ -122,11 +127,33 @@ class StudyConfig(Section):
                 values = getattr(part, key)
                 if isinstance(values, list) and len(set(values)) < len(values):
                     raise ValueError(f"{where}{key}: a value is listed twice: {', '.join(map(str, values))}")
+        if isinstance(self.seeds, Looks):
+            self._check_looks()
         return self
+
+    def _check_looks(self) -> None:
+        compared = False
+        for name, section in self.sections().items():
+            if section.seeds is not None:
+                raise ValueError(f"tasks.{name}.seeds: looks are taken over all tasks together; leave this key out")
+            variants = section.variants or self.variants
+            if self.baseline not in variants:
+                raise ValueError(
+                    f"tasks.{name}: the baseline {self.baseline} is missing, and with looks every task needs it; "
+                    f"its variants: {', '.join(variants)}"
+                )
+            compared |= len(variants) > 1
+        if self.sections() and not compared:
+            raise ValueError(f"seeds.looks: nothing is compared: {self.baseline}, the baseline, is the only variant")
 
     def sections(self) -> dict[str, TaskSection]:
         """The task sections that are present, by name."""
         return {name: section for name in TASKS if (section := getattr(self.tasks, f"task_{name}")) is not None}
+
+    @property
+    def looks(self) -> list[int]:
+        """Seeds at each look, none where the seeds are fixed."""
+        return self.seeds.looks if isinstance(self.seeds, Looks) else []
 
     @cached_property
     def settings(self) -> dict[str, list[Setting]]:
@@ -134,14 +161,16 @@ class StudyConfig(Section):
         return {name: list(settings_of(name, section)) for name, section in self.sections().items()}
 
     def runs(self) -> list[RunConfig]:
-        """Every run of the study, in a fixed order. Raises ConfigError where a variant does not fit a model."""
+        """Every run of the study, in a fixed order; with looks, all that the last look may need.
+
+        Raises ConfigError where a variant does not fit a model.
+        """
         tasks = self.settings.items()
         return [run for task, settings in tasks for run in self.runs_at(task, settings, self.seeds_of(task))]
 
     def seeds_of(self, task: str) -> list[int]:
-        """The seeds of a task that are reported."""
-        seeds = self.sections()[task].seeds or self.seeds
-        return list(range(seeds)) if isinstance(seeds, int) else seeds
+        """The seeds of a task that are reported; with looks, all that the last look may need."""
+        return seed_numbers(self.sections()[task].seeds or self.seeds)
 
     def runs_at(self, task: str, settings: Iterable[Setting], seeds: Iterable[int]) -> Iterator[RunConfig]:
         """The runs of a task's variants at these settings and seeds. Raises ConfigError as `runs`."""
@@ -191,6 +220,8 @@ class StudyConfig(Section):
             ],
             tasks=[self._task_entry(name) for name in sections],
             runs=[run.entry() for run in runs],
+            looks=self.looks,
+            weights=self.seeds.shares if isinstance(self.seeds, Looks) else [],
             settings=[
                 setting.entry(name, section.protocol or self.protocol)
                 for name, section in sections.items()

@@ -69,7 +69,9 @@ def describe_tuning(study: StudyConfig) -> str:
     after = sum(tuning_of(study, run.task) is not None for run in study.runs())
     seeds = sorted({run.seed for run in before})
     shown = ", ".join(map(str, seeds)) if len(seeds) < 4 else f"{seeds[0]} … {seeds[-1]}"
-    return f"tuning: first {len(before)} runs on seeds {shown}, which are not reported; then {after} at the chosen values"
+    return (
+        f"tuning: first {len(before)} runs on seeds {shown}, which are not reported; then {after} at the chosen values"
+    )
 
 
 def tuning_manifest(study: StudyConfig) -> StudyManifest:
@@ -89,6 +91,8 @@ def tuning_manifest(study: StudyConfig) -> StudyManifest:
                 for setting, trial in trials(study, task)
             ],
             "skipped": [],
+            "looks": [],
+            "weights": [],
         }
     )
 

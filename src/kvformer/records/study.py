@@ -1,6 +1,7 @@
 """`study.json`: what a study set out to do, so that reports can tell what is missing."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,34 @@ class SkippedTask(Record):
     reason: str
 
 
+class Comparison(Record):
+    """A variant that is compared with the baseline on a task."""
+
+    task: str
+    variant: str
+
+
+class LookRecord(FileRecord):
+    """`looks/look<k>.json`: what look k (from 1) found after `seeds` seeds.
+
+    time: when it was taken, ISO 8601, UTC. previous: the time of the look before it; a file whose `previous` is another
+    time is left over from an earlier state. open: the comparisons that were not decided. They, and the baseline of
+    their tasks, get the seeds of the next look.
+    """
+
+    look: int
+    seeds: int
+    time: str
+    previous: str | None = None
+    open: list[Comparison] = Field(default_factory=list)
+
+
 class StudyManifest(FileRecord):
-    """The resolved study as data."""
+    """The resolved study as data.
+
+    runs: with looks, all that the last look may need; `asked` says which of them are asked for. looks: seeds at each
+    look, none where the seeds are fixed. weights: the share of the permitted error that each look may spend.
+    """
 
     name: str
     description: str = ""
@@ -115,6 +142,18 @@ class StudyManifest(FileRecord):
     runs: list[RunEntry]
     settings: list[SettingEntry] = Field(default_factory=list)
     skipped: list[SkippedTask] = Field(default_factory=list)
+    looks: list[int] = Field(default_factory=list)
+    weights: list[float] = Field(default_factory=list)
+
+    def asked(self, taken: Sequence[LookRecord]) -> list[RunEntry]:
+        """The runs that are asked for once the looks `taken` (the first ones, in their order) have been taken."""
+        if not self.looks:
+            return self.runs
+        wanted: dict[tuple[str, str], int] = defaultdict(lambda: self.looks[0])
+        for record, seeds in zip(taken, self.looks[1:], strict=False):
+            for entry in record.open:
+                wanted[entry.task, entry.variant] = wanted[entry.task, self.baseline] = seeds
+        return [run for run in self.runs if run.seed < wanted[run.task, run.variant]]
 
 
 class SharedProvenance(Provenance):
@@ -134,12 +173,38 @@ def study_file(results: Path) -> Path:
     return results / "study.json"
 
 
+def look_file(results: Path, look: int) -> Path:
+    """The record of a look (from 1) in the study's folder."""
+    return results / "looks" / f"look{look}.json"
+
+
+def looks_taken(results: Path, manifest: StudyManifest | None = None) -> list[LookRecord]:
+    """The looks that have been taken, in their order; none where the seeds are fixed.
+
+    A record that is missing, damaged, or left over from an earlier state of the study ends the list.
+
+    manifest: the study's, read already. Raises KvformerError as `read_manifest` does.
+    """
+    taken: list[LookRecord] = []
+    for look, seeds in enumerate((manifest or _load(results)).looks, start=1):
+        record = LookRecord.read(look_file(results, look))
+        if record is None or record.seeds != seeds or record.previous != (taken[-1].time if taken else None):
+            break
+        taken.append(record)
+    return taken
+
+
 def read_manifest(results: Path) -> StudyManifest:
-    """The `study.json` of the study's folder `results`.
+    """The `study.json` of the study's folder `results`, with the runs that are asked for so far.
 
     Raises:
         KvformerError: the file is missing, is not JSON, or a key of it is missing or has the wrong type.
     """
+    manifest = _load(results)
+    return manifest.model_copy(update={"runs": manifest.asked(looks_taken(results, manifest))})
+
+
+def _load(results: Path) -> StudyManifest:
     path = study_file(results)
     try:
         return StudyManifest.load(path)

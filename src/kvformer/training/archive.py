@@ -141,9 +141,7 @@ def count_archived(study: StudyConfig, runs: Mapping[str, RunConfig], gpu: bool)
     count = 0
     for path, run in runs.items():
         identity = planned_identity(run, data, device, execution.compile)
-        count += (
-            identity is not None and archive.has(identity) and not _finished(RunFolder(results / path), identity)
-        )
+        count += identity is not None and archive.has(identity) and not _finished(RunFolder(results / path), identity)
     return count
 
 
