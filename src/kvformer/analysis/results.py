@@ -95,7 +95,7 @@ class Results:
     tuning: Annotated[
         pd.DataFrame, Columns("task setting variant metric values edge", "runs expected", "validation", "chosen")
     ]
-    """The trials on which values were chosen for each variant (`tuning.tuning_table`); empty where nothing was tuned."""
+    """The trials that chose values for each variant (`tuning.tuning_table`); empty where nothing was tuned."""
     success: Annotated[pd.DataFrame, Columns("task setting variant", "successes n", "rate low high")]
     """Share of the runs that solve a synthetic task."""
     aggregate: Annotated[

@@ -25,8 +25,8 @@ from kvformer.files import expand  # noqa: E402
 INTERRUPTED = 75
 """Exit code of a training run that saved its state and can be started again (EX_TEMPFAIL of sysexits.h)."""
 COMMANDS = (
-    "train", "describe", "tasks", "variants", "explain", "plan", "prepare", "cost", "choose", "collect", "analyse", "tables",
-    "figures", "report", "crate", "track", "ui", "export", "compare", "verify", "schema",
+    "train", "describe", "tasks", "variants", "explain", "plan", "prepare", "cost", "choose", "collect", "analyse",
+    "tables", "figures", "report", "crate", "track", "ui", "export", "compare", "verify", "schema",
 )  # fmt: skip
 
 # Imports create half a million objects that live until the process ends. Searching them for garbage, repeatedly during

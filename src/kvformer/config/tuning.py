@@ -115,7 +115,7 @@ def _check(study: StudyConfig, task: str, tuning: Tuning, where: str) -> None:
     section = study.sections()[task]
     for key in tuning.grid:
         if key not in KEYS:
-            raise ConfigError(f"{where}.grid: '{key}' cannot be tuned; allowed: {', '.join(KEYS)}")
+            raise ConfigError(f"{where}.grid: there is no key '{key}' to tune; allowed: {', '.join(KEYS)}")
         if key in section.grid or any(key in named for named in section.settings.values()):
             raise ConfigError(
                 f"{where}.grid: '{key}' is in the grid or the settings of tasks.{task} too; give it in one place, or "

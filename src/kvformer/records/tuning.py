@@ -8,7 +8,6 @@ from kvformer.records.base import FileRecord, Record
 from kvformer.records.run import Goal
 from kvformer.records.study import Overrides
 
-
 FOLDER = "tuning"
 """The folder of the trials, in the study's folder: a study of its own."""
 
@@ -27,8 +26,9 @@ class Trial(Record):
 class TunedCell(Record):
     """The choice for a variant of a task at one setting.
 
-    metric: what the choice is by, with its split (`validation/accuracy`). chosen: the values, by dotted key; empty where
-    no trial finished, so that the setting's own values stay. edges: which of them are at an end of their grid, in words.
+    metric: what the choice is by, with its split (`validation/accuracy`). chosen: the values, by dotted key; empty
+    where no trial finished, so that the setting's own values stay. edges: which of them are at an end of their grid, in
+    words.
     """
 
     task: str

@@ -96,10 +96,10 @@ _TABLES = {
     "settings": "Mean over seeds at every setting of the grids. " + _INTERVAL + " " + _SPREAD,
     "paired_settings": _PAIRED,
     "tuning": (
-        "What was tried for each variant before the comparison, on seeds of its own that are not reported: the mean "
-        "validation metric over the runs that finished, of as many for every variant. Chosen: the best mean (of several, "
-        "the one with the least validation loss); with it the reported seeds were trained. Edge: the chosen value ends "
-        "the grid, so a better one may lie beyond."
+        "What was tried for each variant before the comparison, on seeds that are not reported: the mean of the "
+        "validation metric over the runs that finished. Every variant has the same number of runs. Chosen: the best "
+        "mean (of equal ones, that with the least validation loss); the reported seeds were trained with it. Edge: the "
+        "chosen value ends the grid, so a better one may lie beyond."
     ),
     "success": (
         "Runs that reach an accuracy of {solved}, with Wilson's 95 % interval. A run that diverged or failed has not "
