@@ -122,8 +122,8 @@ def test_the_plan_lists_the_trials_and_what_waits_for_them(tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("tuning", "words"),
     [
-        ({}, ["tuning.grid", "missing"]),
-        ({"grid": {}}, ["tuning.grid"]),
+        ({}, ["tuning.grid: is empty"]),
+        ({"grid": {}}, ["tuning.grid: is empty", "training.learning_rate"]),
         ({"grid": {"training.learning_rate": []}}, ["tuning.grid.training.learning_rate"]),
         ({"grid": RATES, "seeds": []}, ["tuning.seeds"]),
         ({"grid": RATES, "seeds": 0}, ["tuning.seeds", "0"]),

@@ -19,7 +19,6 @@ from kvformer.analysis.cost import load_costs
 from kvformer.analysis.results import Results
 from kvformer.analysis.study import Study
 from kvformer.errors import KvformerError
-from kvformer.files import read_json, write_json
 from kvformer.records.study import StudyManifest
 from kvformer.reporting import cells, latex
 from kvformer.reporting.render import Table
@@ -44,7 +43,7 @@ def table(results: Path, name: str) -> pd.DataFrame:
 def test_every_table_comes_in_three_formats(written: Path) -> None:
     names = {path.stem for path in (written / "tables").iterdir()}
     assert names == {
-        *("synthetic", "vision", "language", "summary", "settings", "paired", "paired_settings", "nuisance"),
+        *("synthetic", "vision", "language", "summary", "settings", "paired", "paired_settings", "tuning"),
         *("success", "aggregate", "cost", "published", "published_context", "incomplete", "provenance"),
     }
     assert {path.name for path in (written / "tables").iterdir()} == {
@@ -197,17 +196,14 @@ def test_two_seeds_are_reported_without_strong_words(tmp_path: Path) -> None:
 
 
 def test_tables_that_a_study_no_longer_has_disappear(written: Path, tmp_path: Path) -> None:
-    for name in ("study.json", "runs.csv"):
+    for name in ("study.json", "runs.csv", "tuning.json"):
         shutil.copy(written / name, tmp_path)
     write_tables(analyse(tmp_path, PUBLISHED))
-    assert (tmp_path / "tables/nuisance.csv").exists()
-    study = read_json(tmp_path / "study.json")
-    for task in study["tasks"]:
-        task.pop("nuisance", None)
-    write_json(tmp_path / "study.json", study)
+    assert (tmp_path / "tables/tuning.csv").exists()
+    (tmp_path / "tuning.json").unlink()
     (tmp_path / "tables/notes.txt").write_text("mine")
     write_tables(analyse(tmp_path, PUBLISHED))
-    assert not (tmp_path / "tables/nuisance.csv").exists() and (tmp_path / "tables/notes.txt").exists()
+    assert not (tmp_path / "tables/tuning.csv").exists() and (tmp_path / "tables/notes.txt").exists()
 
 
 def test_csv_is_read_by_the_standard_library(written: Path) -> None:

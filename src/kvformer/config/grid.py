@@ -35,7 +35,7 @@ class Tuning(Section):
     """What is tuned for each variant before the variants are compared: see `config.tuning`."""
 
     grid: dict[str, Annotated[list[Scalar], Field(min_length=1)]] = Field(
-        min_length=1, description="Values to try, by key of model or training; every combination is tried."
+        {}, description="Values to try, by key of model or training; every combination is tried."
     )
     seeds: Annotated[int, Field(ge=1, le=1_000)] | Annotated[list[Count], Field(min_length=1)] = Field(
         2, description="Seeds of each trial, never reported: a number k for 9000 … 9000+k-1, or a list."

@@ -113,6 +113,10 @@ def _tried(setting: Setting, trial: Setting) -> dict[str, object]:
 def _check(study: StudyConfig, task: str, tuning: Tuning, where: str) -> None:
     """Raise ConfigError where a key cannot be tuned, seeds overlap, or validation cannot choose."""
     section = study.sections()[task]
+    if not tuning.grid:
+        raise ConfigError(
+            f"{where}.grid: is empty; give values to try, such as {{training.learning_rate: [3e-4, 1e-3]}}"
+        )
     for key in tuning.grid:
         if key not in KEYS:
             raise ConfigError(f"{where}.grid: there is no key '{key}' to tune; allowed: {', '.join(KEYS)}")

@@ -33,7 +33,8 @@ class TaskEntry(Record):
     """A task of the study.
 
     metric: the quantity without its split (`accuracy`); a run's summary says which split it is judged on. chance: that
-    of a guess, None where it is not known or settings differ.
+    of a guess, None where it is not known or settings differ. nuisance: only in files of version 1: keys of the grid
+    that were tuned on the runs that were reported.
     """
 
     name: str
@@ -42,6 +43,7 @@ class TaskEntry(Record):
     metric: str
     goal: Goal
     chance: float | None = None
+    nuisance: list[str] | None = Field(None, exclude=True)
 
 
 def judged_by(tasks: Iterable[TaskEntry], ends: Iterable[tuple[str, Summary | None]]) -> dict[str, Primary]:

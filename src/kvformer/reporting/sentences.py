@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from kvformer.analysis.quantities import Quantity, quantity
+from kvformer.analysis.quantities import Quantity, quantity, short_key
 from kvformer.analysis.results import Results
 from kvformer.analysis.study import ALL_SETTINGS, Study
 from kvformer.reporting.cells import number, probability
@@ -22,6 +22,7 @@ def findings(results: Results) -> list[str]:
     sentences = [_overview(table, study.baseline)] if len(table) else [NOTHING]
     sentences += [sentence(row, place(row, study), row["variant"], study.baseline) for row in table.to_dict("records")]
     sentences += remarks(results.tuning, study)
+    sentences += [_not_tuned(task.name, keys, study) for task in study.tasks.values() if (keys := task.nuisance)]
     if len(results.incomplete):
         sentences.append(_excluded(results))
     return sentences
@@ -102,6 +103,14 @@ def _overview(table: pd.DataFrame, baseline: str) -> str:
     ]
     noun = "comparison" if len(table) == 1 else "comparisons"
     return f"Of {len(table)} {noun} with {baseline}: {', '.join(words)}."
+
+
+def _not_tuned(task: str, keys: list[str], study: Study) -> str:
+    """On a study of version 1, which chose among the runs that it reported."""
+    return (
+        f"On {study.label(task)}, {' and '.join(map(short_key, keys))} was to be tuned on the runs that are reported. "
+        "That is not done any more: every value counts as a setting of its own, and all settings are averaged."
+    )
 
 
 def _excluded(results: Results) -> str:
