@@ -22,7 +22,7 @@ TABLES = sorted(set(Results.__annotations__) - {"folder", "study", "inputs"})
 @pytest.fixture
 def analysed(collected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """A copy of the collected study without its run folders, analysed by the command."""
-    for name in ("study.json", "runs.csv", "curves.csv.gz"):
+    for name in ("study.json", "runs.csv", "curves.csv.gz", "tuning.json"):
         shutil.copy(collected / name, tmp_path)
     assert main(["analyse", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"results -> {tmp_path / FILE}"
@@ -83,8 +83,8 @@ def test_reports_of_another_state_are_refused(analysed: Path, capsys: pytest.Cap
         (lambda content: content[:200], "damaged"),
         (lambda content: "[]", "damaged"),
         (
-            lambda content: content.replace('"format": 1', '"format": 0'),
-            "has format 0, .* reads 1",
+            lambda content: content.replace('"format": 2', '"format": 0'),
+            "has format 0, .* reads 2",
         ),
         (lambda content: content.replace('"verdict"', '"word"'), "damaged"),
         (lambda content: content.replace('"n": 6', '"n": "six"'), "damaged"),

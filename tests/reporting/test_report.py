@@ -150,7 +150,7 @@ def test_text_stands_out_by_day_and_by_night(page: str) -> None:
 
 def test_lost_runs_are_named_with_their_reason(page: str) -> None:
     text = text_of(page[page.index('<h2 id="lost">') : page.index('<h2 id="provenance">')])
-    assert "3 of 144 expected runs" in text
+    assert "3 of 108 expected runs" in text
     assert "mnist / default / kv / seed 2 failed OSError: no space left on device" in text
     assert "copy / dim64 / kv_pos / seed 3 diverged" in text and "mnist / default / kv_pos / seed 5 missing" in text
 
