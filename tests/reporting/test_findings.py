@@ -15,6 +15,7 @@ from kvformer.analysis.frames import load_runs, scores
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.results import Results
 from kvformer.errors import KvformerError
+from kvformer.files import read_json, write_json
 from kvformer.reporting.compare import sentences, write_comparison
 from kvformer.reporting.sentences import NOTHING, amount, findings
 
@@ -47,6 +48,19 @@ def test_tuning_at_the_edge_and_lost_runs_are_said(results: Results) -> None:
     sentences = findings(results)
     assert any("kv (learning rate 0.01) end the tuning grid" in text for text in sentences)
     assert sentences[-1].startswith("Excluded runs: 3 of 108 (1 diverged, 1 failed, 1 missing).")
+
+
+def test_a_nuisance_grid_of_version_1_is_reported_setting_by_setting(collected: Path, tmp_path: Path) -> None:
+    shutil.copy(collected / "runs.csv", tmp_path)
+    study = read_json(collected / "study.json")
+    for task in study["tasks"]:
+        task["nuisance"] = ["model.dim"] if task["name"] == "copy" else []
+    write_json(tmp_path / "study.json", study)
+    results = analyse(tmp_path)
+    assert set(results.settings.query("task == 'copy'")["setting"]) == {"dim64", "dim128"}
+    assert set(results.paired.query("task == 'copy'")["setting"]) == {"all"}
+    told = [text for text in findings(results) if "tuned on the runs that are reported" in text]
+    assert [text.partition(",")[0] for text in told] == ["On Copy"]
 
 
 def test_few_runs_are_called_few_and_no_difference_no_equality(tmp_path: Path) -> None:

@@ -96,10 +96,10 @@ if TRIALS:
             seed=r"\d+",
         # Before all reported runs: those of tuned tasks wait for them.
         priority: lambda wildcards: -0.5 / (1 + task_resources(wildcards).runtime)
+        retries: TRIAL_RETRIES
         conda:
             ENVIRONMENT
         threads: lambda wildcards: trial_of(wildcards).threads
-        retries: TRIAL_RETRIES
         resources:
             mem_mb=run_mem_mb,
             runtime=run_runtime,
