@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_study import DIVERGED, FAILED, MISSING
+from scipy import stats
 
-from kvformer.analysis import comparisons, statistics
+from kvformer.analysis import comparisons, statistics, testing
+from kvformer.analysis.decisions import paired_differences
 from kvformer.analysis.frames import load_runs, scores
 from kvformer.analysis.results import Results
 from kvformer.analysis.study import Study, read_study
@@ -87,40 +89,46 @@ def test_lost_runs_are_named_and_counted(frame: pd.DataFrame, study: Study, resu
 
 
 def test_differences_are_paired_by_seed(collected: Path, frame: pd.DataFrame, study: Study) -> None:
-    found = row(comparisons.paired_differences(frame, study), task="reverse", variant="kv")
+    found = row(paired_differences(frame, study), task="reverse", variant="kv")
     differences = values(collected, "reverse", "default", "kv") - values(collected, "reverse", "default", "qkv")
     assert (found["difference"], found["n"]) == (pytest.approx(differences.mean()), 6)
     assert found["high"] - found["low"] == pytest.approx(2 * 2.5706 * differences.std(ddof=1) / np.sqrt(6), rel=1e-4)
     assert (found["favourable"], found["unfavourable"]) == (0, 6)
-    assert found["p_wilcoxon"] == found["smallest_p"] == 0.03125
+    assert found["p"] == pytest.approx(stats.ttest_1samp(differences, 0).pvalue) and found["test"] == "t"
     # The seeds' common part cancels: the paired interval is far narrower than that of either mean.
     summary = row(comparisons.summarise(frame, study), task="reverse", variant="kv")
     assert found["high"] - found["low"] < 0.6 * (summary["high"] - summary["low"])
 
 
 def test_incomplete_pairs_are_left_out_and_named(frame: pd.DataFrame, study: Study) -> None:
-    table = comparisons.paired_differences(frame, study)
+    table = paired_differences(frame, study)
     found = row(table, task="mnist", variant="kv")
     assert (found["n"], found["unpaired"]) == (5, "kv default seed 2: failed")
     lost_baseline = frame[~((frame["variant"] == "kv") & (frame["task"] == "mnist"))].copy()
     here = (lost_baseline["task"] == "mnist") & (lost_baseline["variant"] == "qkv") & (lost_baseline["seed"] == 0)
     lost_baseline.loc[here, "status"] = "failed"
-    found = row(comparisons.paired_differences(lost_baseline, study), task="mnist", variant="kv_pos")
+    found = row(paired_differences(lost_baseline, study), task="mnist", variant="kv_pos")
     assert found["n"] == 4
     assert found["unpaired"] == "kv_pos default seed 5: missing; qkv default seed 0: failed"
 
 
 def test_verdicts_follow_the_goal(frame: pd.DataFrame, study: Study) -> None:
-    table = comparisons.paired_differences(frame, study).set_index(["task", "variant"])["verdict"]
+    table = paired_differences(frame, study).set_index(["task", "variant"])["verdict"]
     assert table["reverse", "kv"] == "worse"
-    assert table["reverse", "kv_pos"] == table["copy", "kv"] == table["mnist", "kv"] == "equivalent"
+    assert table["reverse", "kv_pos"] == table["mnist", "kv"] == "equivalent"
+    assert table["copy", "kv"] == "both solve"
     assert table["characters", "kv"] == "worse", "a higher loss is worse"
 
 
-def test_holm_is_over_the_table(frame: pd.DataFrame, study: Study) -> None:
-    table = comparisons.paired_differences(frame, study)
-    assert list(table["p_t_holm"]) == pytest.approx(list(statistics.holm(table["p_t"])))
-    assert table["p_wilcoxon_holm"].min() == pytest.approx(min(1.0, table["p_wilcoxon"].min() * len(table)))
+def test_p_are_adjusted_over_the_tasks_of_a_variant(frame: pd.DataFrame, study: Study) -> None:
+    table = paired_differences(frame, study)
+    for variant in ("kv", "kv_pos"):
+        own = table[table["variant"] == variant]
+        assert len(own) == 5
+        names = ("p", "p_equivalence", "p_not_worse")
+        adjusted = testing.adjust_family([own[name] for name in names], own["verdict"] == "both solve", 0.05)
+        for name, expected in zip(names, adjusted, strict=True):
+            assert list(own[f"{name}_holm"]) == pytest.approx(list(expected))
 
 
 def test_success_counts_a_diverged_run_as_no_success(frame: pd.DataFrame, study: Study) -> None:
@@ -140,5 +148,5 @@ def test_aggregates_leave_losses_out_and_compare_the_baseline_with_itself(frame:
 
 def test_a_baseline_that_did_not_run_leaves_nothing_to_compare(frame: pd.DataFrame, study: Study) -> None:
     alone = frame[frame["variant"] != "qkv"]
-    table = comparisons.paired_differences(alone, study)
+    table = paired_differences(alone, study)
     assert set(table["n"]) == {0} and set(table["verdict"]) == {"undecided"}

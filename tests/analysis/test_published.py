@@ -45,7 +45,7 @@ def one_row(published: pd.DataFrame, **changes: object) -> pd.DataFrame:
 
 
 def test_every_number_has_origin_and_status(published: pd.DataFrame) -> None:
-    assert len(published) == 519
+    assert len(published) == 537
     assert (published["origin"] != "").all() and (published["status"] != "").all() and published["mean"].notna().all()
 
 
@@ -136,8 +136,11 @@ def test_a_study_that_does_not_list_its_settings_is_never_taken_for_the_same(
 
 
 def test_differences_are_compared_with_differences(runs: pd.DataFrame, study: Study, published: pd.DataFrame) -> None:
-    row = one_row(published, task="reverse", compare_with=f"{DIFFERENCE}test/accuracy", mean=-0.05)
+    measured = {"compare_with": f"{DIFFERENCE}test/accuracy", "metric": "difference_vs_qkv"}
+    row = one_row(published, task="reverse", mean=-0.05, **measured)
     assert compare_published(runs, study, row).iloc[0]["ours"] == pytest.approx(-0.0389, abs=1e-3)
+    other = Study(study.manifest.model_copy(update={"baseline": "kv_pos"}))
+    assert compare_published(runs, other, row).empty  # a difference to another variant
 
 
 def test_only_tasks_variants_and_metrics_of_the_study_appear(

@@ -46,7 +46,7 @@ def test_the_file_is_plain_json_with_a_row_per_line(analysed: Path) -> None:
     (row,) = [row for row in tables["paired"] if (row["task"], row["variant"]) == ("reverse", "kv")]
     assert any(json.loads(line.rstrip(",")) == row for line in text.splitlines() if line.strip().startswith('{"task'))
     assert row["verdict"] == "worse" and repr(row["difference"]) in text
-    assert tables["success"] and tables["tuning"][0]["edge"] == ""
+    assert tables["tuning"][0]["edge"] == ""
 
 
 def test_the_command_and_the_reports_use_the_same_numbers(analysed: Path) -> None:
@@ -83,8 +83,8 @@ def test_reports_of_another_state_are_refused(analysed: Path, capsys: pytest.Cap
         (lambda content: content[:200], "damaged"),
         (lambda content: "[]", "damaged"),
         (
-            lambda content: content.replace('"format": 2', '"format": 0'),
-            "has format 0, .* reads 2",
+            lambda content: content.replace('"format": 2', '"format": 1'),
+            "has format 1, .* reads 2",
         ),
         (lambda content: content.replace('"verdict"', '"word"'), "damaged"),
         (lambda content: content.replace('"n": 6', '"n": "six"'), "damaged"),
@@ -132,8 +132,8 @@ def test_what_reports_look_up_is_there(results: Results) -> None:
     judged = results.tasks.set_index("task")
     assert judged.loc["characters", "metric"] == "validation/loss" and judged.loc["mnist", "data"] == "MNIST"
     assert list(results.tuning[results.tuning["chosen"]]["edge"]) == ["", "learning rate at its highest", ""]
-    winners = results.summary[results.summary["winner"]]
-    assert dict(winners[["task", "variant"]].itertuples(index=False, name=None))["characters"] == "qkv"
+    assert list(results.overall["variant"]) == ["kv", "kv_pos"] and set(results.overall["n_tasks_counted"]) == {5}
+    assert set(results.overall_seeds["variant"]) == {"kv", "kv_pos"}
     seeds = results.seeds[(results.seeds["task"] == "copy") & (results.seeds["variant"] == "kv_pos")]
     assert DIVERGED[3] not in set(seeds["seed"]) and len(seeds) == 5
     assert (results.cost["n"] > 0).all() and not len(results.published[results.published["task"] == "cifar10"])

@@ -89,6 +89,24 @@ def test_seeds_from_which_the_exact_test_can_decide() -> None:
     assert testing.can_decide(12, 14, 0.05 * 0.2) and not testing.can_decide(12, 14, 0.05 * 0.1)
 
 
+def test_the_statements_on_a_variant_share_one_budget() -> None:
+    """Worked by hand: alpha over the tasks that are not settled."""
+    nan = float("nan")
+    p = [[0.001, 0.02, 0.03], [0.9, 0.9, 0.9], [0.9, 0.9, 0.004]]
+    assert testing.adjust_family(p, [False] * 3, 0.05) == pytest.approx(
+        np.array([[0.003, 0.06, 0.09], [1, 1, 1], [1, 1, 0.006]])
+    )
+    # The first differs and is equivalent all the same: two are left.
+    p[1] = [0.001, 0.9, nan]
+    assert testing.adjust_family(p, [False] * 3, 0.05)[0] == pytest.approx([0.002, 0.04, 0.06])
+    # One is solved by both sides: nothing is stated, and one is left. Equivalence alone uses half of alpha, not more.
+    assert testing.adjust_family(p, [False, True, False], 0.05) == pytest.approx(
+        np.array([[0.001, 1, 0.03], [0.001, 1, 1], [0.9, 1, 0.004]])
+    )
+    both = testing.adjust_family(np.stack([p, np.full((3, 3), nan)], axis=1), [[False] * 3] * 2, 0.05)
+    assert (both[:, 0] == testing.adjust_family(p, [False] * 3, 0.05)).all() and (both[:, 1] == 1).all()
+
+
 @pytest.mark.parametrize(
     ("p", "count"),
     [

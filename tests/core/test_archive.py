@@ -113,7 +113,9 @@ def test_a_diverged_run_is_taken_over_as_it_is(shared: Results) -> None:
     assert plain(shared.folder / "second/run") == plain(shared.folder / "first/run")
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "summary.json", "provenance.json", "attention.npz"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "metrics.jsonl", "summary.json", "provenance.json", "attention.npz", "correct.json"]
+)
 def test_a_run_with_a_changed_byte_is_refused_and_trained_again(name: str, shared: Results) -> None:
     run = tiny_run("copy")
     shared.train(run, "first/run")

@@ -129,11 +129,13 @@ def test_resume_keeps_precision_schedule_and_optimizer(
     assert results(tmp_path / "pieces") == results(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("moment", ["attention.npz", "provenance.json", "metrics.jsonl", "summary.json", "end"])
+@pytest.mark.parametrize(
+    "moment", ["correct.json", "attention.npz", "provenance.json", "metrics.jsonl", "summary.json", "end"]
+)
 def test_killed_while_results_are_written(
     moment: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = tiny_run("characters")
+    run = tiny_run("copy" if moment == "correct.json" else "characters")
     train(run, tmp_path / "whole", prepared)
     with monkeypatch.context() as patch:
         for module, name in ((records_module, "write_json"), (run_module, "write_bytes")):

@@ -44,6 +44,22 @@ def test_cosine_is_pytorchs() -> None:
     assert rates(50, schedule="cosine", learning_rate=0.7) == pytest.approx(expected)
 
 
+def test_cosine_after_the_warmup_is_pytorchs() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.7)
+    parts = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 8),
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 150),
+    ]
+    schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, parts, milestones=[8])
+    expected = []
+    for _ in range(158):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates(158, schedule="warmup_cosine", warmup_steps=8, learning_rate=0.7) == pytest.approx(expected)
+
+
 def test_inverse_sqrt_of_the_transformer_paper() -> None:
     """d^-½ · min(t^-½, t · 4000^-1.5), t from 1: rises linearly, peaks at t = 4000."""
     values = rates(8000, schedule="inverse_sqrt", warmup_steps=4000, learning_rate=1.0)
@@ -83,7 +99,7 @@ def test_one_cycle_is_pytorchs() -> None:
     assert values == pytest.approx(expected, abs=2e-5)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle", "inverse_sqrt"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "warmup_cosine", "one_cycle", "inverse_sqrt"])
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 5), (3, 100)])
 def test_short_runs_have_finite_rates(schedule: str, steps: int, warmup: int) -> None:
     values = rates(steps, schedule=schedule, warmup_steps=warmup)

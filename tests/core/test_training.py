@@ -201,9 +201,9 @@ def test_the_best_weights_by_validation_are_the_ones_tested(
     snapshots: dict[int, dict[str, torch.Tensor]] = {}
     original = Evaluator.measure
 
-    def measure(self: Evaluator, model: torch.nn.Module, split: str) -> dict[str, float]:
+    def measure(self: Evaluator, model: torch.nn.Module, split: str, *rest: Any) -> dict[str, float]:
         snapshots[subject.state.step] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        values = original(self, model, split)
+        values = original(self, model, split, *rest)
         if split == "validation":
             return {**values, f"validation/{metric}": next(dictated)}
         return values

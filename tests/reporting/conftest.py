@@ -5,4 +5,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reporting"))
 
-from study_fixtures import _no_forced_garbage_collection, collected, curves, results  # noqa: F401
+from study_fixtures import collected, curves, results  # noqa: F401

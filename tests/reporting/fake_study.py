@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kvformer.files import canonical_json, sha256_bytes, write_json
+from kvformer.records.correct import Correct
 from kvformer.records.metrics import MetricPoint
 from kvformer.records.run import (
     DataRecord,
@@ -37,6 +38,8 @@ PARAMETERS = {"qkv": (72586, 33280), "kv": (64266, 24960), "kv_pos": (64288, 249
 DIVERGED = ("copy", "dim64", "kv_pos", 3)
 FAILED = ("mnist", "default", "kv", 2)
 MISSING = ("mnist", "default", "kv_pos", 5)
+EXAMPLES = POSITIONS = 1000
+"""Test examples of a run, and positions that are scored in each."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -205,6 +208,8 @@ def _write_run(folder: RunFolder, task: FakeTask, run: RunEntry, points: int, sh
     folder.metrics_file.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
     _summary(task, run, final, curve, diverged, rng).write(folder.summary_file)
     _provenance(task, run).write(folder.provenance_file)
+    if task.metric.endswith("accuracy") and not diverged:
+        _correct(task, run, final).write(folder.correct_file)
     if run.seed == 0:
         _write_attention(folder.attention_file, run.variant, rng)
         if task.family == "language":
@@ -272,6 +277,20 @@ def _summary(
         samples_per_second=round(128 * step / stepping * (1 + 0.01 * rng.normal()), 1),
         data=[_data(task)],
     )
+
+
+def _correct(task: FakeTask, run: RunEntry, final: float) -> Correct:
+    """Answers with this mean, to the digits of the summary. Seeds share the images of vision, and draw their lists."""
+    shared = task.family == "vision"
+    of_task = [*run.task.encode(), *([] if shared else [run.seed])]
+    draws = [[11, *of_task], [12, *of_task, *run.variant.encode()], [13, run.seed, *run.variant.encode()]]
+    hardness = sum(
+        part * np.random.default_rng(key).random(EXAMPLES) for part, key in zip((1, 0.3, 0.05), draws, strict=True)
+    )
+    rank = np.argsort(np.argsort(hardness))
+    right = np.clip(round(1_000_000 * final) - POSITIONS * rank, 0, POSITIONS)  # the easiest ones first
+    digest = sha256_bytes(f"{run.task} {'' if shared else run.seed}".encode())
+    return Correct.of("test", digest, right, np.full_like(right, POSITIONS))
 
 
 def _data(task: FakeTask) -> DataRecord:

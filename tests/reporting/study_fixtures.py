@@ -33,9 +33,3 @@ def results(collected: Path) -> Results:
 def curves(results: Results) -> pd.DataFrame:
     """The averaged curves of the fake study."""
     return average_curves(results)
-
-
-@pytest.fixture(autouse=True)
-def _no_forced_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """statsmodels' multipletests collects garbage on every call: a fifth of a second each under pytest."""
-    monkeypatch.setattr("gc.collect", lambda *_: 0)

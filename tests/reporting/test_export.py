@@ -77,7 +77,7 @@ def quick(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_export_has_everything_but_run_folders(trained: Path, copy: Path) -> None:
     names = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
     assert names == {
-        *("study.json", "runs.csv", "curves.csv.gz", "report.html", "provenance.json"),
+        *("study.json", "runs.csv", "curves.csv.gz", "correct.csv.gz", "report.html", "provenance.json"),
         *("tables/copy.csv", "figures/loss-copy.png", "figures/loss-copy.svg"),
     }
     assert all(sha256_file(copy / name) == sha256_file(trained / name) for name in names - {"provenance.json"})

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ from kvformer.analysis.results import Results
 from kvformer.errors import KvformerError
 from kvformer.files import read_json, write_json
 from kvformer.reporting.compare import sentences, write_comparison
-from kvformer.reporting.sentences import NOTHING, amount, findings
+from kvformer.reporting.sentences import NOTHING, amount, findings, sentence
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +31,16 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_overview_counts_what_the_sentences_say(results: Results) -> None:
     sentences = findings(results)
-    assert sentences[0] == "Of 10 comparisons with qkv: 1 better, 3 worse, 6 equivalent."
+    assert sentences[0] == "Of 10 comparisons with qkv: 1 better, 3 worse, 5 equivalent, 1 both solve."
     assert sum(text.endswith(": worse.") for text in sentences) == 3
     assert sum(text.endswith(": better.") for text in sentences) == 1
-    assert sum("equivalent: a difference" in text for text in sentences) == 6
+    assert sum("equivalent: a difference" in text for text in sentences) == 5
+    assert sum("both solve the task in all 6 seeds" in text for text in sentences) == 1
 
 
 def test_a_difference_in_words(results: Results) -> None:
     text = next(text for text in findings(results) if text.startswith("On Reverse, kv is"))
-    interval = r"95 % interval −4\.\d+ to −3\.\d+, 6 of 6 pairs, Holm-adjusted p < 0\.001"
+    interval = r"95 % interval −4\.\d+ to −3\.\d+, 6 of 6 pairs, adjusted p < 0\.001"
     pattern = rf"On Reverse, kv is 3\.89 points below qkv \({interval}\): worse\."
     assert re.fullmatch(pattern, text)
     assert any(re.match(r"On Characters, kv is 0\.035 nats above qkv .*: worse\.", text) for text in findings(results))
@@ -67,11 +69,69 @@ def test_few_runs_are_called_few_and_no_difference_no_equality(tmp_path: Path) -
     single = write_fake_study(tmp_path, seeds=1, points=4, name="single")
     collect(single)
     texts = findings(analyse(single))
+    assert texts[0] == "One seed: numbers without verdicts."
     assert any("in 1 pair of runs: too few to say more" in text for text in texts)
     assert not any(text.endswith((": worse.", ": better.")) for text in texts)
     double = write_fake_study(tmp_path, seeds=2, points=4, name="double")
     collect(double)
-    assert any("no difference between kv and qkv was established" in text for text in findings(analyse(double)))
+    texts = findings(analyse(double))
+    assert texts[0] == "Of 10 comparisons with qkv: 10 undecided."
+    assert sum("in 2 pairs of runs: too few to say more" in text for text in texts) == 10
+
+
+ROW = {"metric": "test/accuracy", "n": 9, "favourable": 2, "unfavourable": 7, "error": 0.002, "margin": 0.01}
+ROW |= {"difference": -0.005, "low": -0.009, "high": -0.001, "p_holm": 0.084, "failure_bound": 0.283}
+FOUND = "−0.5 points (95 % interval −0.9 to −0.1, 9 pairs, adjusted p = 0.084)"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("worse", f"A is 0.5 points below B{FOUND.removeprefix('−0.5 points').replace('9 p', '7 of 9 p')}: worse."),
+        (
+            "leaning worse",
+            f"A leans worse than B: {FOUND}. The interval excludes zero, the adjusted test does not decide.",
+        ),
+        ("not worse", f"A is not worse than B by more than the margin of 1 point: {FOUND}."),
+        (
+            "undecided",
+            f"no difference between A and B was established: {FOUND}. That does not prove equality.",
+        ),
+        (
+            "equivalent",
+            "A and B are equivalent: a difference of −0.5 points (95 % interval −0.9 to −0.1) inside the margin of "
+            "±1 point, which was fixed in advance.",
+        ),
+        ("both solve", "A and B both solve the task in all 9 seeds, which leaves failure rates below 28 % possible."),
+    ],
+)
+def test_every_verdict_has_its_sentence(verdict: str, words: str) -> None:
+    assert sentence({**ROW, "verdict": verdict}, "Sort", "A", "B") == f"On Sort, {words}"
+
+
+def averaged(results: Results, verdict: str) -> list[str]:
+    """The sentences on kv, had it this verdict on average."""
+    table = results.overall.assign(verdict=[verdict, "undecided"])
+    return [text for text in findings(replace(results, overall=table)) if re.match("On average .* kv |kv ", text)]
+
+
+def test_a_variant_on_average_in_words(results: Results) -> None:
+    numbers = "−1.39 margins (95 % interval −1.45 to −1.33, 5 seeds); −1.74 without the tasks that both solve (1)"
+    where = "but it is worse on Reverse, Sort and Characters."
+    assert averaged(results, "worse") == [
+        f"On average over 5 tasks, kv is worse than qkv: {numbers}; worse on at least 3 of 5."
+    ]
+    assert averaged(results, "equivalent") == [
+        f"On average over 5 tasks, kv and qkv are equivalent: {numbers}, {where}"
+    ]
+    assert averaged(results, "leaning worse")[0].startswith("On average over 5 tasks, kv leans worse than qkv: −1.39")
+    assert averaged(results, "not worse")[0].startswith("On average over 5 tasks, kv is not worse than qkv: −1.39")
+    assert "no difference between kv and qkv was established" in averaged(results, "undecided")[0]
+    better = results.paired["verdict"].where(results.paired["task"] != "mnist", "better")
+    mixed = replace(results, paired=results.paired.assign(verdict=better))
+    assert averaged(mixed, "mixed") == [
+        "kv is better than qkv on MNIST and worse on Reverse, Sort and Characters: mixed, so an average would mislead."
+    ]
 
 
 def test_nothing_to_compare_is_said(tmp_path: Path) -> None:
@@ -98,7 +158,8 @@ def test_two_folders_side_by_side(collected: Path, other: Path, tmp_path: Path) 
     table = pd.read_csv(tmp_path / "compare.csv").set_index(["task", "variant"])
     assert len(table) == 15
     reverse = table.loc[("reverse", "kv")]
-    assert (reverse["pairs"], reverse["same configuration"], reverse["verdict"]) == (5, 5, "worse")
+    # All five differ by the same amount: without spread, p is 2^(1−5).
+    assert (reverse["pairs"], reverse["same configuration"], reverse["verdict"]) == (5, 5, "leaning worse")
     assert reverse["difference"] == pytest.approx(-0.03, abs=1e-4)
     assert reverse["mean after"] - reverse["mean before"] == pytest.approx(-0.03, abs=2e-4)
     assert "On Characters with kv, other and fake gave identical results in all 5 pairs." in sentences(found)

@@ -12,7 +12,8 @@ from fake_runs import FINAL_POINTS, FakeRun, curve_points, write_study
 
 from kvformer import tracking
 from kvformer.analysis.collect import collect
-from kvformer.analysis.comparisons import paired_differences, summarise
+from kvformer.analysis.comparisons import summarise
+from kvformer.analysis.decisions import paired_differences
 from kvformer.analysis.frames import load_runs, scores
 from kvformer.analysis.study import read_study
 from kvformer.files import read_json, write_json, write_text

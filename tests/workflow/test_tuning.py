@@ -26,7 +26,7 @@ TRIAL = "runs/sort/learning_rate0.01/kv/seed9000"
 REPORTING = dict.fromkeys(("collect", "analyse", "tables", "figures", "report", "crate", "track", "all"), 1)
 
 
-COLLECTED = ("--", (FOLDER / "runs.csv").as_posix(), (FOLDER / "tuning.json").as_posix())
+COLLECTED = ("--", *((FOLDER / name).as_posix() for name in ("runs.csv", "tuning.json", f"tuning/{TRIAL}/outcome.txt")))
 """The study without its reports."""
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from tools.numbers.expressions import evaluate
 from tools.numbers.markdown import DocumentError, fill, read, stale
+from tools.numbers.verdict import pictures
 from tools.numbers.vocabulary import VOCABULARY
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "docs/findings.md", "docs/performance.md")
+DOCUMENTS = ("README.md", "docs/findings.md", "docs/performance.md", "docs/statistics.md")
 
 
 def main() -> int:
@@ -26,6 +27,11 @@ def main() -> int:
             found += stale(markers, name)
             if not check:
                 path.write_text(fill(document, markers), encoding="utf-8")
+        for path, content in pictures():
+            if not path.exists() or path.read_text(encoding="utf-8") != content:
+                found.append(f"{path.relative_to(ROOT)}: the picture of the verdict is out of date")
+                if not check:
+                    path.write_text(content, encoding="utf-8")
     except DocumentError as error:
         print(f"numbers: {error}", file=sys.stderr)
         return 2

@@ -115,22 +115,31 @@ def _difference(name: str, task: str, variant: str, to: str, setting: str) -> Di
 
 
 def count(name: str, variant: str, verdict: str) -> str:
-    """Tasks on which a variant has this verdict."""
-    found = study(name)
-    cells = (found.difference(task, Side(variant), Side(found.study.baseline)) for task in found.study.tasks)
-    return str(sum(cell.verdict == verdict for cell in cells))
+    """Tasks on which a variant has this verdict; "open" counts those that more seeds may decide."""
+    return str(study(name).count([variant], verdict))
 
 
 def comparisons(name: str, verdict: str = "") -> str:
-    """Comparisons of a study with its baseline, or those of them with this verdict."""
-    found = study(name)
-    cells = [
-        found.difference(task, Side(variant), Side(found.study.baseline)).verdict
-        for variant in found.study.variants
-        if variant != found.study.baseline
-        for task in found.study.tasks
-    ]
-    return str(sum(cell == verdict for cell in cells) if verdict else len(cells))
+    """Comparisons of a study with its baseline, or those of them with this verdict, or "open", or "below the ceiling"
+    (those that do not say *both solve*)."""
+    return str(study(name).count(study(name).study.variants[1:], verdict))
+
+
+def average(name: str, variant: str, unsolved: bool = False, unit: bool = True) -> str:
+    """`−1.74 margins [−2.07, −1.41]`: a variant's mean over tasks, also without the tasks that both sides solve."""
+    row, end = study(name).averages[variant], "_unsolved" if unsolved else ""
+    mean, low, high = (signed(row[f"{value}{end}"], 2) for value in ("mean", "low", "high"))
+    return f"{mean}{' margins' if unit else ''} [{low}, {high}]"
+
+
+def average_verdict(name: str, variant: str) -> str:
+    """`worse`: the verdict on that average."""
+    return str(study(name).averages[variant]["verdict"])
+
+
+def worse_at_least(name: str, variant: str) -> str:
+    """A lower bound on the number of tasks on which a variant is worse."""
+    return str(study(name).averages[variant]["worse_at_least"])
 
 
 def solved(name: str, task: str, variant: str) -> str:
@@ -186,6 +195,11 @@ def travel(name: str, task: str) -> str:
 def between(name: str, task: str, variant: str) -> str:
     """`+0.033 nats [+0.028, +0.039]`: the published setting minus the corrected one, paired by seed."""
     return study(name).published_minus_corrected[task, variant].text()
+
+
+def between_verdict(name: str, task: str, variant: str) -> str:
+    """`worse`: the verdict on that comparison, in the family of the variant."""
+    return study(name).published_minus_corrected[task, variant].verdict
 
 
 def between_p(name: str, task: str, variant: str) -> str:

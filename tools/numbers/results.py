@@ -1,11 +1,11 @@
-"""The committed results, as the words of the markers need them: the only module here that imports kvformer.
+"""The committed results, as the words of the markers need them.
 
 Everything comes at full precision from `results/reference` (runs.csv, curves.csv.gz, cost.csv, study.json,
 provenance.json, benchmarks/*.csv) and from `config/published.csv`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from kvformer.analysis.comparisons import describe_differences, paired_differences
-from kvformer.analysis.decisions import judge
+from kvformer.analysis import results as report
+from kvformer.analysis.analyse import analyse
+from kvformer.analysis.comparisons import Comparison, compared, is_solvable
+from kvformer.analysis.decisions import describe, judge, looks_of, paired_differences
 from kvformer.analysis.frames import by_setting, load_curves, load_runs, scores, usable
+from kvformer.analysis.overall import overall
 from kvformer.analysis.quantities import SOLVED, quantity
-from kvformer.analysis.statistics import estimate, spreads
+from kvformer.analysis.statistics import by_seed, estimate, spreads
 from kvformer.analysis.study import Study, read_study
+from kvformer.analysis.verdicts import BOTH_SOLVE, OPEN
 from tools.numbers.values import UNITS, Difference, Mean, Unit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +39,7 @@ class Side(NamedTuple):
 
 def _difference(row: Mapping[Any, Any]) -> Difference:
     values = (float(row["difference"]), float(row["low"]), float(row["high"]), int(row["n"]), int(row["favourable"]))
-    return Difference(unit_of(row["metric"]), *values, float(row.get("p_t_holm", "nan")), str(row.get("verdict", "")))
+    return Difference(unit_of(row["metric"]), *values, float(row.get("p_holm", "nan")), str(row.get("verdict", "")))
 
 
 def unit_of(metric: str) -> Unit:
@@ -101,22 +105,51 @@ class Results:
             table = self._by_setting if ours.setting else self._comparisons
             if (task, ours.setting, ours.variant) in table:
                 return table[task, ours.setting, ours.variant]
-        return _difference(self._described(task, ours, theirs))
+        found = self._compared(task, ours, theirs)
+        return _difference(found.names | describe(found.pairs, found.names["goal"]))
 
-    def _described(self, task: str, ours: Side, theirs: Side) -> dict[str, Any]:
+    def _compared(self, task: str, ours: Side, theirs: Side) -> Comparison:
         left, right = self.values(task, ours), self.values(task, theirs)
         if ours.setting != theirs.setting:
             left, right = ({"": next(iter(side.values()))} for side in (left, right))
-        groups = [(left[name] - right[name]).dropna() for name in left]
-        metric = self.metric(task)
-        goal = str(self.study.tasks[task].goal)
-        margin = self.study.margin(metric)
-        return {"metric": metric, "goal": goal, "margin": margin} | describe_differences(groups, metric, goal)
+        pairs = by_seed([(left[name] - right[name]).dropna() for name in left])
+        metric, about = self.metric(task), self.study.tasks[task]
+        names = {"task": task, "setting": ours.setting, "variant": ours.variant, "metric": metric, "goal": about.goal}
+        sides = [
+            (self.scores["variant"] == side.variant) & (self.scores["setting"] == side.setting)
+            for side in (ours, theirs)
+        ]
+        runs = self.scores[(self.scores["task"] == task) & (sides[0] | sides[1])]
+        return Comparison(names, self.study.margin(metric), pairs, runs, is_solvable(about.family, metric))
+
+    @cached_property
+    def report(self) -> report.Results:
+        """All numbers of the study's report."""
+        return analyse(self.folder)
+
+    @cached_property
+    def _paired(self) -> pd.DataFrame:
+        return paired_differences(self.scores, self.study)
 
     @cached_property
     def _comparisons(self) -> dict[tuple[str, str, str], Difference]:
-        rows = paired_differences(self.scores, self.study).to_dict("records")
-        return {(row["task"], "", row["variant"]): _difference(row) for row in rows}
+        return {(row["task"], "", row["variant"]): _difference(row) for row in self._paired.to_dict("records")}
+
+    def count(self, variants: Sequence[str], verdict: str) -> int:
+        """Comparisons of these variants with this verdict; with "" all of them, with "open" those that more seeds may
+        decide, with "below the ceiling" those that do not say *both solve*."""
+        words = [found.verdict for (_, _, variant), found in self._comparisons.items() if variant in variants]
+        if verdict == "open":
+            return sum(word in OPEN for word in words)
+        if verdict == "below the ceiling":
+            return len(words) - words.count(BOTH_SOLVE)
+        return words.count(verdict) if verdict else len(words)
+
+    @cached_property
+    def averages(self) -> dict[str, dict[Hashable, Any]]:
+        """By variant the row of the table `overall`."""
+        rows, _ = overall(compared(self.scores, self.study), self._paired, looks_of(self.study))
+        return {row["variant"]: row for row in rows.to_dict("records")}
 
     @cached_property
     def _by_setting(self) -> dict[tuple[str, str, str], Difference]:
@@ -125,12 +158,12 @@ class Results:
 
     @cached_property
     def published_minus_corrected(self) -> dict[tuple[str, str], Difference]:
-        """Per (task, variant) the setting `published` minus the setting `mended`, adjusted over all of them."""
+        """Per (task, variant) the setting `published` minus the setting `mended`, adjusted over the variant's tasks."""
         known = {(run.task, run.variant) for run in self.study.runs}
         cells = [(task, variant) for task in self.study.tasks for variant in self.study.variants]
         cells = [cell for cell in cells if cell in known]
-        rows = [self._described(task, Side(variant, "published"), Side(variant, "mended")) for task, variant in cells]
-        judged = judge(pd.DataFrame(rows)).to_dict("records")
+        found = [self._compared(task, Side(variant, "published"), Side(variant, "mended")) for task, variant in cells]
+        judged = judge(found).to_dict("records")
         return dict(zip(cells, map(_difference, judged), strict=True))
 
     def solved(self, task: str, variant: str) -> tuple[int, int]:

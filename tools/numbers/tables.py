@@ -6,7 +6,8 @@ from tools.numbers.inline import cost, published_cells, published_row
 from tools.numbers.results import Side, study
 from tools.numbers.values import fixed, signed, table, thousands
 
-MARKS = {"equivalent": "=", "worse": "<", "better": ">", "undecided": "?"}
+MARKS = {"equivalent": "=", "worse": "<", "better": ">", "undecided": "?", "both solve": "✓", "not worse": "≥"}
+MARKS |= {"leaning worse": "(<)", "leaning better": "(>)", "": ""}
 TASKS = {
     "anomaly": "set anomaly",
     "mnist": "MNIST",
@@ -24,32 +25,6 @@ SHARING = {
     "k": "`k` (Q = K = V)",
     "k_pos": "`k_pos`",
 }
-KEEPS = {
-    "kv": "keys are the queries",
-    "kv_pos": "`kv` with a 2D position term",
-    "q_kv": "keys are the values",
-    "k": "one projection for all three",
-    "k_pos": "`k` with a 2D position term",
-}
-
-
-def overview() -> str:
-    """README: each variant of the reference study in a row."""
-    found = study("reference")
-    header = ["variant", "what it shares", "worse on", "undecided", "equivalent on", "sort, points"]
-    header += ["characters, nats (less is better)", "attention parameters", "cache"]
-    rows = []
-    for variant, words in KEEPS.items():
-        cells = [found.difference(task, Side(variant), Side("qkv")) for task in found.study.tasks]
-        counts = [str(sum(cell.verdict == verdict for cell in cells)) for verdict in ("worse", "undecided")]
-        counts.append(str(sum(cell.verdict == "equivalent" for cell in cells)))
-        shown = [_against_qkv("reference", task, variant, mark=False) for task in ("sort", "characters")]
-        saved = [cost("reference", "characters", variant, column) for column in COST_COLUMNS]
-        rows.append([f"`{variant}`", words, *counts, *shown, *saved])
-    return table(header, rows)
-
-
-COST_COLUMNS = ("attention_parameters", "cache_bytes_per_token")
 
 
 def differences() -> str:
@@ -63,9 +38,9 @@ def differences() -> str:
     return table(["", *SHARING.values()], rows)
 
 
-def _against_qkv(name: str, task: str, variant: str, mark: bool = True) -> str:
+def _against_qkv(name: str, task: str, variant: str) -> str:
     cell = study(name).difference(task, Side(variant), Side("qkv"))
-    return cell.text(unit=False) + (f" {MARKS[cell.verdict]}" if mark else "")
+    return f"{cell.text(unit=False)} {MARKS[cell.verdict]}".strip()
 
 
 SIZES = (

@@ -92,7 +92,7 @@ class Mean:
 class Difference:
     """A paired mean difference with its 95 % interval. favourable: pairs in which the first side does better.
 
-    p: Holm-adjusted; verdict: better, worse, equivalent or undecided. Both only where the comparison is one of a table.
+    p: Holm-adjusted; verdict: a word of the rule. Both only where the comparison is one of a table.
     """
 
     unit: Unit

@@ -29,6 +29,7 @@ rule collect:
     output:
         runs=f"{STUDY_FOLDER}/runs.csv",
         curves=f"{STUDY_FOLDER}/curves.csv.gz",
+        correct=f"{STUDY_FOLDER}/correct.csv.gz",
     log:
         f"{STUDY_FOLDER}/logs/collect.log",
     conda:

@@ -91,7 +91,7 @@ for path, run in {**RUNS, **TRIALS}.items():
 RUN_PATH = "runs/{task}/{setting}/{variant}/seed{seed}"
 ENVIRONMENT = "../envs/kvformer.yaml"
 COST = [f"{STUDY_FOLDER}/cost.csv"] if STUDY.cost else []
-TEMPLATE = os.path.relpath(SOURCE / "kvformer" / "reporting" / "templates" / "report.html.j2")
+TEMPLATES = [os.path.relpath(path) for path in sorted((SOURCE / "kvformer" / "reporting" / "templates").iterdir())]
 LOCK = [os.path.relpath(path) for path in [find_lock(Path(STUDY_FOLDER))] if path]
 
 if workflow.modifier.path_modifier.replace_prefix(STUDY_FOLDER) != STUDY_FOLDER:

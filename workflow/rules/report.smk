@@ -6,6 +6,7 @@ rule analyse:
         study=f"{STUDY_FOLDER}/study.json",
         runs=f"{STUDY_FOLDER}/runs.csv",
         curves=f"{STUDY_FOLDER}/curves.csv.gz",
+        correct=f"{STUDY_FOLDER}/correct.csv.gz",
         cost=COST,
         tuned=CHOICE,
         published=PUBLISHED,
@@ -94,7 +95,7 @@ rule report:
         results=f"{STUDY_FOLDER}/results.json",
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",
-        template=TEMPLATE,
+        templates=TEMPLATES,
         lock=LOCK,
     output:
         report=report(

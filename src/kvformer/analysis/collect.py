@@ -1,4 +1,4 @@
-"""The run folders of a study as two tidy files, `runs.csv` and `curves.csv.gz`, the input of the analysis."""
+"""The run folders of a study as tidy files, which the analysis reads: `runs.csv`, `curves.csv.gz`, `correct.csv.gz`."""
 
 import csv
 import gzip
@@ -14,6 +14,7 @@ from kvformer.analysis.quantities import quantity
 from kvformer.analysis.study import Study, read_study
 from kvformer.errors import DataError
 from kvformer.files import atomic_writer, write_text
+from kvformer.records.correct import Correct
 from kvformer.records.metrics import MetricPoint, read_metrics
 from kvformer.records.run import Provenance, RunFolder, Summary
 from kvformer.records.study import RunEntry, judged_by
@@ -25,6 +26,7 @@ RUN_COLUMNS = [
     "path",
 ]
 CURVE_COLUMNS = ["task", "setting", "variant", "seed", "metric", "step", "epoch", "elapsed", "value"]
+CORRECT_COLUMNS = ["path", "split", "examples", "right", "scored"]
 POINTS_PER_CURVE = 500
 """A longer curve keeps this many points, evenly spaced, first and last among them: the same steps for every variant."""
 
@@ -35,7 +37,8 @@ logger = logging.getLogger(__name__)
 
 
 def collect(results: Path) -> None:
-    """Write `runs.csv` and `curves.csv.gz` into `results` (a folder with `study.json`) from all runs the study expects.
+    """Write `runs.csv`, `curves.csv.gz` and `correct.csv.gz` into `results` (a folder with `study.json`) from all runs
+    that the study expects.
 
     The status of a run is that of `RunFolder.outcome`. The same folders give the same bytes.
 
@@ -44,9 +47,11 @@ def collect(results: Path) -> None:
     """
     study = read_study(results)
     found: list[Found] = []
-    with gzip_text(results / "curves.csv.gz") as stream:
+    with gzip_text(results / "curves.csv.gz") as stream, gzip_text(results / "correct.csv.gz") as answers:
         curves = csv.writer(stream, lineterminator="\n")
         curves.writerow(CURVE_COLUMNS)
+        correct = csv.writer(answers, lineterminator="\n")
+        correct.writerow(CORRECT_COLUMNS)
         for run in study.runs:
             folder = RunFolder(results / run.path)
             status, summary = folder.outcome(run.hash)
@@ -55,6 +60,8 @@ def collect(results: Path) -> None:
             if summary:
                 identity = [run.task, run.setting, run.variant, run.seed]
                 curves.writerows(identity + point for point in curve_points(folder.metrics_file))
+                if status == "finished" and (record := Correct.read(folder.correct_file)):
+                    correct.writerow([run.path, record.split, record.examples, record.right, record.scored])
     table = io.StringIO()
     writer = csv.DictWriter(table, RUN_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()

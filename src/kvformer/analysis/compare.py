@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from kvformer.analysis.comparisons import describe_differences
+from kvformer.analysis.comparisons import Comparison as Pairs
+from kvformer.analysis.comparisons import is_solvable
 from kvformer.analysis.decisions import judge
 from kvformer.analysis.frames import KEYS, by_setting, load_runs, scores, usable
+from kvformer.analysis.statistics import by_seed
 from kvformer.analysis.study import ALL_SETTINGS, Study, read_study
 from kvformer.errors import KvformerError
 
@@ -17,10 +18,9 @@ from kvformer.errors import KvformerError
 class Comparison:
     """Two sides whose runs were paired.
 
-    names: of the sides. study: of the first one. rows: per (task, variant) the difference (second minus first) with
-    the columns of `describe_differences`, the means of both sides (value_a, value_b), `same` (runs with one
-    configuration hash) and the verdict on the second side. unmatched: runs that did not finish on both sides, and their
-    status there.
+    names: of the sides. study: of the first one. rows: per (task, variant) the difference (second minus first) and the
+    verdict on the second side, with the columns of `decisions.judge`, the means of both sides (value_a, value_b) and
+    `same` (runs with one configuration hash). unmatched: runs that did not finish on both sides, and their status.
     """
 
     names: tuple[str, str]
@@ -77,24 +77,26 @@ def _differences(frames: list[pd.DataFrame], study: Study) -> pd.DataFrame:
     pairs = usable(frames[0]).merge(usable(frames[1]), on=KEYS, suffixes=("_a", "_b"))
     pairs["difference"] = pairs["value_b"] - pairs["value_a"]
     pairs["same"] = pairs["config_hash_a"] == pairs["config_hash_b"]
-    rows: list[dict[str, Any]] = []
+    runs = pd.concat(frames, ignore_index=True)
+    compared, rows = [], []
     for task in study.tasks:
         for variant in study.variants:
             mine = pairs[(pairs["task"] == task) & (pairs["variant"] == variant)]
             if mine.empty:
                 continue
             groups = list(by_setting(mine, "difference").values())
-            metric, goal = mine["metric_a"].iloc[0], mine["goal_a"].iloc[0]
-            rows.append(
-                {"task": task, "setting": mine["setting"].iloc[0] if len(groups) == 1 else ALL_SETTINGS}
-                | {"variant": variant, "metric": metric, "goal": goal, "margin": study.margin(metric)}
-                | {side: mine.groupby("setting")[side].mean().mean() for side in ("value_a", "value_b")}
-                | {"same": int(mine["same"].sum())}
-                | describe_differences(groups, metric, goal)
-            )
+            metric = mine["metric_a"].iloc[0]
+            setting = mine["setting"].iloc[0] if len(groups) == 1 else ALL_SETTINGS
+            names = {"task": task, "setting": setting, "variant": variant, "metric": metric}
+            names["goal"] = mine["goal_a"].iloc[0]
+            own = runs[(runs["task"] == task) & (runs["variant"] == variant)]
+            solvable = is_solvable(study.tasks[task].family, metric)
+            compared.append(Pairs(names, study.margin(metric), by_seed(groups), own, solvable))
+            means = {side: mine.groupby("setting")[side].mean().mean() for side in ("value_a", "value_b")}
+            rows.append({**means, "same": int(mine["same"].sum())})
     if not rows:
         raise KvformerError("no run finished in both folders")
-    return judge(pd.DataFrame(rows))
+    return pd.concat([judge(compared), pd.DataFrame(rows)], axis=1)
 
 
 def _unmatched(frames: list[pd.DataFrame]) -> pd.DataFrame:

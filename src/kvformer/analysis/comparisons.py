@@ -5,16 +5,19 @@ their columns are those of the tables of `results.Results`.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from kvformer.analysis import frames, statistics
-from kvformer.analysis.decisions import judge
 from kvformer.analysis.frames import CELL, usable
 from kvformer.analysis.quantities import SOLVED, quantity
 from kvformer.analysis.study import ALL_SETTINGS, Study
+
+PENDING = ("missing", "stale")
+"""What becomes of a run that has not ended."""
 
 
 class Block(NamedTuple):
@@ -38,6 +41,56 @@ class Block(NamedTuple):
         return {name: getattr(self, name) for name in (*CELL, "metric", "goal")}
 
 
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A variant and what it is compared with, on one task: the input of the rule.
+
+    names: task, setting, variant, metric, goal. margin: None where none is fixed. pairs: by seed the difference
+    (variant minus baseline), the mean over settings. runs: the expected runs of both sides, with variant, setting,
+    seed, status and value. solvable: whether a run can solve the task.
+    """
+
+    names: dict[str, Any]
+    margin: float | None
+    pairs: "pd.Series[float]"
+    runs: pd.DataFrame
+    solvable: bool = False
+
+    @property
+    def planned(self) -> int:
+        """The number of seeds that the study plans."""
+        return max(self.runs["seed"].nunique(), len(self.pairs))
+
+    def signed(self, seeds: float = np.inf) -> "pd.Series[float]":
+        """The pairs with a seed below `seeds`; positive is better."""
+        pairs = self.pairs[self.pairs.index < seeds]
+        return pairs if self.names["goal"] == "max" else -pairs
+
+    def both_solve(self, seeds: float = np.inf) -> bool:
+        """Whether every run with a seed below `seeds` solves the task. A diverged run does not; a failed one says
+        nothing."""
+        known = self.runs[self.runs["status"].isin(["finished", "diverged"]) & (self.runs["seed"] < seeds)]
+        return self.solvable and len(known) > 0 and bool((usable(known)["value"] >= SOLVED).sum() == len(known))
+
+    def reached(self, seeds: float) -> bool:
+        """Whether the runs with a seed below `seeds` have ended on both sides, or later ones were run without them."""
+        ended = self.runs[~self.runs["status"].isin(PENDING)]
+        counts = ended[ended["seed"] < seeds].groupby(["setting", "variant"])["seed"].nunique()
+        sides = self.runs.groupby(["setting", "variant"]).ngroups
+        later = ended[(ended["seed"] >= seeds) & (ended["variant"] == self.names["variant"])]
+        return len(later) > 0 or (len(counts) == sides and bool((counts >= seeds).all()))
+
+    def unpaired(self, seeds: float = np.inf) -> str:
+        """The lost runs with a seed below `seeds`, and what became of each."""
+        lost = frames.lost(self.runs[self.runs["seed"] < seeds])
+        order = list(dict.fromkeys(self.runs["setting"]))
+        lost = lost.sort_values("setting", key=lambda names: names.map(order.index), kind="stable")
+        # A finished run can still have no value of its metric, or one that is not finite.
+        words = lost["status"].replace("finished", "finished without a value")
+        named = zip(lost["variant"], lost["setting"], lost["seed"], words, strict=True)
+        return "; ".join(f"{variant} {setting} seed {seed}: {became}" for variant, setting, seed, became in named)
+
+
 def blocks(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> Iterator[Block]:
     """The blocks of the tasks, in the study's order: one per variant and setting, or one per variant."""
     for task, of_task in ((task, scores[scores["task"] == task]) for task in study.tasks):
@@ -52,8 +105,8 @@ def blocks(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> Iter
 
 
 def summarise(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> pd.DataFrame:
-    """Mean, intervals and spreads per (task, variant), over the settings of the task; or per setting, without bootstrap
-    and without naming a winner."""
+    """Mean, intervals and spreads per (task, variant), over the settings of the task; or per setting, without
+    bootstrap."""
     rows = []
     for block in blocks(scores, study, by_setting):
         done = usable(block.runs)
@@ -67,21 +120,7 @@ def summarise(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> p
             | {"bootstrap_low": low, "bootstrap_high": high, "seed_sd": seed_sd, "setting_sd": setting_sd}
             | {"minimum": done["value"].min(), "maximum": done["value"].max(), "parameters": done["parameters"].max()}
         )
-    table = pd.DataFrame(rows)
-    if table.empty:
-        return table
-    return table.assign(winner=False if by_setting else _clear_winners(table))
-
-
-def _clear_winners(summary: pd.DataFrame) -> pd.Series:
-    """Whether a row has the best mean of its task, and the next best one lies outside its interval."""
-    winners = pd.Series(False, index=summary.index)
-    for _, rows in summary.dropna(subset=["mean"]).groupby("task"):
-        ranked = rows.sort_values("mean", ascending=rows["goal"].iloc[0] == "min")
-        if len(ranked) > 1 and pd.notna(ranked["low"].iloc[0]):
-            best, following = ranked.iloc[0], ranked["mean"].iloc[1]
-            winners[ranked.index[0]] = not best["low"] <= following <= best["high"]
-    return winners
+    return pd.DataFrame(rows)
 
 
 def family_averages(summary: pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -100,6 +139,11 @@ def family_averages(summary: pd.DataFrame, study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def is_solvable(family: str, metric: str) -> bool:
+    """Whether a run can solve a task: the synthetic ones that are judged by accuracy."""
+    return family == "synthetic" and quantity(metric).name == "accuracy"
+
+
 def success_rates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Share of runs that solve a synthetic task, with Wilson's interval.
 
@@ -108,8 +152,7 @@ def success_rates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
     rows = []
     for block in blocks(scores, study):
         tried = block.runs[block.runs["status"].isin(["finished", "diverged", "failed"])]
-        accurate = quantity(block.metric).name == "accuracy"
-        if study.tasks[block.task].family == "synthetic" and accurate and len(tried):
+        if is_solvable(study.tasks[block.task].family, block.metric) and len(tried):
             successes = int((usable(tried)["value"] >= SOLVED).sum())
             low, high = statistics.wilson_interval(successes, len(tried))
             rows.append(
@@ -129,55 +172,16 @@ def seed_means(scores: pd.DataFrame, study: Study) -> pd.DataFrame:
     return pd.concat(means, ignore_index=True)
 
 
-def paired_differences(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> pd.DataFrame:
-    """Differences to the baseline at equal setting and seed, with tests adjusted (Holm) over the table and a verdict.
-
-    A pair of which a run is lost is left out, and the lost run is named in `unpaired`.
-    """
-    rows = []
+def compared(scores: pd.DataFrame, study: Study, by_setting: bool = False) -> list[Comparison]:
+    """Every variant with the baseline at equal setting and seed: what `decisions.judge` decides."""
+    found = []
     for block in blocks(scores, study, by_setting):
-        if block.variant == study.baseline:
-            continue
-        lost = frames.lost(pd.concat([block.runs, block.baseline]))
-        lost = lost.sort_values("setting", key=lambda names: names.map(block.settings.index), kind="stable")
-        # A finished run can still have no value of its metric, or one that is not finite.
-        words = lost["status"].replace("finished", "finished without a value")
-        named = zip(lost["variant"], lost["setting"], lost["seed"], words, strict=True)
-        unpaired = "; ".join(f"{variant} {setting} seed {seed}: {became}" for variant, setting, seed, became in named)
-        groups = list(frames.paired_by_setting(usable(block.runs), usable(block.baseline)).values())
-        rows.append(
-            {**block.names, "margin": study.margin(block.metric), "unpaired": unpaired}
-            | describe_differences(groups, block.metric, block.goal)
-        )
-    return judge(pd.DataFrame(rows))
-
-
-def describe_differences(groups: list[pd.Series], metric: str, goal: str) -> dict[str, Any]:
-    """Estimate, tests and effect sizes of paired differences, one group per setting.
-
-    groups: the differences of each setting by seed. A pair is a seed: over a grid, the mean of its differences.
-    Keys: n (pairs), difference, low, high, error, freedom, favourable and unfavourable (pairs in which the variant does
-    better or worse), p_t, p_wilcoxon, smallest_p, effect_dz, effect_rank.
-    """
-    low, high = quantity(metric).bounds
-    found = statistics.estimate(groups, (low - high, high - low))
-    pairs = statistics.seed_means(groups)
-    better = pairs > 0 if goal == "max" else pairs < 0
-    return {
-        "n": pairs.size,
-        "difference": found.mean if pairs.size else np.nan,
-        "low": found.low,
-        "high": found.high,
-        "error": found.error,
-        "freedom": found.freedom,
-        "favourable": int(better.sum()),
-        "unfavourable": int((pairs != 0).sum() - better.sum()),
-        "p_t": found.p_value,
-        "p_wilcoxon": statistics.wilcoxon_p(pairs),
-        "smallest_p": statistics.smallest_p(pairs.size),
-        "effect_dz": statistics.cohens_dz(pairs),
-        "effect_rank": statistics.rank_biserial(pairs),
-    }
+        if block.variant != study.baseline:
+            groups = frames.paired_by_setting(usable(block.runs), usable(block.baseline))
+            pairs, runs = statistics.by_seed([*groups.values()]), pd.concat([block.runs, block.baseline])
+            solvable = is_solvable(study.tasks[block.task].family, block.metric)
+            found.append(Comparison(block.names, study.margin(block.metric), pairs, runs, solvable))
+    return found
 
 
 def aggregates(scores: pd.DataFrame, study: Study) -> pd.DataFrame:

@@ -12,6 +12,11 @@ FILES = ("cost.csv", "profile.csv")
 """The file of costs, and its name in version 1."""
 DRAWN = ("macs", "cache_bytes_per_token", "step_seconds", "peak_bytes")
 """Columns of cost.csv that figures draw."""
+COMPARED = (
+    *("parameters", "attention_parameters", "macs", "cache_bytes_per_token", "step_ratio", "peak_bytes"),
+    "decode_tokens_per_second",
+)
+"""Columns that are compared with the baseline's, in the order of the report."""
 
 
 def load_costs(results: Path) -> pd.DataFrame:
@@ -69,3 +74,28 @@ def drawn_costs(runs: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     names = [name for name in DRAWN if name in costs]
     table = table.merge(costs[keys_of(costs) + names], how="left", on=keys_of(costs))
     return table.groupby(["task", "variant"], sort=False).mean(numeric_only=True).reset_index()
+
+
+def relative_costs(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """What each variant costs in each setting, as the change against the baseline in per cent.
+
+    table: of `cost_table`. Steps are timed in turns, so `step_ratio` is a ratio already. Empty where no costs were
+    measured.
+    """
+    if "macs" not in table:
+        return pd.DataFrame()
+    columns = [column for column in COMPARED if column in table]
+    costs = table.melt(CELL, columns, var_name="cost").dropna()
+    baseline = costs[costs["variant"] == study.baseline].drop(columns="variant")
+    both = costs[costs["variant"] != study.baseline].merge(
+        baseline, on=["task", "setting", "cost"], suffixes=("", "_baseline")
+    )
+    return both.assign(change=100 * (both["value"] / both["value_baseline"] - 1))
+
+
+def savings(changes: pd.DataFrame) -> pd.DataFrame:
+    """Median and range over tasks and settings of each variant's change of each cost, in per cent."""
+    if changes.empty:
+        return changes
+    groups = changes.groupby(["variant", "cost"], sort=False)["change"]
+    return groups.agg(settings="size", median="median", low="min", high="max").reset_index()

@@ -1,4 +1,4 @@
-"""`runs.csv` and `curves.csv.gz` as typed frames, and the part of them that comparisons use."""
+"""`runs.csv`, `curves.csv.gz` and `correct.csv.gz` as typed frames, and the part of them that comparisons use."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from kvformer.analysis.collect import CURVE_COLUMNS, RUN_COLUMNS
+from kvformer.analysis.collect import CORRECT_COLUMNS, CURVE_COLUMNS, RUN_COLUMNS
 from kvformer.errors import KvformerError
 
 CELL = ["task", "setting", "variant"]
@@ -70,6 +70,19 @@ def load_curves(results: Path) -> pd.DataFrame:
     """
     names = dict.fromkeys(("task", "setting", "variant", "metric"), str)
     return read_table(results / "curves.csv.gz", CURVE_COLUMNS, COLLECT, dtype=names)
+
+
+def load_correct(results: Path) -> pd.DataFrame:
+    """Read `results/correct.csv.gz`: a row per run whose answers are known. Empty where there is no such file, as in
+    studies of 1.0.
+
+    Raises:
+        KvformerError: the file is damaged, or has not the columns of docs/architecture.md.
+    """
+    path = results / "correct.csv.gz"
+    if not path.is_file():
+        return pd.DataFrame(columns=CORRECT_COLUMNS)
+    return read_table(path, CORRECT_COLUMNS, COLLECT, dtype=str)
 
 
 def scores(runs: pd.DataFrame) -> pd.DataFrame:

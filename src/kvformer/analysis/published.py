@@ -32,9 +32,9 @@ def load_published(path: Path) -> pd.DataFrame:
     """Read the table of published numbers (config/published.csv).
 
     `compare_with` is the metric of ours that measures the same thing (empty: none does), after `difference ` the paired
-    difference in it; `factor` turns the published unit into ours. `conditions` are values of the published setting
-    (`protocol=published model.dim=64`); a mean over a grid names all values of a key (`model.dim=64|256`), or nothing
-    where the grid is not known.
+    difference in it to the variant that ends the name of the published metric (`…_vs_qkv`); `factor` turns the
+    published unit into ours. `conditions` are values of the published setting (`protocol=published model.dim=64`); a
+    mean over a grid names all values of a key (`model.dim=64|256`), or nothing where the grid is not known.
 
     Raises:
         KvformerError: the file is not readable as CSV, a column is missing, or one that must hold numbers does not.
@@ -56,6 +56,8 @@ def compare_published(runs: pd.DataFrame, study: Study, published: pd.DataFrame)
     rows: list[dict[str, Any]] = []
     ours = published["task"].isin(study.tasks) & published["variant"].isin(study.variants)
     for row in published[ours & (published["compare_with"] != "")].to_dict("records"):
+        if row["compare_with"].startswith(DIFFERENCE) and not row["metric"].endswith(f"_vs_{study.baseline}"):
+            continue
         conditions = {
             key: value.split("|") for key, _, value in (part.partition("=") for part in row["conditions"].split())
         }

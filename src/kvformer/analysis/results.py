@@ -21,8 +21,13 @@ from kvformer.files import read_json, sha256_file, write_text
 FILE = "results.json"
 FORMAT = 2
 """Increased with every change that an older reader would misunderstand."""
-INPUTS = ("study.json", "runs.csv", "curves.csv.gz", "tuning.json", *COST_FILES)
+INPUTS = ("study.json", "runs.csv", "curves.csv.gz", "tuning.json", "correct.csv.gz", *COST_FILES)
 """Files of the study's folder that the numbers and the averaged curves come from."""
+
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Of the steps of a run, where the table `gaps` has a row."""
+TOO_FEW = "too few evaluations"
+"""The verdict in `pace` on a task without numbers there."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,18 @@ SUMMARY = Columns(
     "task family setting variant metric goal",
     "n expected",
     "mean low high bootstrap_low bootstrap_high seed_sd setting_sd minimum maximum parameters",
-    "winner",
 )
 PAIRED = Columns(
-    "task setting variant metric goal verdict unpaired",
-    "n favourable unfavourable",
-    "difference low high error freedom margin p_t p_t_holm p_wilcoxon p_wilcoxon_holm smallest_p effect_dz effect_rank",
+    "task setting variant metric goal verdict test unpaired",
+    "n favourable unfavourable decided_at",
+    "difference low high error freedom margin p p_holm p_worse p_equivalence p_equivalence_holm p_not_worse "
+    "p_not_worse_holm effect_dz failure_bound",
+)
+OVERALL = Columns(
+    "variant verdict",
+    "n tasks n_tasks_counted worse equal better worse_at_least",
+    "mean low high p p_holm p_equivalence p_equivalence_holm p_not_worse p_not_worse_holm mean_unsolved low_unsolved "
+    "high_unsolved task_low task_high leave_out_low leave_out_high",
 )
 
 
@@ -83,15 +94,39 @@ class Results:
     summary: Annotated[pd.DataFrame, SUMMARY]
     """Means per task and variant, over the settings of a grid."""
     settings: Annotated[pd.DataFrame, SUMMARY]
-    """Means at every setting, without bootstrap and winner; empty where every task has one setting."""
+    """Means at every setting, without bootstrap; empty where every task has one setting."""
     seeds: Annotated[pd.DataFrame, Columns("task variant", "seed", "value")]
     """The metric by seed, averaged over settings, of the seeds that finished all of them."""
     families: Annotated[pd.DataFrame, Columns("family variant", "", "average fewest_parameters most_parameters")]
     """Mean over the tasks of a family that is judged by accuracy, and the range of the numbers of parameters."""
     paired: Annotated[pd.DataFrame, PAIRED]
-    """Paired differences to the baseline; n: pairs. `comparisons.describe_differences` explains the columns."""
+    """Paired differences to the baseline and the verdict on each (`decisions.judge`).
+
+    test: `sign-flip` or `t`; empty where there is none. decided_at: the look that decided (1 without looks), 0 while
+    open. p: two-sided, p_worse: one-sided, of being worse; p_equivalence, p_not_worse: one-sided, against ± margin.
+    With looks, p are over all looks so far, and the interval is the repeated one. `_holm`: adjusted over the tasks of
+    the variant (`testing.adjust_family`). failure_bound: where both sides solve the task, the failure rate that its
+    seeds leave open (95 %).
+    """
     paired_settings: Annotated[pd.DataFrame, PAIRED]
     """The same at every setting; empty where every task has one setting."""
+    overall: Annotated[pd.DataFrame, OVERALL]
+    """Each variant on average (`overall.overall`), in margins, positive is better; empty with fewer than four tasks.
+
+    tasks: compared ones; n_tasks_counted: those in the average. worse, equal, better: signs of their means.
+    worse_at_least: on this many tasks the variant is worse, by closed testing (95 %). `_unsolved`: without tasks that
+    both sides solve. task_low, task_high: interval with tasks as a sample. leave_out: range of the mean without one.
+    """
+    overall_seeds: Annotated[pd.DataFrame, Columns("variant", "seed", "value")]
+    """The average of each variant by seed."""
+    planning: Annotated[
+        pd.DataFrame, Columns("task variant plan", "n seeds", "chance hours baseline_hours", "hopeless")
+    ]
+    """What more seeds would decide (`planning.plan`), for each open comparison: cheapest first, hopeless ones last.
+
+    plan: `further looks`, or `new study` where none is left. n: pairs so far. seeds: in all; of a new study, its own.
+    chance: of being decided. hours: of one core, of which baseline_hours are shared by all comparisons of the task.
+    """
     tuning: Annotated[
         pd.DataFrame, Columns("task setting variant metric values edge", "runs expected", "validation", "chosen")
     ]
@@ -113,8 +148,35 @@ class Results:
         ),
     ]
     """Medians over seeds, then the columns of cost.csv."""
+    relative_costs: Annotated[pd.DataFrame, Columns("task setting variant cost", "", "change")]
+    """Measured costs as the change against the baseline in per cent; empty where none were measured."""
+    savings: Annotated[pd.DataFrame, Columns("variant cost", "settings", "median low high")]
+    """Their median and range over tasks and settings."""
     drawn_costs: Annotated[pd.DataFrame, Columns("task variant", "", "parameters", open=True)]
     """Costs averaged over settings."""
+    gaps: Annotated[
+        pd.DataFrame, Columns("task variant metric", "n", "share difference low high margins margins_low margins_high")
+    ]
+    """Paired difference to the baseline at shares of the steps, by the validation metric, with its 95 % interval;
+    margins: the same in margins, signed so that more is better (`gaps.training_gaps`)."""
+    gap_curves: Annotated[
+        pd.DataFrame, Columns("task variant metric", "n", "share difference low high margins margins_low margins_high")
+    ]
+    """The same at the evaluations, for figures."""
+    gap_averages: Annotated[pd.DataFrame, Columns("variant", "tasks", "share margins")]
+    """The mean of the gaps over tasks, in margins."""
+    pace: Annotated[
+        pd.DataFrame,
+        Columns("task variant metric verdict", "n reached evaluations", "factor low high at_least", "decays"),
+    ]
+    """The steps that a variant needs to reach what the baseline ends with, over the baseline's (`gaps.pace`); what the
+    gap did on the way (verdict); whether the task's learning rate decays."""
+    sampling: Annotated[
+        pd.DataFrame,
+        Columns("task variant test_sets", "n examples", "difference low high seed_share test_share wider floor"),
+    ]
+    """How much of a difference's variance comes from seeds, and how much from a finite test set
+    (`sampling.decompose`)."""
     published: Annotated[
         pd.DataFrame,
         Columns(

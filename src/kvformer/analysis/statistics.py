@@ -1,4 +1,4 @@
-"""Statistics on runs as plain values: intervals, paired tests, effect sizes, aggregates over tasks.
+"""Statistics on runs as plain values: intervals, Holm's adjustment, an effect size, aggregates over tasks.
 
 Intervals of means are Student's t intervals. The bootstrap is an addition, not a replacement: for the mean of 5 to 10
 seeds its nominal 95 % interval covers only 81 to 92 % (tests/analysis/test_coverage.py), the t interval 93 to 97 %.
@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
@@ -39,36 +38,35 @@ class Estimate(NamedTuple):
     freedom: float
 
     @property
-    def p_value(self) -> float:
-        """Two-sided p of the t test that the mean is zero; NaN without an interval.
-
-        Without any spread it is 1 for a mean of zero and 0 for any other.
-        """
-        if np.isnan(self.error):
-            return float("nan")
-        if self.error == 0:
-            return 1.0 if abs(self.mean) <= ROUNDING else 0.0
-        return float(2 * stats.t.sf(abs(self.mean) / self.error, self.freedom))
-
-    @property
     def half_width(self) -> float:
-        """Half the width of the interval before it is cut."""
-        return float(stats.t.ppf(0.5 + LEVEL / 2, self.freedom)) * self.error
+        """Half the width of the 95 % interval before it is cut."""
+        return half_width(self.error, self.freedom, LEVEL)
+
+
+def half_width(error: float, freedom: float, level: float) -> float:
+    """Half the width of Student's t interval."""
+    return float(stats.t.ppf(0.5 + level / 2, freedom)) * error
 
 
 def seed_means(groups: Sequence[ArrayLike]) -> Array:
+    """The values of `by_seed` without the seeds."""
+    known = [group for group in groups if np.size(group)]
+    return np.asarray(known[0] if len(known) == 1 else by_seed(known), dtype=float)
+
+
+def by_seed(groups: Sequence[ArrayLike]) -> "pd.Series[float]":
     """The mean of each seed over the settings; only seeds that ran in all of them.
 
     groups: the runs of each setting, as Series by seed, or as arrays in which the place is the seed. The same seed in
         two settings starts from the same weights, so its runs are one observation, not two.
     """
-    known = [group for group in groups if np.size(group)]
-    if len(known) < 2:
-        return np.asarray(known[0] if known else [], dtype=float)
-    return pd.concat([pd.Series(group, dtype=float) for group in known], axis=1).dropna().mean(axis=1).to_numpy()
+    known = [pd.Series(group, dtype=float) for group in groups if np.size(group)]
+    return pd.concat(known, axis=1).dropna().mean(axis=1) if known else pd.Series(dtype=float)
 
 
-def estimate(groups: Sequence[ArrayLike], bounds: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+def estimate(
+    groups: Sequence[ArrayLike], bounds: tuple[float, float] = (-np.inf, np.inf), level: float = LEVEL
+) -> Estimate:
     """Mean of the group means with Student's t interval over seeds, cut to the `bounds` that a value can have.
 
     groups: the runs of each setting, as for `seed_means`; the settings are a fixed grid and count equally.
@@ -86,7 +84,7 @@ def estimate(groups: Sequence[ArrayLike], bounds: tuple[float, float] = (-np.inf
     # Values that differ by rounding only have no spread: a t statistic from them would be noise.
     if error <= ROUNDING * max(1.0, abs(mean)):
         return Estimate(mean, mean, mean, n, 0.0, freedom)
-    half = Estimate(mean, nan, nan, n, error, freedom).half_width
+    half = half_width(error, freedom, level)
     return Estimate(mean, max(mean - half, bounds[0]), min(mean + half, bounds[1]), n, error, freedom)
 
 
@@ -128,30 +126,14 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     return max(0.0, float(low)), min(1.0, float(high))
 
 
-def wilcoxon_p(differences: ArrayLike) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test, zeros dropped; 1 where all are zero.
-
-    Exact up to 50 pairs without ties and up to 13 with ties; the normal approximation beyond.
-    """
-    values = np.asarray(differences, dtype=float)
-    values = values[values != 0]
-    if values.size == 0:
-        return 1.0 if np.size(differences) else float("nan")
-    return float(stats.wilcoxon(values).pvalue)
-
-
-def smallest_p(n: int) -> float:
-    """The smallest two-sided p that Wilcoxon's test can reach with n pairs: 2^(1-n)."""
-    return min(1.0, 2.0 ** (1 - n)) if n else float("nan")
-
-
 def holm(p_values: ArrayLike) -> Array:
-    """Holm's adjustment over all p that are not NaN; NaN stays."""
+    """Holm's adjustment over the last axis, of all p that are not NaN; NaN stays."""
     values = np.asarray(p_values, dtype=float)
-    adjusted = np.full(values.shape, np.nan)
-    known = ~np.isnan(values)
-    if known.any():
-        adjusted[known] = multipletests(values[known], method="holm")[1]
+    order = np.argsort(values, axis=-1, kind="stable")  # NaN last
+    remaining = (~np.isnan(values)).sum(axis=-1, keepdims=True) - np.arange(values.shape[-1])
+    ascending = np.maximum.accumulate(np.take_along_axis(values, order, -1) * remaining, axis=-1)
+    adjusted = np.empty_like(values)
+    np.put_along_axis(adjusted, order, np.minimum(ascending, 1.0), -1)
     return adjusted
 
 
@@ -161,16 +143,6 @@ def cohens_dz(differences: ArrayLike) -> float:
     if values.size < 2 or np.ptp(values) == 0:
         return float("nan")
     return float(values.mean() / values.std(ddof=1))
-
-
-def rank_biserial(differences: ArrayLike) -> float:
-    """Matched-pairs rank-biserial correlation (Kerby 2014): positive minus negative share of the rank sum."""
-    values = np.asarray(differences, dtype=float)
-    values = values[values != 0]
-    if values.size == 0:
-        return 0.0 if np.size(differences) else float("nan")
-    ranks = stats.rankdata(np.abs(values))
-    return float((ranks * np.sign(values)).sum() / ranks.sum())
 
 
 class Aggregate(NamedTuple):

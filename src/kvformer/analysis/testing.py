@@ -5,6 +5,7 @@ studies) are kept, and one row of differences gives one number. The rule that us
 """
 
 from collections.abc import Sequence
+from functools import cache
 from math import log2
 from typing import Any, TypeAlias
 
@@ -20,6 +21,8 @@ Values: TypeAlias = Any
 
 EXACT_UP_TO = 30
 """Number of pairs up to which the sign-flip test counts all 2^n signs."""
+CHUNK = 2**20
+"""Number of sums that are held in memory at a time."""
 SAMPLED_SIGNS = 100_000
 """Number of signs drawn, from a fixed seed, for more pairs than that."""
 
@@ -41,20 +44,24 @@ def sign_flip_p(differences: ArrayLike) -> Values:
     if n == 0:
         return np.full(values.shape[:-1], np.nan)[()]
     rows = values.reshape(-1, n)
-    counted = _exact_share if n <= EXACT_UP_TO else _sampled_share
-    return np.array([counted(row) for row in rows]).reshape(values.shape[:-1])[()]
+    shares = _exact_shares(rows) if n <= EXACT_UP_TO else np.array([_sampled_share(row) for row in rows])
+    return shares.reshape(values.shape[:-1])[()]
 
 
-def _exact_share(row: Array) -> float:
-    """Sums of both halves of the row are combined, so that 2^(n/2) sums are sorted instead of 2^n."""
-    observed = _threshold(row)
-    if observed <= 0:
-        return 1.0
-    half = row.size // 2
-    left, right = _all_sums(row[:half]), np.sort(_all_sums(row[half:]))
-    # Signs and their opposites give opposite sums, so both tails hold equally many.
-    upper = (right.size - np.searchsorted(right, observed - left)).sum()
-    return float(2 * upper / 2**row.size)
+def _exact_shares(rows: Array) -> Array:
+    """Sums of both halves of a row are combined, so that 2^(n/2) sums are sorted instead of 2^n."""
+    n, size = rows.shape[1], rows.shape[1] // 2
+    observed, left, right = _threshold(rows), _all_signs(size), _all_signs(n - size)
+    shares = np.ones(len(rows))
+    for start in range(0, len(rows), step := max(CHUNK // len(right), 1)):
+        part = slice(start, start + step)
+        # Sorted values are looked up faster, because neighbours are near in memory.
+        needed = np.sort(observed[part, None] - rows[part, :size] @ left.T)
+        others = np.sort(rows[part, size:] @ right.T)
+        below = [found.searchsorted(least).sum() for found, least in zip(others, needed, strict=True)]
+        # Signs and their opposites give opposite sums, so both tails hold equally many.
+        shares[part] = 2 * (needed.shape[1] * others.shape[1] - np.array(below)) / 2.0**n
+    return np.where(observed > 0, shares, 1.0)
 
 
 def _sampled_share(row: Array) -> float:
@@ -62,17 +69,16 @@ def _sampled_share(row: Array) -> float:
     return float((1 + (np.abs(signs @ row) >= _threshold(row)).sum()) / SAMPLED_SIGNS)
 
 
-def _threshold(row: Array) -> float:
+def _threshold(rows: Array) -> Array:
     """What a sum has to reach in order to count as extreme: the observed one, less what rounding can change."""
-    return float(abs(row.sum()) - ROUNDING * np.abs(row).sum())
+    return np.asarray(np.abs(rows.sum(axis=-1)) - ROUNDING * np.abs(rows).sum(axis=-1))
 
 
-def _all_sums(values: Array) -> Array:
-    """The 2^n sums of the values with all signs."""
-    sums = np.zeros(1)
-    for value in values:
-        sums = np.concatenate([sums + value, sums - value])
-    return sums
+@cache
+def _all_signs(n: int) -> Array:
+    """The 2^n ways to choose n signs, of shape (2^n, n)."""
+    bits = np.arange(2**n)[:, None] >> np.arange(n) & 1
+    return np.where(bits, -1.0, 1.0)
 
 
 def t_p(differences: ArrayLike) -> Values:
@@ -125,6 +131,32 @@ def can_decide(n: int, m: int, alpha: float) -> bool:
     alpha: the level; of a look, the study's level times the look's weight.
     """
     return n >= 1 + log2(m / alpha)
+
+
+def adjust_family(p_values: ArrayLike, solved: ArrayLike, alpha: float) -> Array:
+    """Adjusted p of all statements on one variant: with probability 1 − alpha, none of them is false.
+
+    Of the hypotheses on a task (no difference; worse by the margin or more; better by the margin or more) at most one
+    is true, because they exclude each other (three-sided testing: Goeman, Solari & Stijnen 2010). So each may use alpha
+    over the number of tasks that are not settled. A task is settled if both sides solve it, so that nothing is stated
+    about it, or once all its hypotheses are rejected: it differs, and is equivalent all the same.
+
+    Args:
+        p_values: (kinds, ..., tasks). The first kind is the two-sided p of a difference; then one-sided ones, of
+            equivalence and of *not worse*, which are compared with alpha / 2. A hypothesis without p (NaN) counts.
+        solved: (..., tasks), whether both sides solve the task.
+        alpha: of the family. Which tasks are settled depends on it, so adjusted p are to be compared with it only.
+    """
+    p = np.nan_to_num(np.asarray(p_values, dtype=float), nan=1.0)
+    settled = solved = np.broadcast_to(np.asarray(solved, dtype=bool), p.shape[1:])
+    while True:
+        unsettled = np.maximum((~settled).sum(axis=-1, keepdims=True), 1)
+        half = np.maximum(unsettled / 2, 1)
+        adjusted = np.minimum(p * np.stack([unsettled, *[half] * (len(p) - 1)]), 1.0)
+        now = solved | ((adjusted[0] <= alpha) & (adjusted[1] <= alpha / 2))
+        if (now == settled).all():
+            return np.asarray(np.where(solved, 1.0, adjusted))
+        settled = now
 
 
 def simes_count(p_values: ArrayLike, alpha: float) -> int:

@@ -26,7 +26,7 @@ INTERRUPTED = 75
 """Exit code of a training run that saved its state and can be started again (EX_TEMPFAIL of sysexits.h)."""
 COMMANDS = (
     "train", "describe", "tasks", "variants", "explain", "plan", "prepare", "cost", "choose", "collect", "analyse",
-    "tables", "figures", "report", "crate", "track", "ui", "export", "compare", "verify", "schema",
+    "tables", "figures", "report", "plan-seeds", "crate", "track", "ui", "export", "compare", "verify", "schema",
 )  # fmt: skip
 
 # Imports create half a million objects that live until the process ends. Searching them for garbage, repeatedly during
@@ -44,7 +44,7 @@ def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in names:
-        module = importlib.import_module(f"{__name__}.{name}")
+        module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
         text = " ".join((module.__doc__ or name).split())  # `python -OO` has no docstrings
         first = text.partition(". ")[0].rstrip(".")
         example = f"example: {module.EXAMPLE}" if hasattr(module, "EXAMPLE") else None

@@ -1,4 +1,4 @@
-"""Gather all runs of a study into runs.csv and curves.csv.gz."""
+"""Gather all runs of a study into runs.csv, curves.csv.gz and correct.csv.gz."""
 
 from argparse import Namespace
 
@@ -8,7 +8,7 @@ add_arguments = add_results
 
 
 def run(options: Namespace) -> None:
-    """Write the two files."""
+    """Write the files."""
     from kvformer.analysis.collect import collect
 
     collect(study_folder(options))

@@ -211,6 +211,11 @@ class RunFolder:
         return self.path / "samples.json"
 
     @property
+    def correct_file(self) -> Path:
+        """Which examples the run got right (`records.correct`); only in tasks judged by accuracy."""
+        return self.path / "correct.json"
+
+    @property
     def weights_file(self) -> Path:
         """The selected weights, where the study keeps them."""
         return self.path / "model.safetensors"

@@ -30,6 +30,13 @@ FIGURES = {
         "Over several: a heat map for the baseline, and for each other variant its difference to the baseline (blue is "
         "better, red worse).",
     ),
+    "gaps": (
+        "Gap over training",
+        "Difference to the baseline on the validation split, in margins, at each evaluation; mean over seeds (and over "
+        "settings, where a task has several), up is better. Bar: the 95 % interval at the end. Shaded: within one "
+        "margin. The scale fits the second half of training, so earlier values can lie outside. If the learning rate "
+        "falls, a curve that is flat at the end does not predict a longer run.",
+    ),
     "loss": (
         "Loss during training",
         "Above against the seconds spent in optimisation steps, below against steps; left the loss on training, right "
@@ -74,27 +81,50 @@ FIGURES = {
 
 _INTERVAL = "Intervals cover 95 % (Student's t over seeds; over a grid, over each seed's mean)."
 _SPREAD = "sd: standard deviation between seeds (pooled within settings), apart from that between settings."
+_RULE = (
+    "Each variant is a question of its own: p are adjusted so that 95 % of variants get no false verdict. Test: exact "
+    "sign-flip where the seeds suffice (it assumes symmetric differences), else paired t (normal ones). Verdicts: "
+    "better or worse: adjusted p ≤ 0.05; equivalent: two one-sided t tests against ± margin (fixed in advance), "
+    "adjusted p ≤ 0.025; not worse: the one against − margin; leaning: the interval excludes zero, the adjusted test "
+    "does not decide; undecided, which does not prove equality; both solve: every run of both sides solves the task."
+)
 _PAIRED = (
-    "Difference to {baseline} at equal task, setting and seed, in units of the metric, with its 95 % interval. A pair "
-    "is a seed: over a grid, its mean over the settings. Tests are two-sided: Wilcoxon's signed-rank test, with the "
-    "smallest p that it can reach with this many pairs, and the paired t test; Holm: adjusted for the number of "
-    "comparisons in this table. Effect dz: the mean difference in standard deviations of the differences. Verdict: "
-    "equivalent when the interval lies inside ± margin (fixed in the configuration in advance); else better or worse "
-    "when the Holm-adjusted t test has p < 0.05; else undecided, which does not prove equality. Incomplete pairs are "
+    "Difference to {baseline} at equal task, setting and seed, with its 95 % interval. A pair is a seed: over a "
+    "grid, its mean over the settings. "
+    + _RULE
+    + " With interim looks, p are over all looks so far and intervals are the repeated ones. Incomplete pairs are "
     "named and left out."
 )
 _TABLES = {
     "family": (
-        "{family} tasks: mean [95 % interval] of n runs. " + _INTERVAL + " Bold: the best mean, where its interval "
-        "excludes the next best. (a/b): only a of b runs finished; the table of excluded runs lists the others."
+        "{family} tasks: mean [95 % interval] of n runs. "
+        + _INTERVAL
+        + " Bold: better than {baseline} (table of paired "
+        "differences). (a/b): only a of b runs finished; the table of excluded runs lists the others."
     ),
     "summary": (
         "Mean over seeds, and over the settings of a grid. " + _INTERVAL + " bootstrap (CSV): the BCa interval, too "
         "narrow for fewer than about 20 runs. " + _SPREAD
     ),
     "paired": _PAIRED,
+    "overall": (
+        "Each variant on average: by seed, the mean over tasks of the difference in margins; positive is better than "
+        "{baseline}. 95 % interval: Student's t over the seeds that have every task (with interim looks, those of "
+        "the first). Verdicts as for paired differences, Holm-adjusted over the variants; mixed: better on one task "
+        "and worse on another, so that an average misleads. Worse on at least: a lower bound (95 %, closed testing "
+        "with Simes) on the number of tasks. Unsolved: without tasks that both sides solve, which enter as zero. "
+        "Over tasks: the interval with tasks as a sample. Without one: the range of the mean when one task is left "
+        "out."
+    ),
     "settings": "Mean over seeds at every setting of the grids. " + _INTERVAL + " " + _SPREAD,
     "paired_settings": _PAIRED,
+    "planning": (
+        "What more seeds would decide: for each open comparison the predicted chance of being better, worse or "
+        "equivalent, cheapest first. Hours: of one core, for the variant and {baseline}, whose hours are shared by all "
+        "comparisons of the task. Further looks use the seeds so far; a new study has its own, because judging the "
+        "same seeds again with some more would make false verdicts more frequent. Hopeless: more likely to stay open "
+        "than not, even with the most seeds. The prediction assumes normal differences."
+    ),
     "tuning": (
         "What was tried for each variant before the comparison, on seeds that are not reported: the mean of the "
         "validation metric over the runs that finished. Every variant has the same number of runs. Chosen: the best "
@@ -109,6 +139,30 @@ _TABLES = {
         "Over all tasks judged by accuracy: mean of task means, interquartile mean (IQM) of all runs, and the "
         "probability that a run beats one of {baseline} on a task drawn at random (0.5: no improvement). 95 % "
         "intervals: bootstrap over seeds within tasks. Solved tasks hide differences: read the single tasks first."
+    ),
+    "gaps": (
+        "Difference to {baseline} while runs train: on the validation split, at shares of the steps (linear between "
+        "evaluations), with its 95 % interval (Student's t over seeds; over a grid, over each seed's mean). Margins: "
+        "the same in margins, positive is better. Weights are those of that moment, not the selected ones."
+    ),
+    "pace": (
+        "Is a variant worse, or only slower? Course: still behind, when the whole 95 % interval of the gap at the end"
+        " lies more than one margin below {baseline}; unclear, when a part of it does; only slower, when none of it "
+        "does and the mean gap was over two margins at 25, 50 or 75 % of the steps; else level. At 25 to 100 %: the "
+        "gap in margins on the validation split, positive is better; end: its interval at the end. Steps: those that "
+        "a variant needs to come within one margin of what {baseline} ends with, over those that {baseline} needs for"
+        " it; median over seeds, with an interval from order statistics (95 % from 6 seeds on; with fewer, the lowest"
+        " and the highest seed). More than: half of the seeds or more do not get there within the run. Learning rate "
+        "falls: a gap that is flat at the end does not predict a longer run. Tasks with fewer than 4 evaluations are "
+        "left out."
+    ),
+    "sampling": (
+        "Where the uncertainty of a difference to {baseline} comes from. Test set %: the part of its variance that an"
+        " unlimited test set would remove; seeds %: the rest. With few seeds both are rough. Where seeds share their "
+        "test examples (images, text), the paired interval does not contain all of it; the interval here does (two-"
+        "way random effects, Satterthwaite's degrees of freedom), and is wider by the given factor. Floor: half the "
+        "width that is left with unlimited seeds. Where each seed draws its own test examples (lists, sets), the "
+        "paired interval contains it. Only tasks judged by accuracy, whose runs keep which examples they get right."
     ),
     "cost": (
         "Cost of a run: medians over seeds. Stepping: seconds in optimisation steps only. Ratio: samples/s over that "
@@ -141,10 +195,10 @@ _TABLES = {
 }
 COMPARE = (
     "{b} minus {a} at equal task, setting, variant and seed, with the 95 % interval of the mean. A pair is a seed: "
-    "over a grid, its mean over the settings. p: paired t test and Wilcoxon's signed-rank test, each Holm-adjusted "
-    "over this table. Verdict on {b}: equivalent inside ± margin, else better or worse where the adjusted t test has "
-    "p < 0.05, else undecided. Same configuration: runs with one configuration hash on both sides, so that only code, "
-    "machine or data can make a difference."
+    "over a grid, its mean over the settings. "
+    + _RULE
+    + " Same configuration: runs with one configuration hash on both sides, so that only code, machine or data can "
+    "make a difference."
 )
 UNMATCHED = "Runs without a partner that finished."
 

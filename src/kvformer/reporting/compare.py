@@ -18,9 +18,10 @@ LAYOUT: Layout = {
     "mean before": ("value_a", number),
     "mean after": ("value_b", number),
     **DIFFERENCE,
-    "t test Holm": ("p_t_holm", probability),
-    "Wilcoxon Holm": ("p_wilcoxon_holm", probability),
-    "smallest p": ("smallest_p", probability),
+    **alike(str, "test"),
+    "adjusted p": ("p_holm", probability),
+    "adjusted equivalence": ("p_equivalence_holm", probability),
+    "adjusted not worse": ("p_not_worse_holm", probability),
     **alike(str, "verdict"),
 }
 

@@ -17,7 +17,7 @@ CHARACTERS = {
 INTERVAL = re.compile(r"(?P<mean>\S+) (?P<interval>\[.*\])(?P<lost> \(\d+/\d+\))?")
 STACK_FROM = 5
 """A table of this many columns or more sets an interval below its mean."""
-ROWS = 36
+ROWS = 28
 """A longer table continues as another one."""
 LONG = 60
 """Text of more characters than this is broken into lines."""

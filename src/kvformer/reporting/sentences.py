@@ -9,18 +9,22 @@ import pandas as pd
 from kvformer.analysis.quantities import Quantity, quantity, short_key
 from kvformer.analysis.results import Results
 from kvformer.analysis.study import ALL_SETTINGS, Study
-from kvformer.reporting.cells import number, probability
+from kvformer.analysis.verdicts import BOTH_SOLVE, MIXED, VERDICTS
+from kvformer.reporting.cells import number, probability, signed
+from kvformer.reporting.remarks import on_sampling, on_training
 from kvformer.reporting.tuning import remarks
 
 NOTHING = "No variant could be compared with the baseline: no pair of runs has finished."
 
 
 def findings(results: Results) -> list[str]:
-    """Sentences on a study: the count of verdicts, each comparison with the baseline, tuning, and excluded runs."""
+    """Sentences on a study: the count of verdicts, each variant on average, each comparison, tuning, excluded runs."""
     study = results.study
     table = results.paired[results.paired["n"] > 0]
     sentences = [_overview(table, study.baseline)] if len(table) else [NOTHING]
+    sentences += [_average(row, results) for row in results.overall.to_dict("records") if not pd.isna(row["low"])]
     sentences += [sentence(row, place(row, study), row["variant"], study.baseline) for row in table.to_dict("records")]
+    sentences += [*on_training(results), *on_sampling(results)]
     sentences += remarks(results.tuning, study)
     sentences += [_not_tuned(task.name, keys, study) for task in study.tasks.values() if (keys := task.nuisance)]
     if len(results.incomplete):
@@ -36,32 +40,85 @@ def place(row: Mapping[Hashable, Any], study: Study) -> str:
 
 
 def sentence(row: Mapping[Hashable, Any], where: str, subject: str, reference: str) -> str:
-    """One comparison (a row of `paired_differences`) in words."""
-    difference, low, high, n = (row[name] for name in ("difference", "low", "high", "n"))
+    """One comparison (a row of `decisions.judge`) in words."""
+    difference, low, high, n, verdict = (row[name] for name in ("difference", "low", "high", "n", "verdict"))
     what = quantity(row["metric"])
+    identical = f"On {where}, {subject} and {reference} gave identical results in all {n} pairs"
+    if verdict == BOTH_SOLVE:
+        start = identical if row["error"] == 0 and difference == 0 else f"On {where}, {subject} and {reference}"
+        possible = f"failure rates below {100 * row['failure_bound']:.0f} % possible"
+        return (
+            f"{start}{':' if start == identical else ''} both solve the task in all {n} seeds, which leaves {possible}."
+        )
     if row["error"] == 0 and difference == 0:
-        return f"On {where}, {subject} and {reference} gave identical results in all {n} pairs."
+        return f"{identical}."
     if pd.isna(low):
         return (
             f"On {where}, {subject} is {amount(abs(difference), what)} {_side(difference)} {reference}, "
             f"in {n} {'pair' if n == 1 else 'pairs'} of runs: too few to say more."
         )
     interval = f"95 % interval {_signed(low, what)} to {_signed(high, what)}"
-    if row["verdict"] == "equivalent":
+    if verdict in ("better", "worse"):
+        count = row["favourable"] if verdict == "better" else row["unfavourable"]
         return (
-            f"On {where}, {subject} and {reference} are equivalent: a difference of {_with_unit(difference, what)} "
-            f"({interval}) inside the margin of ±{amount(row['margin'], what)}, which was fixed in advance."
+            f"On {where}, {subject} is {amount(abs(difference), what)} {_side(difference)} {reference} "
+            f"({interval}, {count} of {n} pairs, {_adjusted(row)}): {verdict}."
         )
-    if row["verdict"] == "undecided":
+    found = f"{_with_unit(difference, what)} ({interval}"
+    if verdict == "equivalent":
         return (
-            f"On {where}, no difference between {subject} and {reference} was established: "
-            f"{_with_unit(difference, what)} ({interval}, {n} pairs, {_adjusted(row)}). That does not prove equality."
+            f"On {where}, {subject} and {reference} are equivalent: a difference of {found}) inside the margin of "
+            f"±{amount(row['margin'], what)}, which was fixed in advance."
         )
-    count = row["favourable"] if row["verdict"] == "better" else row["unfavourable"]
+    found += f", {n} pairs, {_adjusted(row)})"
+    if verdict == "not worse":
+        return (
+            f"On {where}, {subject} is not worse than {reference} by more than the margin of "
+            f"{amount(row['margin'], what)}: {found}."
+        )
+    if verdict.startswith("leaning"):
+        return (
+            f"On {where}, {subject} leans {verdict.removeprefix('leaning ')} than {reference}: {found}. The interval "
+            "excludes zero, the adjusted test does not decide."
+        )
     return (
-        f"On {where}, {subject} is {amount(abs(difference), what)} {_side(difference)} {reference} "
-        f"({interval}, {count} of {n} pairs, {_adjusted(row)}): {row['verdict']}."
+        f"On {where}, no difference between {subject} and {reference} was established: {found}. "
+        "That does not prove equality."
     )
+
+
+def _average(row: Mapping[Hashable, Any], results: Results) -> str:
+    """A variant over all tasks (a row of `overall`) in words."""
+    variant, verdict, baseline = str(row["variant"]), str(row["verdict"]), results.study.baseline
+    own = results.paired[results.paired["variant"] == variant]
+    places = {
+        word: _listing([results.study.label(task) for task in own.loc[own["verdict"] == word, "task"]])
+        for word in ("better", "worse")
+    }
+    if verdict == MIXED:
+        return (
+            f"{variant} is better than {baseline} on {places['better']} and worse on {places['worse']}: mixed, so an "
+            "average would mislead."
+        )
+    relation = {
+        "equivalent": f"{variant} and {baseline} are equivalent",
+        BOTH_SOLVE: f"{variant} and {baseline} both solve the tasks",
+        "undecided": f"no difference between {variant} and {baseline} was established",
+    }.get(verdict, f"{variant} is {verdict} than {baseline}".replace("is leaning", "leans"))
+    mean, low, high, unsolved = (
+        signed(row[name], 2).replace("-", "−") for name in ("mean", "low", "high", "mean_unsolved")
+    )
+    solved = (own["verdict"] == BOTH_SOLVE).sum()
+    parts = [f"{mean} margins (95 % interval {low} to {high}, {row['n']} seeds)"]
+    parts += [f"{unsolved} without the tasks that both solve ({solved})"] if solved and unsolved else []
+    parts += [f"worse on at least {row['worse_at_least']} of {row['tasks']}"] if verdict == "worse" else []
+    text = f"On average over {row['n_tasks_counted']} tasks, {relation}: {'; '.join(parts)}"
+    return f"{text}, but it is worse on {places['worse']}." if places["worse"] and verdict != "worse" else f"{text}."
+
+
+def _listing(names: list[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def amount(value: float, what: Quantity) -> str:
@@ -92,15 +149,16 @@ def _side(difference: float) -> str:
 def _adjusted(row: Mapping[Hashable, Any]) -> str:
     if row["error"] == 0:
         return "no spread between pairs"
-    text = probability(row["p_t_holm"])
-    return f"Holm-adjusted p {'< 0.001' if row['p_t_holm'] < 0.001 else f'= {text}'}"
+    text = probability(row["p_holm"])
+    return f"adjusted p {'< 0.001' if row['p_holm'] < 0.001 else f'= {text}'}"
 
 
 def _overview(table: pd.DataFrame, baseline: str) -> str:
     counts = Counter(table["verdict"])
-    words = [
-        f"{counts[verdict]} {verdict}" for verdict in ("better", "worse", "equivalent", "undecided") if counts[verdict]
-    ]
+    if counts[""] == len(table):
+        return "One seed: numbers without verdicts."
+    words = [f"{counts[word]} {word}" for word in VERDICTS if counts[word]]
+    words += [f"{counts['']} with one seed"] if counts[""] else []
     noun = "comparison" if len(table) == 1 else "comparisons"
     return f"Of {len(table)} {noun} with {baseline}: {', '.join(words)}."
 

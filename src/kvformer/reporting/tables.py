@@ -11,6 +11,12 @@ from kvformer.analysis.results import Results
 from kvformer.reporting.captions import table_captions
 from kvformer.reporting.cells import interval, number, probability, signed, whole
 from kvformer.reporting.render import DIFFERENCE, Layout, Table, alike, lay_out, with_better_in
+from kvformer.reporting.training_tables import training_tables
+
+
+def _margins(value: float) -> str:
+    return signed(value, 2)
+
 
 SUMMARY: Layout = {
     **alike(str, "task", "setting", "variant", "metric"),
@@ -29,20 +35,51 @@ PAIRED: Layout = {
     **alike(str, "task", "setting", "variant", "verdict", "metric"),
     "pairs": ("n", whole),
     **DIFFERENCE,
-    "Wilcoxon p": ("p_wilcoxon", probability),
-    "Wilcoxon Holm": ("p_wilcoxon_holm", probability),
-    "smallest p": ("smallest_p", probability),
-    "t test p": ("p_t", probability),
-    "t test Holm": ("p_t_holm", probability),
+    **alike(str, "test"),
+    **alike(probability, "p"),
+    "adjusted p": ("p_holm", probability),
+    "worse p": ("p_worse", probability),
+    "equivalence p": ("p_equivalence", probability),
+    "adjusted equivalence": ("p_equivalence_holm", probability),
+    "not worse p": ("p_not_worse", probability),
+    "adjusted not worse": ("p_not_worse_holm", probability),
     "effect dz": ("effect_dz", lambda value: signed(value, 2)),
-    "rank-biserial": ("effect_rank", lambda value: signed(value, 2)),
     **alike(number, "margin"),
+    "failure rate below": ("failure_bound", lambda value: number(value, 3)),
+    "decided at look": ("decided_at", lambda look: whole(look) if look else ""),
     **alike(str, "unpaired"),
 }
 PAIRED_PRINTED = (
     *("task", "setting", "variant", "verdict", "pairs", "difference", "low", "high", "better in"),
-    *("Wilcoxon Holm", "smallest p", "t test Holm", "effect dz"),
+    *("test", "adjusted p", "adjusted equivalence", "adjusted not worse"),
 )
+OVERALL: Layout = {
+    **alike(str, "variant", "verdict"),
+    "seeds": ("n", whole),
+    "tasks": ("n_tasks_counted", whole),
+    **alike(_margins, "mean", "low", "high"),
+    "worse on at least": ("worse_at_least", whole),
+    **{f"means {name}": (name, whole) for name in ("worse", "equal", "better")},
+    **{f"unsolved: {name}": (f"{name}_unsolved", _margins) for name in ("mean", "low", "high")},
+    **{f"over tasks: {name}": (f"task_{name}", _margins) for name in ("low", "high")},
+    **{f"without one: {name}": (f"leave_out_{name}", _margins) for name in ("low", "high")},
+    **alike(probability, "p"),
+    "Holm p": ("p_holm", probability),
+    "equivalence Holm": ("p_equivalence_holm", probability),
+    "not worse Holm": ("p_not_worse_holm", probability),
+}
+OVERALL_PRINTED = (
+    *("variant", "verdict", "seeds", "tasks", "mean", "low", "high", "worse on at least", "unsolved: mean"),
+    *("without one: low", "without one: high", "Holm p"),
+)
+PLANNING: Layout = {
+    **alike(str, "task", "variant", "plan"),
+    "pairs": ("n", whole),
+    **alike(whole, "seeds"),
+    **{name: (name, lambda value: number(value, 2)) for name in ("chance", "hours")},
+    "baseline's hours": ("baseline_hours", lambda value: number(value, 2)),
+    "hopeless": ("hopeless", lambda hopeless: "hopeless" if hopeless else ""),
+}
 TUNING: Layout = {
     **alike(str, "task", "setting", "variant", "values", "metric"),
     **alike(number, "validation"),
@@ -123,11 +160,14 @@ def study_tables(results: Results) -> list[Table]:
     formatted = {
         "summary": (lay_out(results.summary, SUMMARY), SUMMARY_PRINTED),
         "paired": (lay_out(with_better_in(results.paired), PAIRED), PAIRED_PRINTED),
+        "overall": (lay_out(results.overall, OVERALL), OVERALL_PRINTED),
         "settings": (lay_out(results.settings, SETTINGS), SUMMARY_PRINTED),
         "paired_settings": (lay_out(with_better_in(results.paired_settings), PAIRED), PAIRED_PRINTED),
+        "planning": (lay_out(results.planning, PLANNING), ()),
         "tuning": (lay_out(results.tuning, TUNING), ()),
         "success": (lay_out(solved, SUCCESS), ()),
         "aggregate": (lay_out(results.aggregate, AGGREGATE), ()),
+        **training_tables(results),
         "cost": (_costs(results.cost), ()),
         "published": (
             published.drop(columns="differs in"),
@@ -149,14 +189,15 @@ def study_tables(results: Results) -> list[Table]:
 
 
 def _family_table(family: str, caption: str, results: Results) -> Table:
-    """The paper's layout: variants down, tasks across. Bold: the best mean, if its interval excludes the next one."""
+    """The paper's layout: variants down, tasks across. Bold: better than the baseline."""
     rows = results.summary[results.summary["family"] == family]
     variants = [variant for variant in results.study.variants if variant in set(rows["variant"])]
     columns: dict[str, list[str]] = {"Variant": [results.study.labels[variant] for variant in variants]}
+    judged = results.paired.set_index(["variant", "task"])["verdict"]
     bold = set()
     for task in dict.fromkeys(rows["task"]):
         cells = rows[rows["task"] == task].set_index("variant")
-        bold |= {(variants.index(str(variant)), len(columns)) for variant in cells.index[cells["winner"]]}
+        bold |= {(row, len(columns)) for row, variant in enumerate(variants) if judged.get((variant, task)) == "better"}
         columns[_task_header(task, cells, results)] = [_cell(row) for row in cells.reindex(variants).to_dict("records")]
     averages = results.families[results.families["family"] == family].set_index("variant").reindex(variants)
     if rows["task"].nunique() > 1 and {quantity(metric).name for metric in rows["metric"]} == {"accuracy"}:

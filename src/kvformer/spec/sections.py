@@ -142,10 +142,12 @@ class TrainingConfig(Section):
     betas: tuple[Probability, Probability] = Field((0.9, 0.999), strict=False, description="Adam's decay rates.")
     epsilon: Rate = Field(1e-8, description="Adam's epsilon.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay.")
-    schedule: Literal["constant", "cosine", "one_cycle", "inverse_sqrt"] = Field(
-        "constant", description="Learning-rate schedule over the steps."
+    schedule: Literal["constant", "cosine", "warmup_cosine", "one_cycle", "inverse_sqrt"] = Field(
+        "constant",
+        description="Learning-rate schedule over the steps. cosine falls from the first step, warmup_cosine after the "
+        "warm-up.",
     )
-    warmup_steps: Count = Field(0, description="Steps of linear warm-up (cosine, inverse_sqrt, constant).")
+    warmup_steps: Count = Field(0, description="Steps of linear warm-up (all but one_cycle).")
     clip_norm: Rate | None = Field(None, description="Clip the gradient to this global norm.")
     label_smoothing: Probability = Field(0.0, description="Share of the target probability spread over all classes.")
     evaluations: PositiveInt = Field(8, description="Evaluations on the validation split, evenly spaced over the run.")

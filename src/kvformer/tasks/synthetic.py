@@ -146,9 +146,10 @@ SUCCESSOR: Overrides = {
         "mlp_output_dropout": 0.0,
         "head_dropout": 0.0,
     },
-    "training": {"drop_last": False, "warmup_steps": 8, "evaluations": 1},
+    "training": {"drop_last": False, "schedule": "warmup_cosine", "warmup_steps": 8, "evaluations": 1},
 }
-"""The re-run of arXiv 2606.04032 by its authors: 158 steps, of which 5 % are warm-up."""
+"""The re-run of arXiv 2606.04032 by its authors: 158 steps, of which 5 % are warm-up. With a cosine over all steps,
+instead of those after the warm-up, accuracies on reverse are below the published ones."""
 
 
 def list_task(name: str, summary: str, draw: Draw, data_config: type[SyntheticData] = SyntheticData) -> TaskDefinition:

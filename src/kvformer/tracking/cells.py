@@ -77,7 +77,8 @@ def read_cells(study: Path, manifest: StudyManifest) -> dict[str, Cell]:
 def _add_statistics(cells: dict[str, Cell], rows: list[dict[str, Any]], study: Path) -> None:
     import pandas as pd
 
-    from kvformer.analysis.comparisons import paired_differences, summarise
+    from kvformer.analysis.comparisons import summarise
+    from kvformer.analysis.decisions import paired_differences
     from kvformer.analysis.study import read_study
 
     scores, described = pd.DataFrame(rows), read_study(study)

@@ -83,7 +83,8 @@ class Archive:
             folder.failure_file.unlink(missing_ok=True)
             remove_partial(out)
             RunConfiguration(**run.model_dump(mode="json"), hash=run.hash).write(folder.config_file)
-            for path in (entry.attention_file, entry.samples_file, entry.metrics_file):
+            folder.correct_file.unlink(missing_ok=True)
+            for path in (entry.attention_file, entry.samples_file, entry.correct_file, entry.metrics_file):
                 if path.name in record.files:
                     _copy(path, out / path.name)
             if keep_weights:
@@ -154,7 +155,7 @@ def _finished(run: RunFolder, identity: Identity) -> bool:
 def _files(run: RunFolder) -> list[Path]:
     return [
         *(run.config_file, run.metrics_file, run.summary_file, run.provenance_file),
-        *(run.attention_file, run.samples_file, run.weights_file),
+        *(run.attention_file, run.samples_file, run.correct_file, run.weights_file),
     ]
 
 

@@ -1,11 +1,14 @@
 """Measuring a model on whole splits, and choosing the weights to report by validation."""
 
+import hashlib
 import math
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kvformer.config.run import RunConfig
+from kvformer.records.correct import Correct
 from kvformer.training.batches import Batches
 from kvformer.training.checkpoint import Best
 from kvformer.training.diagnostics import diagnose
@@ -23,11 +26,11 @@ class Evaluator:
     def __init__(self, run: RunConfig, batches: Batches, objective: Objective) -> None:
         self.run, self.batches, self.objective = run, batches, objective
 
-    def measure(self, model: nn.Module, split: str) -> dict[str, float]:
-        """The objective's metrics on a whole split, in evaluation mode."""
+    def measure(self, model: nn.Module, split: str, tally: list[Tensor] | None = None) -> dict[str, float]:
+        """The objective's metrics on a whole split, in evaluation mode. tally: as in `Objective.measure`."""
         model.eval()
         with torch.no_grad(), autocast(self.run, self.batches.device):
-            values = self.objective.measure(model, self.batches.evaluation(split), split)
+            values = self.objective.measure(model, self.batches.evaluation(split), split, tally)
         model.train()
         return {f"{split}/{name}": value for name, value in values.items()}
 
@@ -50,11 +53,30 @@ class Evaluator:
         validation = {key: value for key, value in values.items() if key.startswith("validation/")}
         return {"score": score, "step": step, "weights": weights, "validation": validation}
 
-    def reported(self, model: nn.Module, metrics: dict[str, float]) -> dict[str, float]:
-        """Metrics of the reported split. Where that is the validation split itself, `metrics` has them already."""
+    def reported(self, model: nn.Module, metrics: dict[str, float]) -> tuple[dict[str, float], Correct | None]:
+        """Metrics of the reported split, and which of its examples are right, in a task judged by accuracy.
+
+        Where that split is the validation split itself, `metrics` has its metrics already.
+        """
         data = self.batches.data
-        split = data.reported_split
-        if data.splits[split] is not data.splits["validation"]:
-            return self.measure(model, split)
-        validation = {key: value for key, value in metrics.items() if key.startswith("validation/")}
-        return {key.replace("validation", split, 1): value for key, value in validation.items()}
+        split, judged = data.reported_split, self.run.definition.metric == "accuracy"
+        known = data.splits[split] is data.splits["validation"]
+        tally: list[Tensor] = []
+        values = {} if known and not judged else self.measure(model, split, tally)
+        if known:
+            validation = {key: value for key, value in metrics.items() if key.startswith("validation/")}
+            values = {key.replace("validation", split, 1): value for key, value in validation.items()}
+        if not judged or not tally:
+            return values, None
+        return values, Correct.of(split, self._examples(split), *torch.cat(tally, dim=1).numpy())
+
+    def _examples(self, split: str) -> str:
+        """SHA-256 of the examples that are measured."""
+        data = self.batches.data
+        digest = hashlib.sha256()
+        for name, array in sorted(data.splits[split].items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(array).data)
+        if data.random_windows is not None:  # each seed draws its own
+            digest.update(str(self.run.seed).encode())
+        return digest.hexdigest()

@@ -14,6 +14,7 @@ from kvformer.config.run import RunConfig
 from kvformer.dependencies import code_digest
 from kvformer.errors import CheckpointError, Interrupted
 from kvformer.models.build import build_model
+from kvformer.records.correct import Correct
 from kvformer.records.manifest import load_manifest
 from kvformer.records.metrics import MetricLog
 from kvformer.records.run import RunFolder
@@ -38,11 +39,13 @@ def silent(step: int, steps: int, values: dict[str, float]) -> None:
 
 @dataclass
 class Outcome:
-    """How training ended: the final metrics, and the step after which the model had the selected weights."""
+    """How training ended: the final metrics, the step after which the model had the selected weights, and which
+    examples these get right."""
 
     status: Literal["finished", "diverged"]
     metrics: dict[str, float]
     selected_step: int
+    correct: Correct | None
 
 
 class Trainer:
@@ -161,21 +164,21 @@ class Trainer:
     def _finish(self, log: MetricLog) -> Outcome:
         """Test the selected weights; the test split is read here and nowhere else."""
         state, begin = self.state, time.perf_counter()
-        selected = state.step
+        selected, correct = state.step, None
         metrics = {key: value for key, value in state.latest.items() if not key.startswith("diagnostics/")}
         if not state.diverged:
             if state.best is not None:
                 self.model.load_state_dict(state.best["weights"])
                 selected = state.best["step"]
                 metrics |= state.best["validation"]
-            values = self.evaluator.reported(self.model, metrics)
+            values, correct = self.evaluator.reported(self.model, metrics)
             metrics |= values
             if self.data.reported_split == "test":
                 self._write(log, values)
         log.close()
         self.model.eval()
         state.seconds["evaluation"] += time.perf_counter() - begin
-        return Outcome("diverged" if state.diverged else "finished", metrics, selected)
+        return Outcome("diverged" if state.diverged else "finished", metrics, selected, correct)
 
     def _resume(self) -> None:
         """Go on from the checkpoint if there is one that can be used."""

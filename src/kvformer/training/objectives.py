@@ -26,8 +26,14 @@ class Objective(Protocol):
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss of a batch, a scalar with gradient."""
 
-    def measure(self, model: nn.Module, batches: Iterable[Batch], split: str) -> dict[str, float]:
-        """Metrics of a split by name. The model is in evaluation mode, without gradients."""
+    def measure(
+        self, model: nn.Module, batches: Iterable[Batch], split: str, tally: list[Tensor] | None = None
+    ) -> dict[str, float]:
+        """Metrics of a split by name. The model is in evaluation mode, without gradients.
+
+        tally: where an objective knows right from wrong, it appends per batch the positions of each example that are
+            right, and those that are scored: (2, B).
+        """
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """What the model's forward pass takes."""
@@ -51,15 +57,21 @@ class Classification:
             logits.flatten(0, -2), batch["targets"].flatten(), ignore_index=IGNORED, label_smoothing=self.smoothing
         )
 
-    def measure(self, model: nn.Module, batches: Iterable[Batch], split: str) -> dict[str, float]:
+    def measure(
+        self, model: nn.Module, batches: Iterable[Batch], split: str, tally: list[Tensor] | None = None
+    ) -> dict[str, float]:
         """Cross-entropy (nats) and accuracy, means over all scored positions of the split."""
         loss = torch.zeros((), dtype=torch.float64)
         correct = scored = 0
         for batch in batches:
             logits, targets = model(batch["inputs"]).flatten(0, -2), batch["targets"].flatten()
             loss += F.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum").double().cpu()
-            correct += int((logits.argmax(-1) == targets).sum())
-            scored += int((targets != IGNORED).sum())
+            # (2, positions): right, and scored
+            marks = torch.stack([logits.argmax(-1) == targets, targets != IGNORED])
+            right, count = marks.sum(1).tolist()
+            correct, scored = correct + right, scored + count
+            if tally is not None:
+                tally.append(marks.view(2, len(batch["targets"]), -1).sum(-1).cpu())
         return {"loss": float(loss) / scored, "accuracy": correct / scored}
 
 
@@ -90,7 +102,9 @@ class Translation:
         divergence, rows = self._divergence(model, batch)
         return divergence / rows
 
-    def measure(self, model: nn.Module, batches: Iterable[Batch], split: str) -> dict[str, float]:
+    def measure(
+        self, model: nn.Module, batches: Iterable[Batch], split: str, tally: list[Tensor] | None = None
+    ) -> dict[str, float]:
         """Mean divergence (nats per row) and BLEU (0 to 100) of a split."""
         divergence, rows, sentences = 0.0, 0, []
         for batch in batches:

@@ -67,6 +67,7 @@ def train_run(
     with folder.locked(), StopSignals() as stop:
         folder.failure_file.unlink(missing_ok=True)
         folder.summary_file.unlink(missing_ok=True)
+        folder.correct_file.unlink(missing_ok=True)
         remove_partial(out)
         trainer = None
         try:
@@ -79,6 +80,8 @@ def train_run(
                 startup = time.monotonic() - started
                 outcome = trainer.train(stop, checkpoint_seconds)
                 summary = _summary(trainer, outcome, startup)
+                if outcome.correct is not None:
+                    outcome.correct.write(folder.correct_file)
                 _write_results(trainer, summary, _provenance(trainer, summary.data, started), keep_weights)
         except Interrupted:
             raise

@@ -8,8 +8,8 @@ from kvformer.spec.sections import ModelConfig, TrainingConfig
 def learning_rate(step: int, steps: int, training: TrainingConfig, model: ModelConfig) -> float:
     """Learning rate of a step in 0 … steps - 1.
 
-    constant: the peak rate. cosine: peak · ½(1 + cos(π·t/steps)). Both are multiplied by t/warm-up during warm-up, so
-        that step 0 has rate 0.
+    constant: the peak rate. cosine: peak · ½(1 + cos(π·t/steps)). warmup_cosine: the same half cosine over the steps
+        after the warm-up. All are multiplied by t/warm-up during warm-up, so that step 0 has rate 0.
     one_cycle: half a cosine from 1/25 of the peak to the peak over the first quarter of the steps, then half a cosine
         to 1e-5 of the peak (fastai's defaults).
     inverse_sqrt: peak · d^-½ · min(t^-½, t · warm-up^-1.5) with t counted from 1 (Vaswani et al. 2017, section 5.3).
@@ -24,6 +24,8 @@ def learning_rate(step: int, steps: int, training: TrainingConfig, model: ModelC
     rise = min(1.0, step / warmup) if warmup else 1.0
     if training.schedule == "cosine":
         return peak * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+    if training.schedule == "warmup_cosine" and step > warmup:
+        return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
     return peak * rise
 
 

@@ -103,7 +103,8 @@ def _row(
                 ax.plot(limit, y, marker, color=style.colour, markersize=5, clip_on=False)
         interval = f" [{signed(low, digits)}, {signed(high, digits)}]"
     ax.plot(mean, y, **style.point)
-    text = f"{signed(mean, digits)}{interval}  {row['verdict']}, n = {n}"
+    verdict = f"{row['verdict']}, " if row["verdict"] else ""
+    text = f"{signed(mean, digits)}{interval}  {verdict}n = {n}"
     ax.text(1.02, y, text.replace("-", "−"), color="black", clip_on=False, **words)
 
 

@@ -1,0 +1,222 @@
+"""The panels of the first screen, ready to be drawn: the average, the map, and what is not decided."""
+
+from dataclasses import dataclass
+from math import nan
+
+import pandas as pd
+
+from kvformer.analysis.quantities import quantity
+from kvformer.analysis.results import Results
+from kvformer.analysis.verdicts import BOTH_SOLVE
+from kvformer.reporting.plots import Axis, Range, Tick
+from kvformer.reporting.verdicts import Cell, Verdicts
+from kvformer.reporting.wording import SPACE, count, interval, listing, name, percent, sentence_case, signed
+
+BOLD = -20
+"""A cost is bold from this change on, in per cent."""
+MEANINGS = {
+    "worse": "decided after adjustment for all tasks",
+    "leaning worse": "interval excludes zero, adjusted test does not decide",
+    "undecided": "no proof of equality",
+    "not worse": "shown to lose less than one margin",
+    "equivalent": "shown to lie inside the margin",
+    "leaning better": "interval excludes zero, adjusted test does not decide",
+    "better": "decided after adjustment for all tasks",
+    BOTH_SOLVE: "in all seeds: says nothing about a difference",
+}
+"""Verdicts on single tasks in the order of the key, and what they say."""
+SHORT = {
+    "cache_bytes_per_token": "KV cache",
+    "attention_parameters": "attention params",
+    "macs": "MACs",
+    "step_ratio": "step time",
+}
+LEAST_LIKELY = 2
+"""How many comparisons are named that more seeds are least likely to decide."""
+UNITS = {"points": "points of accuracy"}
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A cost of a variant in the table of averages. left: what remains of it, for a bar."""
+
+    title: str
+    text: str = "–"
+    tip: str = ""
+    bold: bool = False
+    left: float | None = None
+
+
+@dataclass(frozen=True)
+class AverageRow:
+    """A variant in the table of averages."""
+
+    variant: str
+    verdict: str
+    mean: str
+    interval: str
+    least: int
+    tasks: int
+    plot: Range
+    savings: list[Saving]
+
+
+@dataclass(frozen=True)
+class Average:
+    """The table of averages. empty: the plot of a row without a variant."""
+
+    rows: dict[str, AverageRow]
+    ticks: list[Tick]
+    empty: Range
+    costs: list[str]
+
+
+def average(verdicts: Verdicts) -> Average:
+    """One row per variant on one axis, in margins."""
+    seeds = verdicts.results.overall_seeds.groupby("variant")["value"].agg(list).to_dict()
+    rows = verdicts.overall
+    ends = [row[end] for row in rows.values() for end in ("mean", "low", "high")]
+    axis = Axis.around([*ends, *(value for values in seeds.values() for value in values)], 1.5)
+    known = set(verdicts.results.savings["cost"])
+    costs = [cost for cost in SHORT if cost in known]
+    costs.sort(key=["attention_parameters", "cache_bytes_per_token", "macs", "step_ratio"].index)
+    found = {
+        variant: AverageRow(
+            variant,
+            verdicts.word(variant),
+            signed(row["mean"], 2),
+            interval(row["low"], row["high"], 2) if row["n"] > 2 else "",
+            int(row["worse_at_least"]),
+            int(row["tasks"]),
+            axis.row(
+                1,
+                *_bar(row["n"], row["mean"], row["low"], row["high"]),
+                seeds.get(variant, ()) if not verdicts.many else (),
+            ),
+            [_saving(verdicts, variant, cost) for cost in costs],
+        )
+        for variant in verdicts.variants
+        if (row := rows.get(variant))
+    }
+    ticks = axis.ticks(5, lambda value: signed(value, 0) if value else verdicts.baseline)
+    return Average(found, ticks, axis.row(1, nan, nan, nan), [SHORT[cost] for cost in costs])
+
+
+def _bar(n: int, mean: float, low: float, high: float) -> tuple[float, float, float]:
+    """Two pairs have an interval that says nothing."""
+    return (mean, low, high) if n > 2 else (mean, nan, nan)
+
+
+def _saving(verdicts: Verdicts, variant: str, cost: str) -> Saving:
+    table = verdicts.results.savings
+    rows = table[(table["variant"] == variant) & (table["cost"] == cost)].to_dict("records")
+    if not rows:
+        return Saving(SHORT[cost])
+    (row,) = rows
+    spread = f"from {percent(row['low'])} to {percent(row['high'])}"
+    tip = f"{SHORT[cost]}: median {percent(row['median'])} over {count(row['settings'], 'setting')}, {spread}"
+    left = min(100.0, 100 + row["median"])
+    return Saving(SHORT[cost], percent(row["median"]), tip, bool(row["median"] <= BOLD), round(left))
+
+
+def task_row(cell: Cell, axis: Axis) -> Range:
+    """A variant in the forest of a task."""
+    ends = _bar(cell.n, cell.mean, cell.low, cell.high)
+    return axis.row(cell.margin, *ends, cell.dots, drawn=not cell.solved and cell.n > 0)
+
+
+def key(verdicts: Verdicts) -> dict[str, str]:
+    """The verdicts that occur on single tasks, with their meaning."""
+    found = {cell.word for cell in verdicts.cells.values() if cell.n}
+    meanings = MEANINGS | {BOTH_SOLVE: f"in all {verdicts.pairs} seeds: says nothing about a difference"}
+    return {} if verdicts.silent else {word: words for word, words in meanings.items() if word in found}
+
+
+def units(verdicts: Verdicts) -> str:
+    """`points of accuracy, nats or BLEU`."""
+    steps = dict.fromkeys(cell.what.step for cell in verdicts.cells.values())
+    return listing(UNITS.get(step, step) for step in steps).replace(" and ", " or ")
+
+
+def margins(verdicts: Verdicts) -> str:
+    """`1 point of accuracy, 0.02 nats of loss or 1 BLEU`: the margins of the study."""
+    found = []
+    for metric, margin in verdicts.study.manifest.equivalence_margin.items():
+        what = quantity(metric)
+        if any(cell.what.name == what.name for cell in verdicts.cells.values()):
+            size = f"{what.scale * margin:g}"
+            step = "point" if (size, what.step) == ("1", "points") else what.step
+            found.append(f"{size} {step}" + (f" of {what.title}" if what.step != what.title else ""))
+    return listing(found).replace(" and ", " or ") if found else "not fixed in this study"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Expected open comparisons with a number of seeds. bar: as a share of those below the ceiling, in per cent."""
+
+    seeds: str
+    open: str
+    hours: str
+    bar: float
+    now: bool = False
+
+
+def plans(verdicts: Verdicts) -> list[Plan]:
+    """What is open now, and how much of it more seeds would be expected to leave open."""
+    planning, still = planned(verdicts.results), len(verdicts.open)
+    if planning.empty or not still:
+        return []
+    share = 100 / len(verdicts.below)
+    hours = float(verdicts.results.counts["seconds"].sum()) / 3600
+    now = verdicts.pairs_said if verdicts.study.manifest.looks else str(verdicts.seeds)
+    found = [Plan(now, str(still), _hours(hours), share * still, True)]
+    for seeds, rows in planning.groupby("seeds"):
+        left = still - rows["chance"].sum()
+        found.append(Plan(str(seeds), f"≈{SPACE}{left:.0f}", _hours(hours_of(rows)), share * left))
+    return found
+
+
+def planned(results: Results) -> pd.DataFrame:
+    """The rows of the table of planning that are to come: further looks, or else a new study."""
+    further = results.planning["plan"] == "further looks"
+    return results.planning[further] if further.any() else results.planning
+
+
+def hours_of(rows: pd.DataFrame) -> float:
+    """Core-hours of comparisons together: the baseline of a task is trained once."""
+    baseline = rows.groupby("task")["baseline_hours"].max().sum()
+    return float((rows["hours"] - rows["baseline_hours"]).sum() + baseline)
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f}" if hours < 10 else f"{hours:.0f}"
+
+
+def plan_words(verdicts: Verdicts) -> list[str]:
+    """What more seeds would decide, and what they would not."""
+    planning, still = planned(verdicts.results), len(verdicts.open)
+    if planning.empty or not still:
+        return []
+    most = planning["seeds"].max()
+    rows = planning[planning["seeds"] == most].dropna(subset=["chance"]).sort_values("chance", kind="stable")
+    share = "most" if rows["chance"].sum() > still / 2 else "some"
+    what = "The further looks" if (planning["plan"] == "further looks").any() else "A new study of them"
+    hard = [
+        f"{sentence_case(verdicts.study.label(row['task']))} {name(row['variant'])} ({100 * row['chance']:.0f}{SPACE}%)"
+        for row in rows.head(LEAST_LIKELY).to_dict("records")
+    ]
+    words = [f"{what} with up to {most} seeds would be expected to decide {share}."]
+    return [*words, f"Least likely with {most}: {listing(hard)}."] if hard else words
+
+
+def rests_on(verdicts: Verdicts) -> list[str]:
+    """How many seeds the averages rest on, where not all seeds have every task."""
+    by_count: dict[int, list[str]] = {}
+    for variant, row in verdicts.overall.items():
+        if row["n"] < verdicts.pairs:
+            by_count.setdefault(int(row["n"]), []).append(variant)
+    alike = len(by_count) == 1
+    return [
+        f"{'Averages' if alike else listing(map(name, variants))}: {count(n, 'seed')} that have every task."
+        for n, variants in by_count.items()
+    ]
