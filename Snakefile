@@ -18,6 +18,7 @@ container: "kvformer.sif"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/start.smk"
 include: "workflow/rules/tuning.smk"
+include: "workflow/rules/looks.smk"
 
 
 # The runs are listed as well: after a failure there is a report of the finished runs, which must not count as complete.
@@ -25,7 +26,8 @@ rule all:
     input:
         trials=[f"{STUDY_FOLDER}/{path}/{OUTCOME}" for path in TRIALS],
         choice=CHOICE,
-        runs=[f"{STUDY_FOLDER}/{path}/summary.json" for path in RUNS],
+        runs=ASKED,
+        ended=ENDED,
         report=f"{STUDY_FOLDER}/report.html",
         tables=f"{STUDY_FOLDER}/tables",
         figures=f"{STUDY_FOLDER}/figures",

@@ -12,6 +12,7 @@ SLOW = (
     "analysis/test_coverage.py",
     "analysis/test_simulations.py",
     "benchmarks/test_scale.py",
+    "core/test_attempts.py",
     "core/test_cli.py::test_training_imports_neither_torchvision_nor_mlflow_nor_pandas",
     "core/test_cli.py::test_nothing_heavy_is_imported_without_need",
     "core/test_devices.py::test_a_compiled_run_equals_the_plain_one",

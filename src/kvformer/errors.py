@@ -1,5 +1,8 @@
 """Errors that a user can fix. The command line prints them as one line and exits with code 2."""
 
+INTERRUPTED = 75
+"""Exit code of a training run that saved its state and can be started again (EX_TEMPFAIL of sysexits.h)."""
+
 
 class KvformerError(Exception):
     """A problem that the user can fix, always told in one line: the key or file, what it holds and what is allowed."""

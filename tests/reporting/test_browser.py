@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, Browser, open_browser
+from PIL import Image
 from situations import TASKS, results
 
 from kvformer.records.study import Comparison, LookRecord, look_file
@@ -84,6 +85,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     taken = LookRecord(look=1, seeds=8, time="now", open=[Comparison(task="mnist", variant="kv")])
     taken.write(look_file(folders["looks"], 1))
     lost = [{"task": "sort", "setting": "default", "variant": "kv", "seed": 2, "status": "diverged", "path": "runs/a"}]
+    (folders["five"] / "figures").mkdir()
+    Image.new("1", (2400, 600), 1).save(folders["five"] / "figures" / "attention-synthetic.png")
     looks = {"looks": [8, 12, 20], "weights": [0.2, 0.3, 0.5], "seeds": 8, "pairs": {("mnist", "kv"): 12}}
     found = {
         "five": results(folders["five"], five, averages),
@@ -124,6 +127,12 @@ def test_it_asks_for_nothing_and_complains_of_nothing(browser: Browser, pages: d
         browser.show(page, 1280)
         assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
     assert browser.errors == []
+
+
+def test_figures_are_inside_the_page(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.show(pages["five"], 390)
+    seen = browser.value("[...document.images].map(image => [image.complete && image.naturalWidth, image.alt])")
+    assert seen == [[2400, "Attention maps: Synthetic"]]
 
 
 def test_it_has_no_script_and_folds_without_one(browser: Browser, pages: dict[str, Path]) -> None:

@@ -113,7 +113,7 @@ def test_how_sure_that_is(tmp_path: Path) -> None:
 
 
 def test_one_seed_has_numbers_without_verdicts(tmp_path: Path) -> None:
-    found = results(tmp_path, {"kv": ""}, {"kv": ""}, seeds=1)
+    found = results(tmp_path, {"kv": "undecided"}, {"kv": "undecided"}, seeds=1)
     assert headline(Verdicts(found)) == "One seed: numbers without verdicts." and not answers(Verdicts(found))
     page = write_report(found).read_text(encoding="utf-8")
     first = page[page.index("<main") : page.index('id="tasks"')]
@@ -217,7 +217,13 @@ def test_the_map_orders_tasks_and_names_only_verdicts_that_occur(tmp_path: Path)
 
 def test_the_method_names_the_test_and_its_assumption(tmp_path: Path) -> None:
     words = method(Verdicts(results(tmp_path, {"kv": WORSE}, {"kv": "worse"})))
-    assert "normal differences, because the exact sign-flip test needs 9 seeds for 7 tasks" in words
+    assert (
+        "come from Student’s t test, which assumes normal differences, because the exact sign-flip test needs 9"
+        in words
+    )
+    found = results(tmp_path, {"kv": WORSE}, {"kv": "worse"})
+    found.paired["test"] = ["sign-flip"] * 6 + [""]
+    assert "come from the exact sign-flip test." in method(Verdicts(found))
 
 
 def test_every_variant_says_what_it_shares() -> None:
@@ -242,3 +248,7 @@ def test_every_situation_has_a_page(tmp_path: Path) -> None:
     for baseline, words in (("qkv", "both solve"), ("kv", "better"), ("mine", "not worse")):
         found = results(tmp_path, {"q_kv": words}, {"q_kv": "not worse"}, baseline=baseline, tasks=TASKS)
         assert "</html>" in write_report(found).read_text(encoding="utf-8")
+    found.paired["margin"] = float("nan")
+    assert "</html>" in write_report(found).read_text(encoding="utf-8")
+    alone = results(tmp_path, {})
+    assert "Only <code>qkv</code> is trained here" in write_report(alone).read_text(encoding="utf-8")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # makes `checkout` importable
+# Makes `checkout` and `runs` importable.
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "core")]
 
-from checkout import ROOT, Project, copy_project
+from checkout import ROOT, Project, copy_project  # noqa: E402
 
 
 @pytest.fixture

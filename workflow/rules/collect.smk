@@ -25,7 +25,7 @@ rule study:
 rule collect:
     input:
         study=f"{STUDY_FOLDER}/study.json",
-        summaries=[f"{STUDY_FOLDER}/{path}/summary.json" for path in RUNS],
+        summaries=ASKED,
     output:
         runs=f"{STUDY_FOLDER}/runs.csv",
         curves=f"{STUDY_FOLDER}/curves.csv.gz",

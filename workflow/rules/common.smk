@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from bisect import bisect
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -31,6 +32,7 @@ from kvformer.dependencies import CONFIGURATION, code_digest, digest
 from kvformer.environment import settle
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
+from kvformer.records.study import read_manifest
 from kvformer.records.tuning import FOLDER as TUNING
 from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import MODULES
@@ -246,10 +248,12 @@ def run_runtime(wildcards):
 
 def run_priority(wildcards):
     """The first seed of each cell starts first, to find mistakes early; then long runs, so that no core waits for one at
-    the end. All of them start after what prepares them (0)."""
+    the end. All of them start after what prepares them (0). Seeds of a later look come after those of all earlier ones.
+    """
     path = RUN_PATH.format(**wildcards)
     first = FIRST_SEEDS[path.rpartition("/")[0]] == path
-    return -1 / (1 + task_resources(wildcards).runtime) - (0 if first else 1)
+    look = bisect(STUDY.looks, int(wildcards.seed))
+    return -1 / (1 + task_resources(wildcards).runtime) - (0 if first else 1) - 2 * look
 
 
 def run_gpu(wildcards):
@@ -265,7 +269,7 @@ def next_steps():
     store = re.sub("//[^/@]*@", "//", store)  # without a server's password
     look = f"open {store}" if store.startswith("http") else f"run `mlflow ui --backend-store-uri {store}`"
     return f"""{tuning_warnings()}
-Study '{STUDY.name}' is complete: {len(RUNS)} runs.
+Study '{STUDY.name}' is complete: {len(read_manifest(Path(STUDY_FOLDER)).runs)} runs.
   tables   {STUDY_FOLDER}/tables
   figures  {STUDY_FOLDER}/figures
   report   {STUDY_FOLDER}/report.html

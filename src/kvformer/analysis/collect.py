@@ -46,29 +46,42 @@ def collect(results: Path) -> None:
         KvformerError: there is no readable `study.json`.
     """
     study = read_study(results)
-    found: list[Found] = []
+    found = find(results, study)
     with gzip_text(results / "curves.csv.gz") as stream, gzip_text(results / "correct.csv.gz") as answers:
         curves = csv.writer(stream, lineterminator="\n")
         curves.writerow(CURVE_COLUMNS)
         correct = csv.writer(answers, lineterminator="\n")
         correct.writerow(CORRECT_COLUMNS)
-        for run in study.runs:
+        for run, summary, facts in found:
             folder = RunFolder(results / run.path)
-            status, summary = folder.outcome(run.hash)
-            facts = _facts(summary, folder.provenance() or Provenance()) if summary else {}
-            found.append((run, summary, {"status": status, **facts}))
             if summary:
                 identity = [run.task, run.setting, run.variant, run.seed]
                 curves.writerows(identity + point for point in curve_points(folder.metrics_file))
-                if status == "finished" and (record := Correct.read(folder.correct_file)):
+                if facts["status"] == "finished" and (record := Correct.read(folder.correct_file)):
                     correct.writerow([run.path, record.split, record.examples, record.right, record.scored])
+    write_text(results / "runs.csv", run_table(study, found))
+
+
+def find(results: Path, study: Study) -> list[Found]:
+    """What became of each run of a study, in the study's order."""
+    found: list[Found] = []
+    for run in study.runs:
+        folder = RunFolder(results / run.path)
+        status, summary = folder.outcome(run.hash)
+        facts = _facts(summary, folder.provenance() or Provenance()) if summary else {}
+        found.append((run, summary, {"status": status, **facts}))
+    return found
+
+
+def run_table(study: Study, found: list[Found]) -> str:
+    """The content of runs.csv: a row per run and metric."""
     table = io.StringIO()
     writer = csv.DictWriter(table, RUN_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     judged = judged_by(study.tasks.values(), ((run.task, summary) for run, summary, _ in found))
     for run, summary, facts in found:
         writer.writerows(_run_rows(run, study, judged[run.task].metric, summary.metrics if summary else {}, facts))
-    write_text(results / "runs.csv", table.getvalue())
+    return table.getvalue()
 
 
 @contextmanager

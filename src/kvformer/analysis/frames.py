@@ -13,6 +13,8 @@ CELL = ["task", "setting", "variant"]
 KEYS = [*CELL, "seed"]
 NUMBERS = ["value", "parameters", "attention_parameters", "steps", "selected_step", "seconds", "stepping_seconds"]
 NUMBERS += ["samples_per_second"]
+AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}
+"""How runs.csv is read: names stay text whatever they look like."""
 COLLECT = "no such file; `kvformer collect` makes it from the run folders"
 
 
@@ -55,7 +57,11 @@ def load_runs(results: Path) -> pd.DataFrame:
         KvformerError: the file is missing, or is not a table with the columns of docs/architecture.md.
     """
     path = results / "runs.csv"
-    runs = read_table(path, RUN_COLUMNS, COLLECT, dtype=str, keep_default_na=False)
+    return run_frame(read_table(path, RUN_COLUMNS, COLLECT, **AS_TEXT), path)
+
+
+def run_frame(runs: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The content of `path`, a runs.csv that was read as text, with its numbers as numbers. Raises KvformerError."""
     to_numbers(runs, NUMBERS, path)
     runs["seed"] = runs["seed"].astype(int)
     runs["primary"] = runs["primary"] == "True"

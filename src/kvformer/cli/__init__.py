@@ -19,14 +19,12 @@ from collections.abc import Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from kvformer.environment import settle  # noqa: E402
-from kvformer.errors import ConfigError, Interrupted, KvformerError  # noqa: E402
+from kvformer.errors import INTERRUPTED, ConfigError, Interrupted, KvformerError  # noqa: E402
 from kvformer.files import expand  # noqa: E402
 
-INTERRUPTED = 75
-"""Exit code of a training run that saved its state and can be started again (EX_TEMPFAIL of sysexits.h)."""
 COMMANDS = (
-    "train", "describe", "tasks", "variants", "explain", "plan", "prepare", "cost", "choose", "collect", "analyse",
-    "tables", "figures", "report", "plan-seeds", "crate", "track", "ui", "export", "compare", "verify", "schema",
+    "train", "describe", "tasks", "variants", "explain", "plan", "prepare", "cost", "choose", "look", "collect",
+    "analyse", "tables", "figures", "report", "plan-seeds", "crate", "track", "ui", "export", "compare", "verify", "schema",
 )  # fmt: skip
 
 # Imports create half a million objects that live until the process ends. Searching them for garbage, repeatedly during

@@ -18,7 +18,9 @@ def run(options: Namespace) -> None:
     """Print one line per run."""
     from kvformer.config.gpus import has_gpu, unmet_wishes
     from kvformer.config.loading import load_study
+    from kvformer.config.looks import describe_looks
     from kvformer.config.tuning import describe_tuning, tuning_of, tuning_runs
+    from kvformer.records.study import looks_taken
     from kvformer.records.tuning import FOLDER
     from kvformer.training.archive import count_archived
 
@@ -30,6 +32,10 @@ def run(options: Namespace) -> None:
         print(config.path, "tuned" if tuning_of(study, config.task) else config.hash)
     if before:
         print(describe_tuning(study))
+    if study.looks:
+        manifest = study.manifest()
+        results = Path(study.execution.results_folder, study.name)
+        print(describe_looks(manifest, looks_taken(results, manifest)))
     print(f"{len(runs)} runs; data sets: {', '.join(study.datasets()) or 'none'}")
     gpu = has_gpu()
     known = {f"{FOLDER}/{config.path}": config for config in before}

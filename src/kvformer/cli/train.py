@@ -54,11 +54,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs asked for; says so if there are none")
 
 
-def run(options: Namespace) -> None:
+def run(options: Namespace) -> int:
     """Train the run, or take it over from the archive, and print its summary."""
     from kvformer.files import write_text
     from kvformer.records.run import RunFolder
+    from kvformer.training.attempts import give_up_if_it_fails, is_last
 
+    if options.outcome is None and is_last(options.out):
+        return give_up_if_it_fails(sys.argv[1:], options.out)
     config, execution = _run_of(options)
     name = config.path.removeprefix("runs/")
     print(f"{name}: {config.definition.summary} (protocol {config.protocol}, configuration {config.hash})", flush=True)
@@ -71,13 +74,14 @@ def run(options: Namespace) -> None:
             raise
         print(f"failed, and not tried again: {type(error).__name__}: {error}")
         write_text(options.outcome, "failed\n")
-        return
+        return 0
     if options.outcome is not None:
         write_text(options.outcome, f"{summary.status}\n")
     metric = summary.primary.metric if summary.primary is not None else "none"
     value = f"{summary.metrics[metric]:.4f}" if metric in summary.metrics else "none"
     seconds = summary.seconds["total"]
     print(f"{summary.status}: {metric} {value}, {summary.steps} steps in {seconds:.1f} s -> {options.out}")
+    return 0
 
 
 def _taken_over(config: "RunConfig", execution: "Execution", options: Namespace) -> "Summary | None":

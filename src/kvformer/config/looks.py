@@ -2,10 +2,12 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from kvformer.records.study import LookRecord, StudyManifest
 from kvformer.spec.sections import Section
 
 MOST_SEEDS = 10_000
@@ -53,3 +55,15 @@ def seed_numbers(seeds: int | list[int] | Looks) -> list[int]:
     if isinstance(seeds, list):
         return seeds
     return list(range(seeds if isinstance(seeds, int) else seeds.looks[-1]))
+
+
+def describe_looks(manifest: StudyManifest, taken: Sequence[LookRecord]) -> str:
+    """The least and the most runs of a study with looks, of which the looks `taken` have been taken, in one line."""
+    least, most = len(manifest.asked(taken)), len(manifest.asked(taken, at_most=True))
+    runs = f"at least {least} and at most {most} runs" if least < most else f"{least} runs"
+    seeds = ", ".join(map(str, manifest.looks))
+    line = f"looks at {seeds} seeds: {runs} in all"
+    if not taken:
+        return line
+    compared = {(run.task, run.variant) for run in manifest.runs if run.variant != manifest.baseline}
+    return f"{line}; after look {len(taken)}, {len(taken[-1].open)} of {len(compared)} comparisons are open"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_serializer
 
-from kvformer.files import read_json
+from kvformer.files import read_json, write_bytes
 from kvformer.locks import hold, owner_file
 from kvformer.records.base import FileRecord, Record
 
@@ -151,6 +151,13 @@ class Failure(FileRecord):
         return cls(type=NOT_STARTED, error=reason, time=time)
 
 
+class Attempts(FileRecord):
+    """`attempts.json`: how often a run that is not finished was started since the study was (`study`: that time)."""
+
+    study: str
+    count: int
+
+
 class ArchivedRun(FileRecord):
     """`archived.json`: the SHA-256 of each file of a run in the archive, and the run folder in which it was trained."""
 
@@ -201,6 +208,11 @@ class RunFolder:
         return self.path / "failure.json"
 
     @property
+    def attempts_file(self) -> Path:
+        """How often the run was started; exists only until it is finished."""
+        return self.path / "attempts.json"
+
+    @property
     def attention_file(self) -> Path:
         """`inputs`, `logits` and `weights` of a few examples (training.diagnostics.attention_maps)."""
         return self.path / "attention.npz"
@@ -246,6 +258,8 @@ class RunFolder:
 
     def clear_progress(self) -> None:
         """Remove the files of a run in progress, as far as possible; for the process that holds the lock."""
+        with suppress(OSError):
+            self.attempts_file.unlink()
         for path in self.progress.iterdir():
             if path != owner_file(self.lock_file):
                 with suppress(OSError):
@@ -265,6 +279,16 @@ class RunFolder:
                 reason = error.strerror
         print(f"{self.progress}: cannot be removed ({reason}); the run is finished, delete the folder", flush=True)
         return None
+
+    def give_up(self) -> None:
+        """Leave the files of a finished run empty: the run failed, and what waits for them goes on without it."""
+        for path in (self.config_file, self.metrics_file, self.provenance_file, self.attention_file, self.summary_file):
+            write_bytes(path, b"")
+
+    @property
+    def given_up(self) -> bool:
+        """Whether `give_up` was called since the run was last started."""
+        return self.summary_file.is_file() and not self.summary_file.stat().st_size
 
     def summary(self) -> Summary | None:
         """How the run ended."""
@@ -293,7 +317,7 @@ class RunFolder:
     def outcome(self, expected_hash: str) -> tuple[RunStatus, Summary | None]:
         """The status of the run for a study that expects this configuration, and its summary if it came to an end.
 
-        A damaged summary counts as failed.
+        A damaged summary, and the empty one of `give_up`, count as failed.
         """
         summary = self.summary()
         if summary is not None:

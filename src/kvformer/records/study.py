@@ -147,14 +147,19 @@ class StudyManifest(FileRecord):
     looks: list[int] = Field(default_factory=list)
     weights: list[float] = Field(default_factory=list)
 
-    def asked(self, taken: Sequence[LookRecord]) -> list[RunEntry]:
-        """The runs that are asked for once the looks `taken` (the first ones, in their order) have been taken."""
-        if not self.looks:
+    def asked(self, taken: Sequence[LookRecord], at_most: bool = False) -> list[RunEntry]:
+        """The runs that are asked for once the looks `taken` (the first ones, in their order) have been taken.
+
+        at_most: all that may be asked for yet, if nothing more is decided before the last look.
+        """
+        if not self.looks or (at_most and not taken):
             return self.runs
         wanted: dict[tuple[str, str], int] = defaultdict(lambda: self.looks[0])
         for record, seeds in zip(taken, self.looks[1:], strict=False):
             for entry in record.open:
                 wanted[entry.task, entry.variant] = wanted[entry.task, self.baseline] = seeds
+        if at_most and len(taken) < len(self.looks):
+            wanted.update({cell: self.looks[-1] for cell, seeds in wanted.items() if seeds == self.looks[len(taken)]})
         return [run for run in self.runs if run.seed < wanted[run.task, run.variant]]
 
 
@@ -180,15 +185,15 @@ def look_file(results: Path, look: int) -> Path:
     return results / "looks" / f"look{look}.json"
 
 
-def looks_taken(results: Path, manifest: StudyManifest | None = None) -> list[LookRecord]:
+def looks_taken(results: Path, plan: StudyManifest | None = None) -> list[LookRecord]:
     """The looks that have been taken, in their order; none where the seeds are fixed.
 
     A record that is missing, damaged, or left over from an earlier state of the study ends the list.
 
-    manifest: the study's, read already. Raises KvformerError as `read_manifest` does.
+    plan: what `read_plan` returns, where it was read already. Raises KvformerError as it does.
     """
     taken: list[LookRecord] = []
-    for look, seeds in enumerate((manifest or _load(results)).looks, start=1):
+    for look, seeds in enumerate((plan or read_plan(results)).looks, start=1):
         record = LookRecord.read(look_file(results, look))
         if record is None or record.seeds != seeds or record.previous != (taken[-1].time if taken else None):
             break
@@ -197,16 +202,17 @@ def looks_taken(results: Path, manifest: StudyManifest | None = None) -> list[Lo
 
 
 def read_manifest(results: Path) -> StudyManifest:
-    """The `study.json` of the study's folder `results`, with the runs that are asked for so far.
+    """The study in the folder `results`, with the runs that are asked for so far. Raises as `read_plan`."""
+    plan = read_plan(results)
+    return plan.model_copy(update={"runs": plan.asked(looks_taken(results, plan))})
+
+
+def read_plan(results: Path) -> StudyManifest:
+    """The `study.json` of the study's folder `results` as it is: with looks, its runs are all that may be asked for.
 
     Raises:
         KvformerError: the file is missing, is not JSON, or a key of it is missing or has the wrong type.
     """
-    manifest = _load(results)
-    return manifest.model_copy(update={"runs": manifest.asked(looks_taken(results, manifest))})
-
-
-def _load(results: Path) -> StudyManifest:
     path = study_file(results)
     try:
         return StudyManifest.load(path)

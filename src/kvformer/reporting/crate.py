@@ -17,6 +17,7 @@ from kvformer.analysis.frames import load_runs, scores
 from kvformer.analysis.study import Study, read_study
 from kvformer.files import sha256_file, write_bytes, write_json
 from kvformer.records.run import Failure, Provenance, RunFolder
+from kvformer.records.study import look_file, looks_taken
 
 METADATA = "ro-crate-metadata.json"
 PROFILES = {
@@ -136,18 +137,21 @@ def _add_reporting(crate: ROCrate, results: Path, study: Study, plan: Entity, tr
         [_add_file(crate, results, name, name) for name in names if (results / name).is_file()]
         for names in (COLLECTED, ANALYSED)
     )
+    looks = [look_file(results, record.look).relative_to(results).as_posix() for record in looks_taken(results)]
+    decided = [_add_file(crate, results, name, f"Look {look}") for look, name in enumerate(looks, start=1)]
     paths = sorted(path for pattern in REPORTS for path in results.glob(pattern) if path.is_file())
     reports = [_add_file(crate, results, path.relative_to(results).as_posix(), _title(path)) for path in paths]
     software = _software(crate, Provenance())
     for step, name, sources, made in (
-        ("collect", "Collection of the runs", [plan, *trained], collected),
+        ("look", "Looks: which comparisons get more seeds", [plan, *trained], decided),
+        ("collect", "Collection of the runs", [plan, *trained, *decided], collected),
         ("analyse", "Analysis", [plan, *collected], analysed),
         ("report", "Tables, figures and report", [plan, *(analysed or collected)], reports),
     ):
         if made:
             words = {"name": f"{name} of study {study.name}"}
             crate.add_action(software, f"#{step}", object=sources, result=made, properties=words)
-    return collected + analysed + reports
+    return decided + collected + analysed + reports
 
 
 def _title(path: Path) -> str:

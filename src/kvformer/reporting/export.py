@@ -11,6 +11,7 @@ from kvformer.analysis.study import read_study
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, write_bytes, write_json, write_text
 from kvformer.records.run import Provenance
+from kvformer.records.study import look_file, looks_taken
 
 FILES = {"study.json": "", "runs.csv": "collect", "curves.csv.gz": "collect", "report.html": "report"}
 """What a copy must have, and the command that makes it."""
@@ -46,6 +47,8 @@ def export(results: Path, out: Path, compact: bool = False) -> list[Path]:
     paths = [results / name for name in (*FILES, *OPTIONAL) if (results / name).is_file()]
     for name in OPTIONAL:
         (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / "looks", ignore_errors=True)
+    paths += [look_file(results, record.look) for record in looks_taken(results)]
     for folder in FOLDERS:
         shutil.rmtree(out / folder, ignore_errors=True)
         paths += sorted(path for path in (results / folder).iterdir() if not path.name.startswith("."))

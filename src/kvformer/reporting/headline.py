@@ -17,6 +17,8 @@ UNDECIDED = tuple(word for word in OPEN if word != "not worse")
 
 def headline(verdicts: Verdicts, looking: bool = False) -> str:
     """The verdict in one or more sentences. looking: in the middle of looks, what is not decided yet is not said."""
+    if len(verdicts.study.variants) == 1:
+        return f"Only {name(verdicts.baseline)} is trained here: there is nothing to compare."
     if not verdicts.pairs:
         return NOTHING
     if verdicts.silent:

@@ -11,18 +11,16 @@ ALPHA = 0.05
 def method(verdicts: Verdicts) -> str:
     """The rule in words. Markdown."""
     base, tasks = name(verdicts.baseline), len(verdicts.tasks)
-    tests = set(verdicts.results.paired["test"]) if "test" in verdicts.results.paired else set()
+    tests = set(verdicts.results.paired["test"]) - {""}
     weights = verdicts.study.manifest.weights or [1.0]
     sentences = [
         f"Every variant is trained with the same data in the same order and the same seeds as {base}; a difference is "
         "taken within a seed, and a grid of settings is averaged first.",
-        f"Each variant is a question of its own: its {count(tasks, 'task')} form one family, and p-values are adjusted "
-        "in it by Holm’s method."
-        if tasks > 1
-        else "",
+        f"Each variant is a question of its own: the permitted error of 5{SPACE}% is shared among its "
+        f"{count(tasks, 'task')}, so that with a probability of 95{SPACE}% none of the words on it is wrong.",
         f"**Better** and **worse** come from {_test(tests, tasks, weights[-1])}.",
-        "**Equivalent** comes from two one-sided tests against the margin, **not worse** from the lower one; both are "
-        "adjusted in families of their own.",
+        "**Equivalent** comes from two one-sided t tests against the margin, **not worse** from the lower one; both "
+        "share that budget with differences.",
         f"**Leaning** means that the 95{SPACE}% interval excludes zero and the adjusted test does not decide.",
         "Where both sides solve a task in every seed, no difference can be seen, and the comparison is counted apart.",
     ]
@@ -32,7 +30,7 @@ def method(verdicts: Verdicts) -> str:
             "Student’s t interval over seeds; its p-values are adjusted over the variants. “Worse on at least” is a "
             "closed test with Simes’ inequality."
         )
-    return " ".join([*filter(None, sentences), "The full account is docs/statistics.md of kvformer."])
+    return " ".join([*sentences, "The full account is docs/statistics.md of kvformer."])
 
 
 def _test(tests: set[str], tasks: int, last_weight: float) -> str:

@@ -26,7 +26,7 @@ LEARNED = 0.5
 class Cell:
     """A variant on a task. Numbers are in printed units and signed so that minus is worse; NaN where unknown.
 
-    dots: the difference of each seed. diverged: runs of the variant that did.
+    word: its verdict, empty with a single pair. dots: the difference of each seed. diverged: runs of the variant that did.
     """
 
     task: str
@@ -123,7 +123,7 @@ class Verdicts:
             yield Cell(
                 task=row["task"],
                 variant=row["variant"],
-                word=row["verdict"],
+                word=row["verdict"] if row["n"] > 1 else "",
                 n=int(row["n"]),
                 mean=sign * row["difference"],
                 low=ends[0],
@@ -201,8 +201,9 @@ class Verdicts:
         return [variant for variant in self.variants if self.word(variant) in words]
 
     def word(self, variant: str) -> str:
-        """The verdict of a variant on average."""
-        return str(self.overall[variant]["verdict"]) if variant in self.overall else ""
+        """The verdict of a variant on average; empty where there is no average, or only one seed."""
+        row = self.overall.get(variant, {"n": 0})
+        return str(row["verdict"]) if row["n"] > 1 else ""
 
     @cached_property
     def below(self) -> list[Cell]:

@@ -23,7 +23,7 @@ Points = dict[tuple[str, int], MetricPoint]
 Stats = dict[Path, stat_result]
 
 TABLES = ("runs.csv", "curves.csv.gz", "tuning.json", "cost.csv", "profile.csv", "tables/**/*")
-STUDY_ARTIFACTS = ("study.json", "report.html", "ro-crate-metadata.json", "figures/**/*", *TABLES)
+STUDY_ARTIFACTS = ("study.json", "looks/*.json", "report.html", "ro-crate-metadata.json", "figures/**/*", *TABLES)
 METRIC = re.compile(r"[\w.:/ -]{1,250}")
 LONGEST = 5000  # characters; MLflow would cut a parameter at 6000, and then it would never equal the file's
 FORMAT = "2"  # of what is made of the files: another one brings every run up to date
@@ -148,7 +148,8 @@ def _look(folder: Path, files: Stats, also: str) -> str:
 
 def _state(folder: RunFolder, files: Stats) -> State:
     failure, progress = files.get(folder.failure_file), files.get(folder.progress_metrics_file)
-    if folder.summary_file in files:
+    summary = files.get(folder.summary_file)
+    if summary and summary.st_size:  # the summary of a run that was given up is empty
         return "done"
     # A retry writes new points after the failure of the attempt before it.
     if failure and not (progress and progress.st_mtime_ns > failure.st_mtime_ns):
