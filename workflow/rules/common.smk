@@ -121,6 +121,7 @@ TRAINING = [
     *("--checkpoint-seconds", str(EXECUTION.checkpoint_seconds)),
     *(["--keep-weights"] if EXECUTION.keep_weights else []),
     *([f"--compile={EXECUTION.compile}"] if EXECUTION.compile else []),
+    *([] if EXECUTION.cuda_graphs else ["--no-cuda-graphs"]),
     *("--archive", str(EXECUTION.archive)),
     *([] if EXECUTION.reuse else ["--no-reuse"]),
 ]

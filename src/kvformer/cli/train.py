@@ -26,6 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--compile", choices=("default", "reduce-overhead"), help="mode of torch.compile (default: none)"
     )
+    parser.add_argument("--no-cuda-graphs", action="store_true", help="launch the kernels of a step one by one")
     parser.add_argument("--keep-weights", action="store_true", help="also write model.safetensors")
     parser.add_argument("--checkpoint-seconds", type=float, help="seconds between resume checkpoints (default 60)")
     parser.add_argument(
@@ -140,6 +141,7 @@ def _trained(config: "RunConfig", execution: "Execution", options: Namespace) ->
             compiler_mode=options.compile or execution.compile,
             started=STARTED,
             gpus=options.gpus,
+            graphs=execution.cuda_graphs and not options.no_cuda_graphs,
         )
     if options.archive is not None:
         try:
