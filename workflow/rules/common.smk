@@ -27,11 +27,13 @@ from kvformer.config.availability import leave_out_missing, preparations, withou
 from kvformer.config.gpus import has_gpu, unmet_wishes
 from kvformer.config.loading import load_study, read_yaml
 from kvformer.config.places import check_path
+from kvformer.config.tuning import at_chosen, describe_tuning, tuning_manifest, tuning_of, tuning_runs
 from kvformer.dependencies import CONFIGURATION, code_digest, digest
 from kvformer.environment import settle
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
 from kvformer.records.study import read_manifest
+from kvformer.records.tuning import FOLDER as TUNING
 from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import MODULES
 from kvformer.training.archive import count_archived
@@ -59,6 +61,7 @@ try:
     check_path("the folder of the project", ROOT, os.pathsep)  # it goes into PYTHONPATH
     STUDY, SKIPPED = plan()
     RUNS = {run.path: run for run in STUDY.runs()}
+    TRIALS = {f"{TUNING}/{run.path}": run for run in tuning_runs(STUDY)}
     MANIFEST = STUDY.manifest(SKIPPED)
     CHANGED, REMARKS = preparations(STUDY) if workflow.is_main_process else ([], [])
 except KvformerError as error:
@@ -66,14 +69,16 @@ except KvformerError as error:
 
 for entry in SKIPPED:
     print(f"left out: {entry.task}, for {entry.reason}", file=sys.stderr)
-for line in REMARKS:
+for line in filter(None, [*REMARKS, describe_tuning(STUDY) if workflow.is_main_process else ""]):
     print(line, file=sys.stderr)
+TUNED_TASKS = {run.task for run in TRIALS.values()}
 
 # GPUs are those of this machine, unless the jobs run on others (`--jobs` of a cluster).
 if workflow.is_main_process:
     gpu = has_gpu()
-    if archived := count_archived(STUDY, list(RUNS.values()), gpu):
-        print(f"{archived} of {len(RUNS)} runs are taken over from {STUDY.execution.archive}", file=sys.stderr)
+    fixed = TRIALS | {path: run for path, run in RUNS.items() if run.task not in TUNED_TASKS}
+    if archived := count_archived(STUDY, fixed, gpu):
+        print(f"{archived} of {len(fixed)} runs are taken over from {STUDY.execution.archive}", file=sys.stderr)
     for wish in unmet_wishes(STUDY, gpu or workflow.resource_settings.nodes is not None):
         print(f"warning: {wish}", file=sys.stderr)
 
@@ -83,8 +88,8 @@ STUDY_FOLDER = f"{RESULTS}/{STUDY.name}"
 PREPARED = f"{RESULTS}/data"
 TRACKED = f"{RESULTS}/mlflow/{STUDY.name}.tracked"
 FIRST_SEEDS = {}
-for run in RUNS.values():
-    FIRST_SEEDS.setdefault((run.task, run.setting, run.variant), run)
+for path, run in {**RUNS, **TRIALS}.items():
+    FIRST_SEEDS.setdefault(path.rpartition("/")[0], path)
 RUN_PATH = "runs/{task}/{setting}/{variant}/seed{seed}"
 ENVIRONMENT = "../envs/kvformer.yaml"
 COST = [f"{STUDY_FOLDER}/cost.csv"] if STUDY.cost else []
@@ -149,13 +154,14 @@ def alternatives(values):
 
 
 def run_of(wildcards):
-    """The run that a training job's wildcards name."""
+    """The run that a training job's wildcards name, at the untuned values of its setting."""
     return RUNS[RUN_PATH.format(**wildcards)]
 
 
 def run_json(wildcards):
     """The run as one line of JSON: all that its result depends on, except its variant's definition."""
-    return run_of(wildcards).to_json()
+    run = run_of(wildcards)
+    return (tuned_runs()[run.path][0] if run.task in TUNED_TASKS else run).to_json()
 
 
 def variant_definition(wildcards):
@@ -170,20 +176,29 @@ def run_code(wildcards):
 
 def manifest_json(wildcards):
     """The study as one line of JSON: the content of its study.json."""
-    return canonical_json(MANIFEST.model_dump(mode="json"))
+    return canonical_json(tuned_manifest().model_dump(mode="json"))
 
 
 def cost_digest(wildcards):
-    """A digest of what the costs depend on: settings, variants, baseline and code."""
+    """A digest of what the costs depend on: settings, variants, baseline, tuned models and code."""
     definitions = {variant.name: VARIANTS[variant.name].definition for variant in MANIFEST.variants}
     settings = [setting.model_dump(mode="json") for setting in MANIFEST.settings]
     code = digest("training.cost", without=CONFIGURATION)
-    return sha256_bytes(canonical_json([settings, definitions, MANIFEST.baseline, code]).encode())
+    parts = [settings, definitions, MANIFEST.baseline, code]
+    if tuned := {run.path: run.tuned for run in tuned_manifest().runs if run.tuned}:
+        parts.append(tuned)
+    return sha256_bytes(canonical_json(parts).encode())
 
 
-def run_data(wildcards):
-    """Manifests of the prepared data sets that the run reads."""
-    return [f"{PREPARED}/{dataset}/manifest.json" for dataset in run_of(wildcards).datasets]
+def data_of(run):
+    """Manifests of the prepared data sets that a run reads."""
+    return [f"{PREPARED}/{dataset}/manifest.json" for dataset in run.datasets]
+
+
+def run_input(wildcards):
+    """The data of the run and, where its values are tuned, the file of the choices."""
+    run = run_of(wildcards)
+    return data_of(run) + (chosen_values() if run.task in TUNED_TASKS else [])
 
 
 def changed_user_files(wildcards):
@@ -196,8 +211,13 @@ def changed_user_files(wildcards):
 
 def run_options(wildcards):
     """How the run is trained, without what its result depends on."""
-    first = FIRST_SEEDS[wildcards.task, wildcards.setting, wildcards.variant]
-    canary = [] if first.seed == int(wildcards.seed) else ["--first-seed", f"{STUDY_FOLDER}/{first.path}"]
+    return options_of(RUN_PATH.format(**wildcards), wildcards)
+
+
+def options_of(path, wildcards):
+    """The same for the run in the folder `path` of the study's folder."""
+    first = FIRST_SEEDS[path.rpartition("/")[0]]
+    canary = [] if first == path else ["--first-seed", f"{STUDY_FOLDER}/{first}"]
     gpus = task_resources(wildcards).gpu
     return Untracked(*TRAINING, *canary, *(["--gpus", str(gpus)] if gpus else []))
 
@@ -231,7 +251,8 @@ def run_priority(wildcards):
     """The first seed of each cell starts first, to find mistakes early; then long runs, so that no core waits for one at
     the end. All of them start after what prepares them (0). Seeds of a later look come after those of all earlier ones.
     """
-    first = FIRST_SEEDS[wildcards.task, wildcards.setting, wildcards.variant].seed == int(wildcards.seed)
+    path = RUN_PATH.format(**wildcards)
+    first = FIRST_SEEDS[path.rpartition("/")[0]] == path
     look = bisect(STUDY.looks, int(wildcards.seed))
     return -1 / (1 + task_resources(wildcards).runtime) - (0 if first else 1) - 2 * look
 
@@ -248,7 +269,7 @@ def next_steps():
     store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RESULTS}/mlflow/mlflow.db"
     store = re.sub("//[^/@]*@", "//", store)  # without a server's password
     look = f"open {store}" if store.startswith("http") else f"run `mlflow ui --backend-store-uri {store}`"
-    return f"""
+    return f"""{tuning_warnings()}
 Study '{STUDY.name}' is complete: {len(read_manifest(Path(STUDY_FOLDER)).runs)} runs.
   tables   {STUDY_FOLDER}/tables
   figures  {STUDY_FOLDER}/figures
@@ -261,7 +282,7 @@ To look at the runs in MLflow, run `kvformer ui`, or {look}"""
 def partial_report():
     """After a failure: make the report of the runs that are finished, which lists the others, and say so."""
     if not Path(STUDY_FOLDER, "study.json").exists():
-        return "The study stopped before its first run."
+        return "The study stopped before its first run, or during its tuning."
     log = Path(STUDY_FOLDER, "logs", "partial.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:

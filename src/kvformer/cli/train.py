@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvformer.cli.options import add_data, add_run, chosen_run, data_folders
+from kvformer.errors import Interrupted
 
 if TYPE_CHECKING:
     from kvformer.config.execution import Execution
@@ -41,19 +42,42 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="FOLDER",
         help="do not start if the run in this folder, the first seed, failed",
     )
+    parser.add_argument(
+        "--outcome", type=Path, metavar="FILE", help="also write how the run ended into this file: finished, diverged"
+    )
+    parser.add_argument(
+        "--attempts-left",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with 0, a run that fails with an error is an outcome too (failed), and the exit code is 0",
+    )
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs asked for; says so if there are none")
 
 
 def run(options: Namespace) -> int:
     """Train the run, or take it over from the archive, and print its summary."""
+    from kvformer.files import write_text
+    from kvformer.records.run import RunFolder
     from kvformer.training.attempts import give_up_if_it_fails, is_last
 
-    if is_last(options.out):
+    if options.outcome is None and is_last(options.out):
         return give_up_if_it_fails(sys.argv[1:], options.out)
     config, execution = _run_of(options)
     name = config.path.removeprefix("runs/")
     print(f"{name}: {config.definition.summary} (protocol {config.protocol}, configuration {config.hash})", flush=True)
-    summary = _taken_over(config, execution, options) or _trained(config, execution, options)
+    try:
+        summary = _taken_over(config, execution, options) or _trained(config, execution, options)
+    except Interrupted:
+        raise
+    except Exception as error:
+        if options.attempts_left or options.outcome is None or RunFolder(options.out).failure() is None:
+            raise
+        print(f"failed, and not tried again: {type(error).__name__}: {error}")
+        write_text(options.outcome, "failed\n")
+        return 0
+    if options.outcome is not None:
+        write_text(options.outcome, f"{summary.status}\n")
     metric = summary.primary.metric if summary.primary is not None else "none"
     value = f"{summary.metrics[metric]:.4f}" if metric in summary.metrics else "none"
     seconds = summary.seconds["total"]
