@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from runs import tiny_run
 
-from kvformer.records.run import Attempts, Failure, RunFolder
+from kvformer.records.attempts import Attempts
+from kvformer.records.run import Failure, RunFolder
 from kvformer.records.study import StudyManifest, TaskEntry
 from kvformer.tracking.entries import run_sources
 from kvformer.training.attempts import ATTEMPTS, is_last

@@ -153,13 +153,6 @@ class Failure(FileRecord):
         return cls(type=NOT_STARTED, error=reason, time=time)
 
 
-class Attempts(FileRecord):
-    """`attempts.json`: how often a run that is not finished was started since the study was (`study`: that time)."""
-
-    study: str
-    count: int
-
-
 class ArchivedRun(FileRecord):
     """`archived.json`: the SHA-256 of each file of a run in the archive, and the run folder in which it was trained."""
 
