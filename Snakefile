@@ -17,12 +17,15 @@ container: "kvformer.sif"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/start.smk"
+include: "workflow/rules/tuning.smk"
 include: "workflow/rules/looks.smk"
 
 
 # The runs are listed as well: after a failure there is a report of the finished runs, which must not count as complete.
 rule all:
     input:
+        trials=[f"{STUDY_FOLDER}/{path}/{OUTCOME}" for path in TRIALS],
+        choice=CHOICE,
         runs=ASKED,
         ended=ENDED,
         report=f"{STUDY_FOLDER}/report.html",

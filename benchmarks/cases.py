@@ -27,12 +27,17 @@ CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
 """By name: the task, and the sections in which the case differs from its published setting."""
 
 
-def make_run(case: str, variant: str) -> RunConfig:
-    """The run of a case."""
+TINY: dict[str, Any] = {"dim": 16, "heads": 2, "layers": 1}
+
+
+def make_run(case: str, variant: str, tiny: bool = False, precision: str = "fp32") -> RunConfig:
+    """The run of a case; tiny: with a model and batches that take no time."""
     task, sections = CASES[case]
     examples = {"train_examples": 6400} if task == "reverse" else {}
     data = {**examples, **sections.get("data", {})}
-    section = {**sections, "data": data, "variants": [variant], "seeds": [0]}
+    model = {**sections.get("model", {}), **(TINY if tiny else {})}
+    training = {"precision": precision, **({"batch_size": 8} if tiny else {})}
+    section = {"data": data, "model": model, "training": training, "variants": [variant], "seeds": [0]}
     (run,) = load_study({"protocol": "published", "tasks": {task: section}}).runs()
     return run
 
@@ -73,6 +78,6 @@ def _finish(writer: ManifestWriter, name: str, facts: dict[str, Any]) -> None:
     writer.finish(name, f"random {name}", "drawn for the benchmark", "none", facts)
 
 
-def make_trainer(run: RunConfig, folder: Path) -> Trainer:
-    """kvformer's own training of a run on the data in `folder`."""
-    return Trainer(run, RunFolder(folder), folder, torch.device("cpu"))
+def make_trainer(run: RunConfig, folder: Path, device: torch.device | None = None, **options: Any) -> Trainer:
+    """kvformer's own training of a run on the data in `folder`; `options` are those of `Trainer`."""
+    return Trainer(run, RunFolder(folder), folder, device or torch.device("cpu"), **options)

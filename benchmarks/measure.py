@@ -18,17 +18,24 @@ TURN_SECONDS = 0.05
 """Actions that take less are repeated within a turn until they fill this time."""
 
 
-def in_turns(actions: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+Clock = Callable[[Callable[[], Any], int], float]
+"""Seconds per execution of an action that is repeated this many times."""
+
+
+def in_turns(
+    actions: Mapping[str, Callable[[], Any]], rounds: int, clock: Clock | None = None
+) -> dict[str, list[float]]:
     """Seconds per execution of each action, one value per round. Every round executes all actions, every second round
-    in reverse order."""
+    in reverse order. clock: default is processor time."""
+    timed = clock or _seconds
     repeats = {}
     for name, action in actions.items():
-        first = _seconds(action, 1)  # warm-up
-        repeats[name] = 1 if first > 1 else max(1, math.ceil(TURN_SECONDS / max(_seconds(action, 1), 1e-6)))
+        first = timed(action, 1)  # warm-up
+        repeats[name] = 1 if first > 1 else max(1, math.ceil(TURN_SECONDS / max(timed(action, 1), 1e-6)))
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for turn in range(rounds):
         for name in sorted(actions, reverse=bool(turn % 2)):
-            seconds[name].append(_seconds(actions[name], repeats[name]))
+            seconds[name].append(timed(actions[name], repeats[name]))
     return seconds
 
 
@@ -37,6 +44,26 @@ def _seconds(action: Callable[[], Any], repeats: int) -> float:
     for _ in range(repeats):
         action()
     return (time.process_time_ns() - begin) / 1e9 / repeats
+
+
+def on_device(device: torch.device) -> Clock:
+    """A clock on the wall that waits for the device before and after the action."""
+
+    def seconds(action: Callable[[], Any], repeats: int) -> float:
+        wait(device)
+        begin = time.perf_counter()
+        for _ in range(repeats):
+            action()
+        wait(device)
+        return (time.perf_counter() - begin) / repeats
+
+    return seconds
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def spread(values: list[float]) -> tuple[float, float, float]:

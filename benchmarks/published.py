@@ -238,9 +238,9 @@ class LanguageModel(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, N, V) of the next token."""
         length = tokens.shape[1]
-        places = self.positions(torch.arange(length)) if self.learned else self.code[:length]
+        places = self.positions(torch.arange(length, device=tokens.device)) if self.learned else self.code[:length]
         x = self.drop(self.embed(tokens) * self.factor + places)
-        hidden = torch.ones(length, length, dtype=torch.bool).triu(1)
+        hidden = torch.ones(length, length, dtype=torch.bool, device=tokens.device).triu(1)
         for block in self.blocks:
             x = block(x, hidden)
         return self.head(self.norm(x))
@@ -273,7 +273,8 @@ class Translator(nn.Module):
             memory = block(memory, padding)
         memory = self.norms[0](memory)
         length = target.shape[1]
-        hidden = torch.ones(length, length, dtype=torch.bool).triu(1) | (target == PADDING)[:, None, None, :]
+        future = torch.ones(length, length, dtype=torch.bool, device=target.device).triu(1)
+        hidden = future | (target == PADDING)[:, None, None, :]
         x = self.drop(self.target_embed(target) * self.factor + self.code[:length])
         for block in self.decoder:
             x = block(x, hidden, memory, padding)

@@ -104,9 +104,9 @@ def batches(run: RunConfig, data: TaskData) -> Iterator[Any]:
 class PublishedTraining:
     """The published formulation of one run, ready to take training steps."""
 
-    def __init__(self, run: RunConfig, data: TaskData) -> None:
-        self.run = run
-        self.model = build(run, data.shape)
+    def __init__(self, run: RunConfig, data: TaskData, device: torch.device | None = None) -> None:
+        self.run, self.device = run, device or torch.device("cpu")
+        self.model = build(run, data.shape).to(self.device)
         training = run.training
         kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
         self.optimizer = kind(
@@ -121,7 +121,7 @@ class PublishedTraining:
 
     def loss(self, batch: Any) -> Tensor:
         """Mean loss of a batch."""
-        inputs, targets = batch
+        inputs, targets = (part.to(self.device) for part in batch)
         if self.run.definition.architecture == "seq2seq":
             return translation_loss(
                 self.model(inputs, targets[:, :-1]), targets[:, 1:], self.run.training.label_smoothing
@@ -131,12 +131,16 @@ class PublishedTraining:
 
     def step(self) -> None:
         """One training step, including its batch."""
+        self.learn(next(self.batches))
+
+    def learn(self, batch: Any) -> None:
+        """One training step with this batch."""
         run = self.run
         steps = 10_000
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.count, steps, run.training, run.model)
             group["betas"] = (first_beta(self.count, steps, run.training), run.training.betas[1])
-        loss = self.loss(next(self.batches))
+        loss = self.loss(batch)
         self.optimizer.zero_grad()
         loss.backward()
         if run.training.clip_norm is not None:

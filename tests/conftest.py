@@ -1,5 +1,6 @@
-"""Marks the slow tests, so that `make test-fast` can leave them out."""
+"""Marks the slow tests, so that `make test-fast` can leave them out; skips those that need a GPU if there is none."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ SLOW = (
     "workflow",
     "analysis/test_coverage.py",
     "analysis/test_simulations.py",
+    "benchmarks/test_gpu.py::test_the_whole_script",
     "benchmarks/test_scale.py",
     "core/test_attempts.py",
     "core/test_cli.py::test_training_imports_neither_torchvision_nor_mlflow_nor_pandas",
@@ -56,3 +58,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = getattr(item, "originalname", None) or item.name
         if {file.split("/")[0], file, f"{file}::{name}"} & set(SLOW):
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("gpu") and not _has_gpu():
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@cache
+def _has_gpu() -> bool:
+    import torch  # whatever needs a GPU has imported it
+
+    return torch.cuda.is_available()

@@ -22,7 +22,7 @@ TABLES = sorted(set(Results.__annotations__) - {"folder", "study", "inputs"})
 @pytest.fixture
 def analysed(collected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """A copy of the collected study without its run folders, analysed by the command."""
-    for name in ("study.json", "runs.csv", "curves.csv.gz"):
+    for name in ("study.json", "runs.csv", "curves.csv.gz", "tuning.json"):
         shutil.copy(collected / name, tmp_path)
     assert main(["analyse", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"results -> {tmp_path / FILE}"
@@ -46,7 +46,7 @@ def test_the_file_is_plain_json_with_a_row_per_line(analysed: Path) -> None:
     (row,) = [row for row in tables["paired"] if (row["task"], row["variant"]) == ("reverse", "kv")]
     assert any(json.loads(line.rstrip(",")) == row for line in text.splitlines() if line.strip().startswith('{"task'))
     assert row["verdict"] == "worse" and repr(row["difference"]) in text
-    assert tables["nuisance"][0]["difference_own"] is None, "the baseline has no difference"
+    assert tables["tuning"][0]["edge"] == ""
 
 
 def test_the_command_and_the_reports_use_the_same_numbers(analysed: Path) -> None:
@@ -127,11 +127,11 @@ def test_columns_have_their_types_also_where_there_is_no_row() -> None:
 
 def test_what_reports_look_up_is_there(results: Results) -> None:
     assert results.counts.set_index("status")["runs"].to_dict() == {
-        "diverged": 1, "failed": 1, "finished": 141, "missing": 1
+        "diverged": 1, "failed": 1, "finished": 105, "missing": 1
     }  # fmt: skip
     judged = results.tasks.set_index("task")
     assert judged.loc["characters", "metric"] == "validation/loss" and judged.loc["mnist", "data"] == "MNIST"
-    assert results.counted("sort", "kv") == ["lr0.01"] and results.counted("copy", "kv") == ["dim64", "dim128"]
+    assert list(results.tuning[results.tuning["chosen"]]["edge"]) == ["", "learning rate at its highest", ""]
     assert list(results.overall["variant"]) == ["kv", "kv_pos"] and set(results.overall["n_tasks_counted"]) == {5}
     assert set(results.overall_seeds["variant"]) == {"kv", "kv_pos"}
     seeds = results.seeds[(results.seeds["task"] == "copy") & (results.seeds["variant"] == "kv_pos")]

@@ -217,7 +217,7 @@ def test_a_plan_says_how_many_runs_are_taken_over(
 
     def planned(**execution: Any) -> int:
         study = load_study({**content, "execution": {"device": "cpu", **execution}})
-        return count_archived(study, study.runs(), gpu=False)
+        return count_archived(study, {run.path: run for run in study.runs()}, gpu=False)
 
     assert planned() == 1
     assert planned(reuse=False) == planned(device="cuda") == planned(compile="default") == 0

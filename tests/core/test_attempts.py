@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from runs import tiny_run
 
-from kvformer.records.run import Attempts, Failure, RunFolder, Summary
+from kvformer.records.attempts import Attempts
+from kvformer.records.run import Failure, RunFolder, Summary
 from kvformer.records.study import StudyManifest, TaskEntry
 from kvformer.tracking.entries import run_sources
 from kvformer.training import attempts
@@ -65,7 +66,7 @@ def test_a_run_that_is_asked_to_stop_is_not_given_up(tmp_path: Path) -> None:
 
 
 class Machine:
-    """Stands in for a process that trains runs: it does to each what is said, and ends when it is killed or loses its GPU."""
+    """Stands in for processes that train runs. Says which runs fail, kill their process, lose its GPU or are stopped."""
 
     def __init__(self, **said: str) -> None:
         self.said = said

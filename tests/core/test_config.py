@@ -57,7 +57,7 @@ def whole(task: str = "reverse") -> dict[str, Any]:
         "seeds": [0],
         "grid": {"model.layers": [1, 2]},
         "settings": {"wide": {"model.dim": 64}},
-        "nuisance": ["model.layers"],
+        "tuning": {"grid": {"training.learning_rate": [0.001, 0.01]}, "seeds": [1]},
         "resources": Resources().model_dump(),
     }
     content = StudyConfig(name="s").model_dump(mode="json", exclude={"tasks"})
@@ -189,7 +189,7 @@ def test_any_value_is_accepted_or_rejected_in_one_line(where: tuple[str, tuple[s
         ({"settings": {"a/b": {}}}, ["settings", "'a/b'"]),
         ({"settings": {"": {"model.dim": 32}}}, ["settings", "''"]),
         ({"settings": {"a": {"model.dmi": 3}}}, ["model.dmi"]),
-        ({"nuisance": ["model.dim"]}, ["nuisance", "'model.dim'", "none"]),
+        ({"nuisance": ["model.dim"]}, ["tasks.reverse.nuisance", "'tuning' replaces it", "tuning: {grid: {"]),
         ({"protocol": "printed"}, ["tasks.reverse.protocol", "'published', 'corrected' or 'successor'", "'printed'"]),
         ({"protocol": ["published"]}, ["tasks.reverse.protocol"]),
         ({"variants": ["kvv"]}, ["tasks.reverse.variants", "'kvv'", "kv_pos"]),
@@ -484,7 +484,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("tasks=5", "tasks: must be a mapping"),
         ("tasks.reverse=5", "tasks.reverse: must be a mapping"),
         ("tasks.reverse.grid=5", "tasks.reverse.grid: must be a mapping"),
-        ("tasks.reverse.nuisance=5", "tasks.reverse.nuisance"),
+        ("tasks.reverse.tuning=5", "tasks.reverse.tuning: must be a mapping"),
         ("tasks.reverse.settings=[5]", "tasks.reverse.settings"),
         ("training.learning_rate=inf", "learning_rate"),
         ("training.learning_rate=fast", "learning_rate"),
@@ -513,7 +513,7 @@ def test_overrides_take_any_key_and_win_over_the_file(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         "name: mine\nprotocol: corrected\nexecution: {device: cuda}\n"
-        "tasks: {reverse: {training: {epochs: 2}, grid: {model.dim: [32, 64]}, nuisance: [model.dim]},\n"
+        "tasks: {reverse: {training: {epochs: 2}, grid: {model.dim: [32, 64]}, tuning: {grid: {model.heads: [2]}}},\n"
         "        sort: {settings: {small: {model.dim: 32}, large: {model.dim: 64}}}}\n",
     )
     run, loaded = single_run(
@@ -620,9 +620,7 @@ def test_the_content_of_study_json() -> None:
                 "name": "s",
                 "baseline": "kv",
                 "variants": ["kv_pos", "kv"],
-                "tasks": {
-                    "copy": {"grid": {"training.learning_rate": [0.1, 0.01]}, "nuisance": ["training.learning_rate"]}
-                },
+                "tasks": {"copy": {"grid": {"training.learning_rate": [0.1, 0.01]}}},
                 "seeds": 2,
             }
         )
@@ -630,7 +628,6 @@ def test_the_content_of_study_json() -> None:
         .model_dump(mode="json")
     )
     assert [variant["name"] for variant in content["variants"]] == ["kv", "kv_pos"], "in the order of the table"
-    assert content["tasks"][0]["nuisance"] == ["training.learning_rate"]
     assert content["tasks"][0]["chance"] == 0.1
     assert len(content["runs"]) == 8
     assert [entry["setting"] for entry in content["settings"]] == ["learning_rate0.1", "learning_rate0.01"]

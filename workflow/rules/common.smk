@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from bisect import bisect
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -29,14 +29,16 @@ from kvformer.config.availability import leave_out_missing, preparations, withou
 from kvformer.config.gpus import has_gpu, unmet_wishes
 from kvformer.config.loading import load_study, read_yaml
 from kvformer.config.places import check_path
-from kvformer.config.run import runs_to_json
-from kvformer.dependencies import CONFIGURATION, digest
+from kvformer.config.tuning import at_chosen, describe_tuning, tuning_manifest, tuning_of, tuning_runs
+from kvformer.dependencies import CONFIGURATION, code_digest, digest
 from kvformer.environment import settle
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
 from kvformer.records.run import RunFolder
 from kvformer.records.study import read_manifest
+from kvformer.records.tuning import FOLDER as TUNING
 from kvformer.spec.variants import VARIANTS
+from kvformer.tasks import MODULES
 from kvformer.training.archive import count_archived
 from kvformer.training.canary import STARTED
 from kvformer.training.identity import outdated
@@ -63,6 +65,7 @@ try:
     check_path("the folder of the project", ROOT, os.pathsep)  # it goes into PYTHONPATH
     STUDY, SKIPPED = plan()
     RUNS = {run.path: run for run in STUDY.runs()}
+    TRIALS = {f"{TUNING}/{run.path}": run for run in tuning_runs(STUDY)}
     MANIFEST = STUDY.manifest(SKIPPED)
     CHANGED, REMARKS = preparations(STUDY) if workflow.is_main_process else ([], [])
 except KvformerError as error:
@@ -70,14 +73,16 @@ except KvformerError as error:
 
 for entry in SKIPPED:
     print(f"left out: {entry.task}, for {entry.reason}", file=sys.stderr)
-for line in REMARKS:
+for line in filter(None, [*REMARKS, describe_tuning(STUDY) if workflow.is_main_process else ""]):
     print(line, file=sys.stderr)
+TUNED_TASKS = {run.task for run in TRIALS.values()}
 
 # GPUs are those of this machine, unless the jobs run on others (`--jobs` of a cluster).
 if workflow.is_main_process:
     gpu = has_gpu()
-    if archived := count_archived(STUDY, list(RUNS.values()), gpu):
-        print(f"{archived} of {len(RUNS)} runs are taken over from {STUDY.execution.archive}", file=sys.stderr)
+    fixed = TRIALS | {path: run for path, run in RUNS.items() if run.task not in TUNED_TASKS}
+    if archived := count_archived(STUDY, fixed, gpu):
+        print(f"{archived} of {len(fixed)} runs are taken over from {STUDY.execution.archive}", file=sys.stderr)
     for wish in unmet_wishes(STUDY, gpu or workflow.resource_settings.nodes is not None):
         print(f"warning: {wish}", file=sys.stderr)
 
@@ -87,8 +92,8 @@ STUDY_FOLDER = f"{RESULTS}/{STUDY.name}"
 PREPARED = f"{RESULTS}/data"
 TRACKED = f"{RESULTS}/mlflow/{STUDY.name}.tracked"
 FIRST_SEEDS = {}
-for run in RUNS.values():
-    FIRST_SEEDS.setdefault((run.task, run.setting, run.variant), run)
+for path, run in {**RUNS, **TRIALS}.items():
+    FIRST_SEEDS.setdefault(path.rpartition("/")[0], path)
 RUN_PATH = "runs/{task}/{setting}/{variant}/seed{seed}"
 ENVIRONMENT = "../envs/kvformer.yaml"
 COST = [f"{STUDY_FOLDER}/cost.csv"] if STUDY.cost else []
@@ -120,6 +125,7 @@ TRAINING = [
     *("--checkpoint-seconds", str(EXECUTION.checkpoint_seconds)),
     *(["--keep-weights"] if EXECUTION.keep_weights else []),
     *([f"--compile={EXECUTION.compile}"] if EXECUTION.compile else []),
+    *([] if EXECUTION.cuda_graphs else ["--no-cuda-graphs"]),
     *("--archive", str(EXECUTION.archive)),
     *([] if EXECUTION.reuse else ["--no-reuse"]),
 ]
@@ -156,36 +162,46 @@ def alternatives(values):
 
 
 def run_of(wildcards):
-    """The run that a training job's wildcards name."""
+    """The run that a training job's wildcards name, at the untuned values of its setting."""
     return RUNS[RUN_PATH.format(**wildcards)]
 
 
 def manifest_json(wildcards):
     """The study as one line of JSON: the content of its study.json."""
-    return canonical_json(MANIFEST.model_dump(mode="json"))
+    return canonical_json(tuned_manifest().model_dump(mode="json"))
 
 
 def cost_digest(wildcards):
-    """A digest of what the costs depend on: settings, variants, baseline and code."""
+    """A digest of what the costs depend on: settings, variants, baseline, tuned models and code."""
     definitions = {variant.name: VARIANTS[variant.name].definition for variant in MANIFEST.variants}
     settings = [setting.model_dump(mode="json") for setting in MANIFEST.settings]
     code = digest("training.cost", without=CONFIGURATION)
-    return sha256_bytes(canonical_json([settings, definitions, MANIFEST.baseline, code]).encode())
+    parts = [settings, definitions, MANIFEST.baseline, code]
+    if tuned := {run.path: run.tuned for run in tuned_manifest().runs if run.tuned}:
+        parts.append(tuned)
+    return sha256_bytes(canonical_json(parts).encode())
 
 
-def needed_data(runs):
-    """Manifests of the prepared data sets that these runs of a task read. Makes Snakemake train those again that were trained
-    with another configuration, variant or code, which each run folder says: parameters belong to a job, and which runs a
-    job has may change."""
+def data_of(run):
+    """Manifests of the prepared data sets that a run reads."""
+    return [f"{PREPARED}/{dataset}/manifest.json" for dataset in run.datasets]
+
+
+def needed_by(runs):
+    """The data of runs of one setting and, where their values are tuned, the file of the choices. Makes Snakemake train those
+    runs again that were trained with another configuration, variant or code, which each run folder says: parameters belong
+    to a job, and which runs a job has may change."""
+    files = data_of(runs[0]) + (chosen_values() if runs[0].task in TUNED_TASKS else [])
     for run in runs if workflow.is_main_process and RerunTrigger.PARAMS in workflow.rerun_triggers else []:
-        if outdated(resolved(run), RunFolder(Path(STUDY_FOLDER, run.path))):
-            workflow.dag.forcefiles.add(f"{STUDY_FOLDER}/{run.path}/summary.json")
-    return [f"{PREPARED}/{dataset}/manifest.json" for dataset in runs[0].datasets]
+        with suppress(FileNotFoundError):  # no values are chosen that can be used; once they are, this is asked again
+            if outdated(resolved(run), RunFolder(Path(STUDY_FOLDER, run.path))):
+                workflow.dag.forcefiles.add(f"{STUDY_FOLDER}/{run.path}/summary.json")
+    return files
 
 
-def run_data(wildcards):
-    """Manifests of the prepared data sets that the run reads."""
-    return needed_data([run_of(wildcards)])
+def run_input(wildcards):
+    """What the run needs."""
+    return needed_by([run_of(wildcards)])
 
 
 def changed_user_files(wildcards):
@@ -197,17 +213,22 @@ def changed_user_files(wildcards):
 
 
 def resolved(run):
-    """The run with all values that its result depends on; where some are chosen by other jobs, only after these."""
-    return run
+    """The run with all values that its result depends on. Raises FileNotFoundError as `tuned_runs`."""
+    return tuned_runs()[run.path][0] if run.task in TUNED_TASKS else run
 
 
 def run_command(wildcards):
     """The command that trains the run."""
-    run, first = run_of(wildcards), FIRST_SEEDS[wildcards.task, wildcards.setting, wildcards.variant]
-    canary = [] if first is run else ["--first-seed", f"{STUDY_FOLDER}/{first.path}"]
-    folder = f"{STUDY_FOLDER}/{run.path}"
-    given = resolved(run).to_json()
-    return Untracked("train", "--run", given, "--out", folder, *TRAINING, *canary, *gpu_option(wildcards))
+    path = RUN_PATH.format(**wildcards)
+    given = ["--run", resolved(RUNS[path]).to_json(), "--out", f"{STUDY_FOLDER}/{path}"]
+    return Untracked("train", *given, *options_of(path, wildcards))
+
+
+def options_of(path, wildcards):
+    """How the run in the folder `path` of the study's folder is trained, without what its result depends on."""
+    first = FIRST_SEEDS[path.rpartition("/")[0]]
+    canary = [] if first == path else ["--first-seed", f"{STUDY_FOLDER}/{first}"]
+    return [*TRAINING, *canary, *gpu_option(wildcards)]
 
 
 def gpu_option(wildcards):
@@ -245,9 +266,9 @@ def run_priority(wildcards, run=None):
     """The first seed of each cell starts first, to find mistakes early; then long runs, so that no core waits for one at
     the end. All of them start after what prepares them (0). Seeds of a later look come after those of all earlier ones.
     """
-    run = run or run_of(wildcards)
-    first = FIRST_SEEDS[run.task, run.setting, run.variant] is run
-    return -1 / (1 + task_resources(wildcards).runtime) - (0 if first else 1) - 2 * bisect(STUDY.looks, run.seed)
+    path = run.path if run else RUN_PATH.format(**wildcards)
+    first, look = FIRST_SEEDS[path.rpartition("/")[0]] == path, bisect(STUDY.looks, RUNS[path].seed)
+    return -1 / (1 + task_resources(wildcards).runtime) - (0 if first else 1) - 2 * look
 
 
 def run_gpu(wildcards):
@@ -262,7 +283,7 @@ def next_steps():
     store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RESULTS}/mlflow/mlflow.db"
     store = re.sub("//[^/@]*@", "//", store)  # without a server's password
     look = f"open {store}" if store.startswith("http") else f"run `mlflow ui --backend-store-uri {store}`"
-    return f"""
+    return f"""{tuning_warnings()}
 Study '{STUDY.name}' is complete: {len(read_manifest(Path(STUDY_FOLDER)).runs)} runs.
   tables   {STUDY_FOLDER}/tables
   figures  {STUDY_FOLDER}/figures
@@ -275,12 +296,12 @@ To look at the runs in MLflow, run `kvformer ui`, or {look}"""
 def partial_report():
     """After a failure: make the report of the runs that are finished, which lists the others, and say so."""
     if not Path(STUDY_FOLDER, "study.json").exists():
-        return "The study stopped before its first run."
+        return "The study stopped before its first run, or during its tuning."
     log = Path(STUDY_FOLDER, "logs", "partial.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:
         if EXECUTION.runs_per_job > 1:
-            with redirect_stdout(stream):
+            with redirect_stdout(stream), suppress(KvformerError):
                 restore_finished()
         for step in ("collect", "analyse", "tables", "figures", "report"):
             command = [sys.executable, "-m", "kvformer", step, STUDY_FOLDER]

@@ -3,6 +3,7 @@ rule cost:
     input:
         # What the costs depend on is in the parameter; other changes of the study measure nothing again.
         study=ancient(f"{STUDY_FOLDER}/study.json"),
+        tuned=chosen_values,
         data=[f"{PREPARED}/{dataset}/manifest.json" for dataset in STUDY.datasets()],
     output:
         cost=f"{STUDY_FOLDER}/cost.csv",

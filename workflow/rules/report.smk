@@ -8,6 +8,7 @@ rule analyse:
         curves=f"{STUDY_FOLDER}/curves.csv.gz",
         correct=f"{STUDY_FOLDER}/correct.csv.gz",
         cost=COST,
+        tuned=CHOICE,
         published=PUBLISHED,
     output:
         results=f"{STUDY_FOLDER}/results.json",

@@ -19,7 +19,7 @@ snakemake.exceptions.LockException = FolderInUse
 
 if workflow.is_main_process:
     try:
-        check_places(RESULTS, STUDY.name, RUNS)
+        check_places(RESULTS, STUDY.name, {**RUNS, **TRIALS})
         check_address(Path(RESULTS))
     except KvformerError as error:
         raise WorkflowError(str(error)) from None

@@ -1,6 +1,6 @@
 rule train:
     input:
-        run_data,
+        run_input,
     output:
         config=f"{STUDY_FOLDER}/{RUN_PATH}/config.json",
         metrics=f"{STUDY_FOLDER}/{RUN_PATH}/metrics.jsonl",

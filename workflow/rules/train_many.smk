@@ -1,6 +1,7 @@
 # Several runs of one setting per job (execution.runs_per_job): one rule per share of variants and seeds. Whether a run must be
 # trained again is decided as for single jobs, so that changing runs_per_job runs nothing.
 from kvformer.config.batches import batches
+from kvformer.config.run import runs_of, runs_to_json
 from kvformer.training.archive import Archive, planned_identity, prepared_digests
 
 
@@ -21,11 +22,11 @@ class Jobs:
         return [RUNS[RUN_PATH.format(**wildcards, variant=variant, seed=seed)] for variant, seed in self.batch.members]
 
     def data(self, wildcards):
-        return needed_data(self.runs(wildcards))
+        return needed_by(self.runs(wildcards))
 
     def command(self, wildcards):
         runs = self.runs(wildcards)
-        first = FIRST_SEEDS[runs[0].task, runs[0].setting, runs[0].variant].seed
+        first = RUNS[FIRST_SEEDS[runs[0].path.rpartition("/")[0]]].seed
         given = runs_to_json([resolved(run) for run in runs])
         where = ["--out", STUDY_FOLDER, "--first-seed", str(first)]
         return Untracked("train-many", "--runs", given, *where, *TRAINING, *gpu_option(wildcards))
@@ -66,8 +67,7 @@ def restore_finished():
     """Bring finished runs back that Snakemake deleted because another run of their job failed."""
     data = prepared_digests(EXECUTION.prepared, STUDY.datasets())
     since = "" if EXECUTION.reuse else os.environ[STARTED]
-    asked = {entry.path for entry in read_manifest(Path(STUDY_FOLDER)).runs}
-    for run in [resolved(run) for run in RUNS.values() if run.path in asked]:
+    for run in runs_of(read_manifest(Path(STUDY_FOLDER))):
         for device in () if Path(STUDY_FOLDER, run.path, "summary.json").exists() else ("cpu", "cuda"):
             identity = planned_identity(run, data, device, EXECUTION.compile)
             if identity is not None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from kvformer.analysis import comparisons, cost, decisions, nuisance, provenance
+from kvformer.analysis import comparisons, cost, decisions, provenance
 from kvformer.analysis.curves import FILE as CURVES
 from kvformer.analysis.curves import average_curves, read_curves
-from kvformer.analysis.frames import at_judged_settings, load_correct, load_curves, load_runs, lost, scores, usable
+from kvformer.analysis.frames import load_correct, load_curves, load_runs, lost, scores, usable
 from kvformer.analysis.gaps import average_gaps, training_gaps
 from kvformer.analysis.overall import overall
 from kvformer.analysis.planning import plan
@@ -15,6 +15,7 @@ from kvformer.analysis.published import compare_published, load_published
 from kvformer.analysis.results import FILE, Results
 from kvformer.analysis.sampling import sampling
 from kvformer.analysis.study import Study, read_study
+from kvformer.analysis.tuning import tuning_table
 from kvformer.records.run import RunFolder
 
 
@@ -28,40 +29,39 @@ def analyse(results: Path, published: Path | None = None) -> Results:
     """
     study, runs = read_study(results), load_runs(results)
     expected = scores(runs)
-    tuned, choices = nuisance.select(runs, study)
     costs = cost.load_costs(results)
     records = list(provenance.by_run(results, study).values())
     spent = cost.cost_table(runs, study, costs)
     changes = cost.relative_costs(spent, study)
-    summary = comparisons.summarise(tuned, study)
-    compared, looks = comparisons.compared(tuned, study), decisions.looks_of(study)
+    summary = comparisons.summarise(expected, study)
+    compared, looks = comparisons.compared(expected, study), decisions.looks_of(study)
     paired = decisions.judge(compared, looks)
     averages, averages_by_seed = overall(compared, paired, looks)
     tables = {
         "tasks": _tasks(runs, expected, study),
         "counts": expected.groupby("status")["seconds"].agg(runs="size", seconds="sum").reset_index(),
         "summary": summary,
-        "seeds": comparisons.seed_means(tuned, study),
+        "seeds": comparisons.seed_means(expected, study),
         "families": comparisons.family_averages(summary, study),
         "paired": paired,
         "overall": averages,
         "overall_seeds": averages_by_seed,
         "planning": plan(decisions.findings(compared, looks)),
-        "nuisance": nuisance.comparison(expected, choices, study),
-        "success": comparisons.success_rates(tuned, study),
-        "aggregate": comparisons.aggregates(tuned, study),
-        "sampling": sampling(tuned, load_correct(results), study),
+        "tuning": pd.DataFrame(tuning_table(results)),
+        "success": comparisons.success_rates(expected, study),
+        "aggregate": comparisons.aggregates(expected, study),
+        "sampling": sampling(expected, load_correct(results), study),
         "cost": spent,
         "relative_costs": changes,
         "savings": cost.savings(changes),
-        "drawn_costs": cost.drawn_costs(runs, study, choices, costs),
+        "drawn_costs": cost.drawn_costs(runs, costs),
         "incomplete": _incomplete(expected, results),
         "provenance": _provenance(expected),
         "facts": pd.DataFrame(provenance.facts(records).items(), columns=["name", "value"]),
         "packages": pd.DataFrame(provenance.versions(records), columns=["package", "version"]),
     }
     if (results / "curves.csv.gz").is_file():
-        tables |= training_gaps(tuned, at_judged_settings(load_curves(results), choices), study)
+        tables |= training_gaps(expected, load_curves(results), study)
         tables["gap_averages"] = average_gaps(tables["gaps"])
     if any(len(study.settings(task)) > 1 for task in study.tasks):
         tables["settings"] = comparisons.summarise(expected, study, by_setting=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kvformer.analysis.frames import CELL, at_judged_settings, read_table, scores, to_numbers, usable
+from kvformer.analysis.frames import CELL, read_table, scores, to_numbers, usable
 from kvformer.analysis.study import Study
 from kvformer.errors import KvformerError
 
@@ -68,15 +68,11 @@ def cost_table(runs: pd.DataFrame, study: Study, costs: pd.DataFrame) -> pd.Data
     return table.merge(costs[new], how="left", on=keys_of(costs))
 
 
-def drawn_costs(runs: pd.DataFrame, study: Study, choices: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """The costs of each (task, variant) that figures draw, averaged over the settings that it is judged by.
-
-    choices: of `nuisance.select`.
-    """
+def drawn_costs(runs: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """The costs of each (task, variant) that figures draw, averaged over settings."""
     table = usable(scores(runs)).groupby(CELL, sort=False)[["parameters"]].max().reset_index()
     names = [name for name in DRAWN if name in costs]
     table = table.merge(costs[keys_of(costs) + names], how="left", on=keys_of(costs))
-    table = at_judged_settings(table, choices)
     return table.groupby(["task", "variant"], sort=False).mean(numeric_only=True).reset_index()
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 
 from kvformer.analysis.collect import gzip_text
-from kvformer.analysis.frames import KEYS, at_judged_settings, load_curves, load_runs, read_table, scores
+from kvformer.analysis.frames import KEYS, load_curves, load_runs, read_table, scores
 from kvformer.analysis.results import Results
 
 FILE = "curve_means.csv.gz"
 POINT = ["step", "epoch", "elapsed", "mean", "low", "high"]
 CURVE = ["task", "variant", "metric"]
 COLUMNS = [*CURVE, "setting", "seed", *POINT]
-"""setting: empty where all settings that the variant is judged by are averaged. seed: empty for a mean over seeds with
+"""setting: empty where all settings are averaged. seed: empty for a mean over seeds with
 the lowest and the highest one; a run that diverged has its number, and its values as `mean`."""
 BY_SETTING = "validation/loss"
 """The metric that is also averaged at each setting of a grid."""
@@ -32,7 +32,7 @@ def average_curves(results: Results) -> pd.DataFrame:
     gone = pd.MultiIndex.from_frame(curves[KEYS]).isin(diverged) if len(diverged) else np.zeros(len(curves), dtype=bool)
     apart = curves[gone].sort_values(["setting", "seed"], kind="stable").rename(columns={"value": "mean"})
     whole = curves[~gone]
-    means = [apart.assign(seed=apart["seed"].astype(str)), average(at_judged_settings(whole, results.nuisance), CURVE)]
+    means = [apart.assign(seed=apart["seed"].astype(str)), average(whole, CURVE)]
     grids = [task for task in results.study.tasks if len(results.study.settings(task)) > 1]
     if grids:
         loss = whole[(whole["metric"] == BY_SETTING) & whole["task"].isin(grids)]

@@ -120,16 +120,3 @@ def paired_by_setting(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, pd.
         name: (values - reference[name]).dropna() for name, values in by_setting(ours).items() if name in reference
     }
     return {name: values for name, values in pairs.items() if len(values)}
-
-
-def at_judged_settings(frame: pd.DataFrame, choices: pd.DataFrame, point: str = "chosen") -> pd.DataFrame:
-    """The rows of `frame` (with task, setting and variant) at the settings by which variants are judged.
-
-    choices: of `nuisance.select`. Of their tasks only the settings in the column `point` stay, under the name of
-    what is left of the grid. Of other tasks all settings count.
-    """
-    if choices.empty:
-        return frame
-    points = choices[[*CELL, point]]
-    tuned = points.merge(frame.rename(columns={"setting": point}), on=["task", point, "variant"]).drop(columns=point)
-    return pd.concat([frame[~frame["task"].isin(choices["task"])], tuned], ignore_index=True)

@@ -64,7 +64,7 @@ def compare_published(runs: pd.DataFrame, study: Study, published: pd.DataFrame)
         grid = not conditions or any(len(values) > 1 for values in conditions.values())
         of_task = done[done["task"] == row["task"]]
         groups, bounds = _ours(of_task, study, row)
-        inside = [name for name in groups if not list(_conflicts(study.configurations[row["task"], name], conditions))]
+        inside = [name for name in groups if not list(_conflicts(_configuration(study, row, name)[0], conditions))]
         settings = inside or (list(groups) if grid else [])
         if not settings:
             continue
@@ -93,6 +93,18 @@ def _ours(of_task: pd.DataFrame, study: Study, row: Row) -> tuple[dict[str, pd.S
     return paired_by_setting(ours, of_metric[of_metric["variant"] == study.baseline]), (low - high, high - low)
 
 
+def _configuration(study: Study, row: Row, setting: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The values by dotted key of our runs at a setting, and the published value of each key in which they depart from
+    the published setting."""
+    known, entry = study.configurations[row["task"], setting], study.sections.get((row["task"], setting))
+    published = known | (entry.departures if entry else {})
+    known = known | study.tuned.get((row["task"], setting, row["variant"]), {})
+    if row["compare_with"].startswith(DIFFERENCE):  # a departure of either side counts
+        others = study.tuned.get((row["task"], setting, study.baseline), {})
+        known = known | {key: value for key, value in others.items() if value != published[key]}
+    return known, {key: value for key, value in published.items() if value != known[key]}
+
+
 def _conflicts(known: Mapping[str, Any], conditions: Mapping[str, list[str]]) -> Iterator[str]:
     """The conditions that a setting of ours does not meet, in words."""
     for key, values in conditions.items():
@@ -107,7 +119,7 @@ def _differs(study: Study, row: Row, settings: list[str], conditions: Mapping[st
     """
     reasons = [] if conditions else [UNKNOWN_GRID]
     for setting in settings:
-        known, entry = study.configurations[row["task"], setting], study.sections.get((row["task"], setting))
+        known, departures = _configuration(study, row, setting)
         dataset = DATASETS.get(str(known.get("data.dataset")))
         reasons += [f"data {label} ({dataset.label})" for label in sorted(labels) if dataset and label != dataset.label]
         reasons += _conflicts(known, conditions)
@@ -116,10 +128,10 @@ def _differs(study: Study, row: Row, settings: list[str], conditions: Mapping[st
             for key, values in conditions.items()
             if key not in known
         ]
-        if row["study"] == SETTINGS_OF and entry:
+        if row["study"] == SETTINGS_OF:
             reasons += [
                 f"{short_key(key)} {_text(key, known[key])} ({_text(key, value)})"
-                for key, value in entry.departures.items()
+                for key, value in departures.items()
                 if key not in conditions and _matters(key, known)
             ]
     size = prod(map(len, conditions.values()))

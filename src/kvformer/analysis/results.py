@@ -21,7 +21,7 @@ from kvformer.files import read_json, sha256_file, write_text
 FILE = "results.json"
 FORMAT = 2
 """Increased with every change that an older reader would misunderstand."""
-INPUTS = ("study.json", "runs.csv", "curves.csv.gz", "correct.csv.gz", *COST_FILES)
+INPUTS = ("study.json", "runs.csv", "curves.csv.gz", "tuning.json", "correct.csv.gz", *COST_FILES)
 """Files of the study's folder that the numbers and the averaged curves come from."""
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -92,7 +92,7 @@ class Results:
     counts: Annotated[pd.DataFrame, Columns("status", "runs", "seconds")]
     """Expected runs by status, and the seconds that they took."""
     summary: Annotated[pd.DataFrame, SUMMARY]
-    """Means per task and variant, each at its tuned setting where there is a nuisance grid."""
+    """Means per task and variant, over the settings of a grid."""
     settings: Annotated[pd.DataFrame, SUMMARY]
     """Means at every setting, without bootstrap; empty where every task has one setting."""
     seeds: Annotated[pd.DataFrame, Columns("task variant", "seed", "value")]
@@ -127,17 +127,10 @@ class Results:
     plan: `further looks`, or `new study` where none is left. n: pairs so far. seeds: in all; of a new study, its own.
     chance: of being decided. hours: of one core, of which baseline_hours are shared by all comparisons of the task.
     """
-    nuisance: Annotated[
-        pd.DataFrame,
-        Columns(
-            "task setting variant chosen values edge verdict_own verdict_fixed",
-            "runs budget",
-            "validation n_own difference_own low_own high_own p_holm_own "
-            "n_fixed difference_fixed low_fixed high_fixed p_holm_fixed",
-            "equal_budget",
-        ),
+    tuning: Annotated[
+        pd.DataFrame, Columns("task setting variant metric values edge", "runs expected", "validation", "chosen")
     ]
-    """The points of nuisance grids that were chosen, and the comparisons there (`nuisance.comparison`)."""
+    """The trials that chose values for each variant (`tuning.tuning_table`); empty where nothing was tuned."""
     success: Annotated[pd.DataFrame, Columns("task setting variant", "successes n", "rate low high")]
     """Share of the runs that solve a synthetic task."""
     aggregate: Annotated[
@@ -160,7 +153,7 @@ class Results:
     savings: Annotated[pd.DataFrame, Columns("variant cost", "settings", "median low high")]
     """Their median and range over tasks and settings."""
     drawn_costs: Annotated[pd.DataFrame, Columns("task variant", "", "parameters", open=True)]
-    """Costs averaged over the settings that a variant is judged by."""
+    """Costs averaged over settings."""
     gaps: Annotated[
         pd.DataFrame, Columns("task variant metric", "n", "share difference low high margins margins_low margins_high")
     ]
@@ -244,11 +237,6 @@ class Results:
             if (folder / name).is_file() and sha256_file(folder / name) != inputs.get(name):
                 raise KvformerError(f"{path}: was made from another {name} than is there now; {again}")
         return cls(folder, study, inputs, **typed)
-
-    def counted(self, task: str, variant: str) -> list[str]:
-        """The settings that a variant is judged by: all of the task's, or the chosen points of a nuisance grid."""
-        tuned = self.nuisance[self.nuisance["task"] == task]
-        return self.study.settings(task) if tuned.empty else list(tuned.loc[tuned["variant"] == variant, "chosen"])
 
 
 def _layouts() -> Iterator[tuple[str, Columns]]:

@@ -78,6 +78,12 @@ class Study:
         """What study.json lists of each (task, setting): its protocol, sections and departures; {} if it lists none."""
         return {(entry.task, entry.setting): entry for entry in self.manifest.settings}
 
+    @cached_property
+    def tuned(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        """The values by dotted key at which a variant was trained in place of its setting's, by (task, setting,
+        variant)."""
+        return {(run.task, run.setting, run.variant): run.tuned for run in self.runs if run.tuned}
+
     def settings(self, task: str) -> list[str]:
         """Settings of a task, in the study's order."""
         return [setting for name, setting in self.overrides if name == task]
@@ -90,10 +96,6 @@ class Study:
             return label
         read = [(entry.data or {}).get("dataset") for (name, _), entry in self.sections.items() if name == task]
         return ", ".join(dict.fromkeys(find_dataset(name).label for name in read if name)) or label
-
-    def nuisance(self, task: str) -> list[str]:
-        """Grid keys of a task that are tuned for each variant."""
-        return self.tasks[task].nuisance or []
 
     def margin(self, metric: str) -> float | None:
         """Differences of `metric` inside ± this margin count as equivalent; None where the study fixed no margin."""

@@ -88,10 +88,9 @@ class Reference:
         if entry is None:
             raise KvformerError(f"study '{self.study.name}': its study.json does not list the settings of {run.task}")
         try:
-            sections = entry.model_dump(include={"protocol", "data", "model", "training"})
-            config = RunConfig(task=run.task, setting=run.setting, variant=run.variant, seed=run.seed, **sections)
+            config = RunConfig.from_entry(run, entry)
             found = config.hash
-        except ValueError:
+        except (ValueError, KvformerError):
             found = "not valid"
         if found != run.hash:
             raise KvformerError(

@@ -23,9 +23,9 @@ from kvformer.errors import INTERRUPTED, ConfigError, Interrupted, KvformerError
 from kvformer.files import expand  # noqa: E402
 
 COMMANDS = (
-    "train", "train-many", "describe", "tasks", "variants", "explain", "plan", "prepare", "cost", "look", "collect",
-    "analyse", "tables", "figures", "report", "plan-seeds", "crate", "track", "ui", "export", "compare", "verify",
-    "schema",
+    "train", "train-many", "describe", "tasks", "variants", "explain", "plan", "prepare", "cost", "choose", "look",
+    "collect", "analyse", "tables", "figures", "report", "plan-seeds", "crate", "track", "ui", "export", "compare",
+    "verify", "schema",
 )  # fmt: skip
 
 # Imports create half a million objects that live until the process ends. Searching them for garbage, repeatedly during

@@ -1,6 +1,6 @@
 """Count and measure what the variants of a study cost. The table holds parameters, multiply-accumulates, memory, and
-the time of a training step and of decoding, for every task, setting and variant. Variants are timed in turns; let
-nothing else run meanwhile."""
+the time of a training step and of decoding, for every task, setting and variant; on a GPU whose peak rate is known,
+also the share of it that a step reaches. Variants are timed in turns; let nothing else run meanwhile."""
 
 import csv
 import io
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
+
     from kvformer.config.run import RunConfig
 
 FIELDS = (
@@ -44,9 +46,8 @@ def run(options: Namespace) -> None:
     if options.rounds < 2:
         raise ConfigError(f"--rounds: must be at least 2, not {options.rounds}")
     chosen, baseline = _chosen(options)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, FIELDS, lineterminator="\n")
-    writer.writeheader()
+    device, rows = choose_device(options.device), []
+    _say_where(device, {config.training.precision for config in chosen})
     for (task, setting), group in groupby(chosen, key=lambda config: (config.task, config.setting)):
         runs = list(group)
         manifests = {name: load_manifest(options.data / name) for name in runs[0].datasets}
@@ -55,9 +56,27 @@ def run(options: Namespace) -> None:
         except ValueError as error:
             raise DataError(f"{task} (setting {setting}): {error}") from None
         print(f"{task} {setting}: {', '.join(config.variant for config in runs)}", flush=True)
-        writer.writerows(measure(runs, shape, choose_device(options.device), options.rounds, baseline))
+        rows += measure(runs, shape, device, options.rounds, baseline)
+    buffer = io.StringIO()
+    extra = ["flop_utilisation"] if any("flop_utilisation" in row for row in rows) else []
+    writer = csv.DictWriter(buffer, [*FIELDS, *extra], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     write_text(options.out, buffer.getvalue())
     print(f"{len(chosen)} rows -> {options.out}")
+
+
+def _say_where(device: "torch.device", precisions: set[str]) -> None:
+    """On which GPU costs are measured, and whether its peak rate is known."""
+    import torch
+
+    from kvformer.training.peaks import peak_flops
+
+    if device.type != "cuda":
+        return
+    known = all(peak_flops(device, precision) for precision in precisions)
+    note = "" if known else f"; its peak in {', '.join(sorted(precisions))} is not known, so no utilisation is given"
+    print(f"on {torch.cuda.get_device_name(device)}{note}", flush=True)
 
 
 def _chosen(options: Namespace) -> "tuple[list[RunConfig], str]":

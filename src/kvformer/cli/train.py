@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvformer.cli.options import add_data, add_run, chosen_run, data_folders
+from kvformer.errors import Interrupted
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,16 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="FOLDER",
         help="do not start if the run in this folder, the first seed, failed",
     )
+    parser.add_argument(
+        "--outcome", type=Path, metavar="FILE", help="also write how the run ended into this file: finished, diverged"
+    )
+    parser.add_argument(
+        "--attempts-left",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with 0, a run that fails with an error is an outcome too (failed), and the exit code is 0",
+    )
     add_how(parser)
 
 
@@ -39,6 +50,7 @@ def add_how(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--compile", choices=("default", "reduce-overhead"), help="mode of torch.compile (default: none)"
     )
+    parser.add_argument("--no-cuda-graphs", action="store_true", help="launch the kernels of a step one by one")
     parser.add_argument("--keep-weights", action="store_true", help="also write model.safetensors")
     parser.add_argument("--checkpoint-seconds", type=float, help="seconds between resume checkpoints (default 60)")
     parser.add_argument(
@@ -53,13 +65,26 @@ def add_how(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Train the run, or take it over from the archive, and print its summary."""
+    from kvformer.files import write_text
+    from kvformer.records.run import RunFolder
     from kvformer.training.attempts import give_up_what_fails, is_last
 
-    if is_last([options.out]):
+    if options.outcome is None and is_last([options.out]):
         return give_up_what_fails(lambda folders: sys.argv[1:], [options.out])
     config, execution = _run_of(options)
     print(start_of(config), flush=True)
-    summary = taken_over(config, execution, options, options.out) or _trained(config, execution, options)
+    try:
+        summary = taken_over(config, execution, options, options.out) or _trained(config, execution, options)
+    except Interrupted:
+        raise
+    except Exception as error:
+        if options.attempts_left or options.outcome is None or RunFolder(options.out).failure() is None:
+            raise
+        print(f"failed, and not tried again: {type(error).__name__}: {error}")
+        write_text(options.outcome, "failed\n")
+        return 0
+    if options.outcome is not None:
+        write_text(options.outcome, f"{summary.status}\n")
     print(f"{end_of(summary)} -> {options.out}")
     return 0
 
@@ -151,6 +176,7 @@ def trained(
             started=started,
             gpus=options.gpus,
             stop=stop,
+            graphs=execution.cuda_graphs and not options.no_cuda_graphs,
         )
     if options.archive is not None:
         try:

@@ -230,10 +230,14 @@ def _asked_for(options: Namespace) -> "tuple[list[RunConfig], Execution]":
 def _of_configuration(options: Namespace) -> "tuple[list[RunConfig], Execution, Path]":
     """The runs of a study's file, how they are executed, and the study's folder. Prepares the data."""
     from kvformer.config.loading import load_study
+    from kvformer.config.tuning import tuning_runs
     from kvformer.data.prepare import prepare
+    from kvformer.errors import ConfigError
     from kvformer.records.study import looks_taken
 
     study = load_study(options.study)
+    if tuning_runs(study):
+        raise ConfigError("train-many: values are tuned first; start the study with Snakemake, which writes study.json")
     prepared, user_folder = data_folders(options, study.execution)
     for dataset in study.datasets():
         prepare(dataset, prepared / dataset, user_folder)

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from kvformer.config.execution import Execution, Resources
-from kvformer.config.grid import TaskSection
+from kvformer.config.grid import TaskSection, Tuning
 from kvformer.config.looks import Looks
 from kvformer.config.study import StudyConfig
 from kvformer.spec.sections import ModelConfig, Section, TrainingConfig
@@ -43,6 +43,7 @@ def _tables() -> str:
     parts = [
         _table("Study", StudyConfig, ""),
         _table("Seeds by looks", Looks, "seeds."),
+        _table("Tuning", Tuning, "tuning."),
         _table("Every task", TaskSection, "tasks.<task>.", skip=("data", "model", "training", "resources")),
         _table("Model", ModelConfig, "tasks.<task>.model."),
         _table("Training", TrainingConfig, "tasks.<task>.training."),

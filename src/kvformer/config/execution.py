@@ -29,6 +29,11 @@ class Execution(Section):
         description="Mode of torch.compile for training steps (reduce-overhead: CUDA graphs). Compiled steps round "
         "differently, as another device does. Meant for GPUs.",
     )
+    cuda_graphs: bool = Field(
+        True,
+        description="Record a training step on a GPU once and replay it as a whole, where batches have fixed shapes. "
+        "The results are the same.",
+    )
     data_folder: FolderPath = Field("data", description="Folder for data files of your own.")
     results_folder: FolderPath = Field("results", description="Folder for everything that the workflow writes.")
     tracking_uri: str | None = Field(

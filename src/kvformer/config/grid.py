@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 from pydantic import Field, ValidationError
 
@@ -26,6 +26,26 @@ DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "
 """Names that are no files on Windows and on some network drives, with any ending and in any case."""
 DURATIONS = {"steps": "epochs", "epochs": "steps"}
 """The two keys of `training` that exclude each other."""
+FIRST_TUNING_SEED = 9000
+"""Tuning seeds that are given as a number are counted from here, far from reported ones, of which there may be more
+some day."""
+
+
+class Tuning(Section):
+    """What is tuned for each variant before the variants are compared: see `config.tuning`."""
+
+    grid: dict[str, Annotated[list[Scalar], Field(min_length=1)]] = Field(
+        {}, description="Values to try, by key of model or training; every combination is tried."
+    )
+    seeds: Annotated[int, Field(ge=1, le=1_000)] | Annotated[list[Count], Field(min_length=1)] = Field(
+        2, description="Seeds of each trial, never reported: a number k for 9000 … 9000+k-1, or a list."
+    )
+
+    @property
+    def numbers(self) -> list[int]:
+        """The tuning seeds."""
+        first = FIRST_TUNING_SEED
+        return list(range(first, first + self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
 
 class TaskSection(Section):
@@ -48,8 +68,8 @@ class TaskSection(Section):
         description="Named settings, for combinations that do not form a full grid: {small: {model.dim: 64}}; "
         "crossed with the grid.",
     )
-    nuisance: list[str] = Field(
-        [], description="Keys of the grid whose best value is chosen for each variant by validation."
+    tuning: Tuning | None = Field(
+        None, description="Tuning of this task; default is the study's, null switches it off."
     )
     resources: Resources = Field(Resources(), description="What a scheduler must know about one training job.")
 
@@ -97,11 +117,6 @@ def with_defaults(task: str, section: Any, protocol: Any) -> Any:
 def settings_of(task: str, section: TaskSection) -> Iterator[Setting]:
     """The settings of a task's section. Raises ConfigError where a name or a value is not allowed."""
     where = f"tasks.{task}"
-    for key in section.nuisance:
-        if key not in section.grid:
-            raise ConfigError(
-                f"{where}.nuisance: '{key}' is not in the grid; allowed: {', '.join(section.grid) or 'none'}"
-            )
     keys, names = sorted(section.grid), dict[str, str]()
     named: list[tuple[str | None, dict[str, Scalar]]] = [*section.settings.items()] or [(None, {})]
     for label, fixed in named:
@@ -111,10 +126,10 @@ def settings_of(task: str, section: TaskSection) -> Iterator[Setting]:
             raise ConfigError(f"{where}.settings.{label}: '{min(both)}' is in the grid too; give it in one place")
         for values in itertools.product(*(section.grid[key] for key in keys)):
             given = {**fixed, **dict(zip(keys, values, strict=True))}
-            sections = _resolve(where, section, given)
-            overrides = {key: _value(sections, key) for key in given}
+            sections = resolve(f"{where}.grid", section, given)
+            overrides = {key: value_of(sections, key) for key in given}
             parts = [] if label is None else [label]
-            parts += [f"{key.split('.')[-1]}{_short(overrides[key])}" for key in keys]
+            parts += [short_name(key, overrides[key]) for key in keys]
             name = "-".join(parts) or "default"
             if (other := names.get(name.casefold())) == name:
                 raise ConfigError(f"{where}.grid: two settings are called '{name}'; is a value listed twice?")
@@ -137,36 +152,52 @@ def faulty_name(name: str) -> str | None:
     return None
 
 
-def _resolve(where: str, section: TaskSection, overrides: Mapping[str, Scalar]) -> dict[str, Any]:
-    """The typed sections of a task with dotted keys replaced."""
+class Sections(Protocol):
+    """The three sections that a run consists of."""
+
+    @property
+    def data(self) -> Any:
+        """Of the task's own class."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """The model."""
+
+    @property
+    def training(self) -> TrainingConfig:
+        """The training."""
+
+
+def resolve(where: str, given: Sections, overrides: Mapping[str, Scalar]) -> dict[str, Any]:
+    """The typed sections of a task with dotted keys replaced. Raises ConfigError, which names the key `where`."""
     changed: dict[str, dict[str, Any]] = {part: {} for part in SECTIONS}
     for key, value in overrides.items():
         part, _, field = key.partition(".")
-        if part not in SECTIONS or field not in type(getattr(section, part)).model_fields:
-            known = [f"{s}.{f}" for s in SECTIONS for f in type(getattr(section, s)).model_fields]
-            raise ConfigError(f"{where}.grid: there is no key '{key}'; allowed: {', '.join(known)}")
+        if part not in SECTIONS or field not in type(getattr(given, part)).model_fields:
+            known = [f"{s}.{f}" for s in SECTIONS for f in type(getattr(given, s)).model_fields]
+            raise ConfigError(f"{where}: there is no key '{key}'; allowed: {', '.join(known)}")
         changed[part][field] = value
         if part == "training" and field in DURATIONS:
             changed[part][DURATIONS[field]] = None
     resolved = {}
     for part in SECTIONS:
-        original: Section = getattr(section, part)
+        original: Section = getattr(given, part)
         try:
             resolved[part] = type(original).model_validate({**dict(original), **changed[part]})
         except ValidationError as error:
-            raise ConfigError(f"{where}.grid: {describe_errors(error, type(original), part)}") from None
+            raise ConfigError(f"{where}: {describe_errors(error, type(original), part)}") from None
     return resolved
 
 
-def _value(sections: Mapping[str, Section], key: str) -> Scalar:
+def value_of(sections: Mapping[str, Section], key: str) -> Scalar:
     """The typed value of a dotted key: 0.001 where a file says 1e-3."""
     part, _, field = key.partition(".")
     value: Scalar = getattr(sections[part], field)
     return value
 
 
-def _short(value: Scalar) -> str:
-    """A value as a part of a folder's name."""
+def short_name(key: str, value: Scalar) -> str:
+    """A key and its value as a part of a folder's name."""
     if isinstance(value, float) and float(f"{value:g}") == value:
         value = f"{value:g}"
-    return re.sub(r"[^A-Za-z0-9._]", "_", str(value))
+    return key.split(".")[-1] + re.sub(r"[^A-Za-z0-9._]", "_", str(value))

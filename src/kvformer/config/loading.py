@@ -13,6 +13,7 @@ from kvformer.config.grid import DURATIONS, SECTIONS
 from kvformer.config.messages import describe_errors, unknown
 from kvformer.config.run import RunConfig
 from kvformer.config.study import StudyConfig
+from kvformer.config.tuning import tuning_runs
 from kvformer.data.datasets import find_dataset
 from kvformer.errors import ConfigError, DataError
 from kvformer.spec.variants import VARIANTS
@@ -44,6 +45,7 @@ def _validate(raw: dict[str, Any], where: str, overrides: Iterable[str], task: s
         for dataset in study.datasets():
             find_dataset(dataset)
         study.runs()
+        tuning_runs(study)
     except ValidationError as error:
         raise ConfigError(f"{where}: {describe_errors(error, StudyConfig)}") from None
     except (ConfigError, DataError) as error:
@@ -70,7 +72,8 @@ def single_run(
     tasks = raw.get("tasks") or {}
     section = tasks.get(task) or {} if isinstance(tasks, dict) else tasks
     if isinstance(section, dict):  # validation rejects anything else
-        raw = {**raw, "seeds": [seed], "tasks": {task: {**section, "variants": [variant], "seeds": [seed]}}}
+        alone = {"variants": [variant], "seeds": [seed], "tuning": None}
+        raw = {**raw, "seeds": [seed], "tasks": {task: {**section, **alone}}}
     study = _validate(raw, str(base or "configuration"), overrides, task)
     runs = {run.setting: run for run in study.runs()}
     if setting is None and len(runs) > 1:
@@ -122,8 +125,6 @@ def _apply(raw: dict[str, Any], override: str, task: str | None) -> None:
         section = _mapping(_mapping(raw["tasks"]).get(task))
         for varied in [section.get("grid"), *_mapping(section.get("settings")).values()]:
             _mapping(varied).pop(key, None)
-        if isinstance(section.get("nuisance"), list):
-            section["nuisance"] = [other for other in section["nuisance"] if other != key]
         parts = ["tasks", task, *parts]
     target = raw
     for depth, part in enumerate(parts[:-1], start=1):

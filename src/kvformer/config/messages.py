@@ -12,8 +12,15 @@ from kvformer.spec.sections import Section
 
 UNION_TAG = re.compile(r"bool|int|float|str|constrained-\w+|list\[.*\]|Looks")
 """How pydantic marks, inside a location, which alternative of a union an error is about."""
-RENAMED = {"profile": "cost"}
-"""Keys of a study that have a new name."""
+REPLACED = {
+    "profile": ("cost", "it is called 'cost' now"),
+    "nuisance": (
+        "tuning",
+        "'tuning' replaces it and chooses on seeds that are not reported: "
+        "tuning: {grid: {training.learning_rate: [3e-4, 1e-3, 3e-3]}, seeds: 2}",
+    ),
+}
+"""Keys of earlier versions: the key there is instead, and what to say."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -65,8 +72,9 @@ def _text(alternatives: list[ErrorDetails], place: list[str], root: type[Section
 
 def _unknown_key(place: list[str], root: type[Section]) -> str:
     known = _known_keys(root, place[:-1])
-    if len(place) == 1 and RENAMED.get(place[0]) in known:
-        return f"unknown key; it is called '{RENAMED[place[0]]}' now"
+    instead, text = REPLACED.get(place[-1], (None, ""))
+    if instead in known:
+        return f"unknown key; {text}"
     close = difflib.get_close_matches(place[-1], known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"unknown key; {hint}allowed: {', '.join(known)}" if known else "unknown key"

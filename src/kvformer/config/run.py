@@ -1,13 +1,13 @@
 """One training run, fully resolved."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from kvformer.config.grid import ProtocolName, Scalar
+from kvformer.config.grid import ProtocolName, Scalar, resolve
 from kvformer.config.messages import describe_errors, unknown
 from kvformer.errors import ConfigError
 from kvformer.files import canonical_json, sha256_bytes
@@ -94,7 +94,15 @@ class RunConfig(Section):
     def from_entry(cls, run: RunEntry, setting: SettingEntry) -> "RunConfig":
         """The run that `entry` describes, at its setting. Raises ValidationError where it is not valid (any more)."""
         sections = setting.model_dump(include={"protocol", "data", "model", "training"})
-        return cls(**run.model_dump(include={"task", "setting", "variant", "seed", "overrides"}), **sections)
+        labels = {name: getattr(run, name) for name in ("task", "setting", "variant", "seed", "overrides")}
+        return cls(**labels, **sections).tuned(run.tuned)
+
+    def tuned(self, values: Mapping[str, Scalar]) -> "RunConfig":
+        """This run with other values of these dotted keys. Raises ConfigError where they are not allowed."""
+        if not values:
+            return self
+        fields = {name: getattr(self, name) for name in RunConfig.model_fields}
+        return RunConfig(**{**fields, **resolve("tuned", self, values)})
 
     def to_json(self) -> str:
         """The run as one line of canonical JSON; `RunConfig.from_json` reads it back."""

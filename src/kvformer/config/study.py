@@ -1,7 +1,7 @@
 """The one configuration: a study lists tasks, variants and seeds, and expands into runs."""
 
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from kvformer.config.grid import (
     Seeds,
     Setting,
     TaskSection,
+    Tuning,
     Variants,
     faulty_name,
     settings_of,
@@ -72,6 +73,11 @@ class StudyConfig(Section):
     equivalence_margin: dict[str, Annotated[float, Field(gt=0)]] = Field(
         MARGINS,
         description="By metric: a difference to the baseline that lies within ± this margin counts as equivalent.",
+    )
+    tuning: Tuning | None = Field(
+        None,
+        description="Tune every variant on seeds of its own before the variants are compared: "
+        "{grid: {training.learning_rate: [3e-4, 1e-3, 3e-3]}, seeds: 2}.",
     )
     tasks: Tasks = Field(Tasks(), description="The tasks to run.")
     execution: Execution = Field(
@@ -159,27 +165,32 @@ class StudyConfig(Section):
 
         Raises ConfigError where a variant does not fit a model.
         """
-        runs = []
-        for task, section in self.sections().items():
-            variants, numbers = section.variants or self.variants, seed_numbers(section.seeds or self.seeds)
-            for setting, variant, seed in itertools.product(self.settings[task], variants, numbers):
-                try:
-                    run = RunConfig(
-                        task=task,
-                        setting=setting.name,
-                        variant=variant,
-                        seed=seed,
-                        protocol=section.protocol or self.protocol,
-                        model=setting.model,
-                        data=setting.data,
-                        training=setting.training,
-                        overrides=setting.overrides,
-                    )
-                except ValidationError as error:
-                    problem = describe_errors(error, RunConfig)
-                    raise ConfigError(f"tasks.{task} (setting {setting.name}): {problem}") from None
-                runs.append(run)
-        return runs
+        tasks = self.settings.items()
+        return [run for task, settings in tasks for run in self.runs_at(task, settings, self.seeds_of(task))]
+
+    def seeds_of(self, task: str) -> list[int]:
+        """The seeds of a task that are reported; with looks, all that the last look may need."""
+        return seed_numbers(self.sections()[task].seeds or self.seeds)
+
+    def runs_at(self, task: str, settings: Iterable[Setting], seeds: Iterable[int]) -> Iterator[RunConfig]:
+        """The runs of a task's variants at these settings and seeds. Raises ConfigError as `runs`."""
+        section = self.sections()[task]
+        for setting, variant, seed in itertools.product(settings, section.variants or self.variants, seeds):
+            try:
+                yield RunConfig(
+                    task=task,
+                    setting=setting.name,
+                    variant=variant,
+                    seed=seed,
+                    protocol=section.protocol or self.protocol,
+                    model=setting.model,
+                    data=setting.data,
+                    training=setting.training,
+                    overrides=setting.overrides,
+                )
+            except ValidationError as error:
+                problem = describe_errors(error, RunConfig)
+                raise ConfigError(f"tasks.{task} (setting {setting.name}): {problem}") from None
 
     def datasets(self) -> list[str]:
         """Names of the prepared data sets that the study needs, sorted."""
@@ -207,7 +218,7 @@ class StudyConfig(Section):
             variants=[
                 VariantEntry(name=v.name, label=v.label, formula=v.formula, reference=v.reference) for v in variants
             ],
-            tasks=[self._task_entry(name, section.nuisance) for name, section in sections.items()],
+            tasks=[self._task_entry(name) for name in sections],
             runs=[run.entry() for run in runs],
             looks=self.looks,
             weights=self.seeds.shares if isinstance(self.seeds, Looks) else [],
@@ -219,7 +230,7 @@ class StudyConfig(Section):
             skipped=list(skipped),
         )
 
-    def _task_entry(self, name: str, nuisance: list[str]) -> TaskEntry:
+    def _task_entry(self, name: str) -> TaskEntry:
         task = TASKS[name]
         # The metric of a guess, where it is known and the same in all settings.
         chances = {task.chance(setting.data) for setting in self.settings[name]}
@@ -230,7 +241,6 @@ class StudyConfig(Section):
             metric=task.metric,
             goal=task.goal,
             chance=chances.pop() if len(chances) == 1 else None,
-            nuisance=nuisance,
         )
 
 

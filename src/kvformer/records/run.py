@@ -104,7 +104,8 @@ class Identity(Record):
 class Provenance(FileRecord):
     """`provenance.json`: where, when and with what a run was trained. Times are ISO 8601, UTC.
 
-    taken_over_from: the run folder in which it was trained, where that is another one.
+    cuda_graph: whether its steps were replayed as a CUDA graph. taken_over_from: the run folder in which it was
+        trained, where that is another one.
     """
 
     git: GitState = Field(default_factory=GitState)
@@ -118,6 +119,7 @@ class Provenance(FileRecord):
     device: str | None = None
     precision: str | None = None
     compile: str | None = None
+    cuda_graph: bool | None = None
     data: list[DataRecord] = Field(default_factory=list)
     start: str | None = None
     end: str | None = None
@@ -149,13 +151,6 @@ class Failure(FileRecord):
     def not_started(cls, reason: str, time: str) -> "Failure":
         """The record of a run that was not started."""
         return cls(type=NOT_STARTED, error=reason, time=time)
-
-
-class Attempts(FileRecord):
-    """`attempts.json`: how often a run that is not finished was started since the study was (`study`: that time)."""
-
-    study: str
-    count: int
 
 
 class ArchivedRun(FileRecord):

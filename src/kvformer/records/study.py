@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from kvformer.errors import DataError, KvformerError
 from kvformer.records.base import FileRecord, Record
@@ -13,6 +13,11 @@ from kvformer.records.run import Goal, Primary, Provenance, Summary
 
 Overrides = dict[str, Any]
 """Values of a setting by dotted key: {"training.learning_rate": 0.001}."""
+
+
+def _without_empty(content: dict[str, Any], *names: str) -> dict[str, Any]:
+    """A record's content without those keys of `names` that hold nothing."""
+    return {key: value for key, value in content.items() if value or key not in names}
 
 
 class VariantEntry(Record):
@@ -28,7 +33,8 @@ class TaskEntry(Record):
     """A task of the study.
 
     metric: the quantity without its split (`accuracy`); a run's summary says which split it is judged on. chance: that
-    of a guess, None where it is not known or settings differ. nuisance: grid keys that are tuned for each variant.
+    of a guess, None where it is not known or settings differ. nuisance: only in files of version 1: keys of the grid
+    that were tuned on the runs that were reported.
     """
 
     name: str
@@ -37,7 +43,7 @@ class TaskEntry(Record):
     metric: str
     goal: Goal
     chance: float | None = None
-    nuisance: list[str] | None = None
+    nuisance: list[str] | None = Field(None, exclude=True)
 
 
 def judged_by(tasks: Iterable[TaskEntry], ends: Iterable[tuple[str, Summary | None]]) -> dict[str, Primary]:
@@ -53,21 +59,29 @@ def judged_by(tasks: Iterable[TaskEntry], ends: Iterable[tuple[str, Summary | No
 
 
 class RunEntry(Record):
-    """A run that the study expects. overrides: the grid values of its setting. path: its folder, relative to the
-    study's."""
+    """A run that the study expects. overrides: the grid values of its setting. tuned: values that were chosen for its
+    variant before, in place of the setting's. path: its folder, relative to the study's."""
 
     task: str
     setting: str
     variant: str
     seed: int
     overrides: Overrides = Field(default_factory=dict)
+    tuned: Overrides = Field(default_factory=dict)
     hash: str
     path: str
+
+    @model_serializer(mode="wrap")
+    def _only_if_tuned(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_empty(fields(self), "tuned")
 
 
 class SettingEntry(Record):
     """The resolved sections of a task at one setting, and the published value of each key in which it departs from the
-    published setting."""
+    published setting.
+
+    In a study of tuning trials: tried_for: the setting in whose place it is tried. tried: the values that are tried.
+    """
 
     task: str
     setting: str
@@ -76,6 +90,12 @@ class SettingEntry(Record):
     model: dict[str, Any] | None = None
     training: dict[str, Any] | None = None
     departures: Overrides = Field(default_factory=dict)
+    tried_for: str | None = None
+    tried: Overrides | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_of_trials(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_empty(fields(self), "tried_for", "tried")
 
 
 class SkippedTask(Record):

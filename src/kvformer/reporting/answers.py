@@ -62,7 +62,8 @@ def _needed(verdicts: Verdicts) -> str:
     by_word = {verdict: [v for v in without if verdicts.word(v) == verdict] for verdict in ("worse", *SAFE)}
     worse = by_word["worse"]
     if worse == without:
-        who = f"All {word(len(worse))} variants without one are" if worse[1:] else f"{name(worse[0])} has none and is"
+        all_of_them = "Both" if len(worse) == 2 else f"All {word(len(worse))}"
+        who = f"{all_of_them} variants without one are" if worse[1:] else f"{name(worse[0])} has none and is"
         where = f"{', each' if worse[1:] else ','} on at least {_least(verdicts, worse)} tasks"
         return f"**Yes, at this training length.** {who} worse on average, by {_losses(verdicts, worse)}{where}."
     known = [

@@ -125,10 +125,11 @@ _TABLES = {
         "same seeds again with some more would make false verdicts more frequent. Hopeless: more likely to stay open "
         "than not, even with the most seeds. The prediction assumes normal differences."
     ),
-    "nuisance": (
-        "Tasks with nuisance hyperparameters: every variant at its own best values, chosen by the validation metric "
-        "alone, and the difference to {baseline} when all use the values that are best for {baseline}. Budget: runs "
-        "that the choice could draw on. Edge: the best value ends the grid, so a better one may lie beyond."
+    "tuning": (
+        "What was tried for each variant before the comparison, on seeds that are not reported: the mean of the "
+        "validation metric over the runs that finished. Every variant has the same number of runs. Chosen: the best "
+        "mean (of equal ones, that with the least validation loss); the reported seeds were trained with it. Edge: the "
+        "chosen value ends the grid, so a better one may lie beyond."
     ),
     "success": (
         "Runs that reach an accuracy of {solved}, with Wilson's 95 % interval. A run that diverged or failed has not "

@@ -43,7 +43,7 @@ FORMATS = {
     ".tex": "application/x-tex",
 }
 LICENSE = "Not stated: choose one before publishing these results."
-COLLECTED = ("runs.csv", "curves.csv.gz", "correct.csv.gz")
+COLLECTED = ("runs.csv", "curves.csv.gz", "correct.csv.gz", "tuning.json")
 ANALYSED = ("results.json", "curve_means.csv.gz")
 REPORTS = ("tables/*", "figures/*", "report.html")
 

@@ -15,7 +15,8 @@ from kvformer.records.study import look_file, looks_taken
 
 FILES = {"study.json": "", "runs.csv": "collect", "curves.csv.gz": "collect", "report.html": "report"}
 """What a copy must have, and the command that makes it."""
-OPTIONAL = ("results.json", "correct.csv.gz", "cost.csv", "profile.csv")
+TRIALS = ("tuning.json", "tuning/study.json", "tuning/runs.csv")
+OPTIONAL = ("results.json", "correct.csv.gz", "cost.csv", "profile.csv", *TRIALS)
 """What it has where the study has it."""
 FOLDERS = ("tables", "figures")
 HEAVY = (".svg", ".pdf", ".tex")

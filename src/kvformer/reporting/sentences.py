@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from kvformer.analysis.quantities import Quantity, quantity
+from kvformer.analysis.quantities import Quantity, quantity, short_key
 from kvformer.analysis.results import Results
 from kvformer.analysis.study import ALL_SETTINGS, Study
 from kvformer.analysis.verdicts import BOTH_SOLVE, MIXED, VERDICTS
 from kvformer.reporting.cells import number, probability, signed
 from kvformer.reporting.remarks import on_sampling, on_training
+from kvformer.reporting.tuning import remarks
 
 NOTHING = "No variant could be compared with the baseline: no pair of runs has finished."
 
@@ -24,7 +25,8 @@ def findings(results: Results) -> list[str]:
     sentences += [_average(row, results) for row in results.overall.to_dict("records") if not pd.isna(row["low"])]
     sentences += [sentence(row, place(row, study), row["variant"], study.baseline) for row in table.to_dict("records")]
     sentences += [*on_training(results), *on_sampling(results)]
-    sentences += [_tuning(row, study) for row in results.nuisance.to_dict("records") if row["edge"]]
+    sentences += remarks(results.tuning, study)
+    sentences += [_not_tuned(task.name, keys, study) for task in study.tasks.values() if (keys := task.nuisance)]
     if len(results.incomplete):
         sentences.append(_excluded(results))
     return sentences
@@ -161,10 +163,11 @@ def _overview(table: pd.DataFrame, baseline: str) -> str:
     return f"Of {len(table)} {noun} with {baseline}: {', '.join(words)}."
 
 
-def _tuning(row: Mapping[Hashable, Any], study: Study) -> str:
+def _not_tuned(task: str, keys: list[str], study: Study) -> str:
+    """On a study of version 1, which chose among the runs that it reported."""
     return (
-        f"On {study.label(str(row['task']))}, the best values of {row['variant']} ({row['values']}) end the grid "
-        f"({row['edge']}): better ones may lie beyond, and its verdict there is provisional."
+        f"On {study.label(task)}, {' and '.join(map(short_key, keys))} was to be tuned on the runs that are reported. "
+        "That is not done any more: every value counts as a setting of its own, and all settings are averaged."
     )
 
 

@@ -80,16 +80,13 @@ PLANNING: Layout = {
     "baseline's hours": ("baseline_hours", lambda value: number(value, 2)),
     "hopeless": ("hopeless", lambda hopeless: "hopeless" if hopeless else ""),
 }
-NUISANCE: Layout = {
-    **alike(str, "task", "setting", "variant"),
-    "own best": ("values", str),
-    **alike(str, "edge"),
+TUNING: Layout = {
+    **alike(str, "task", "setting", "variant", "values", "metric"),
     **alike(number, "validation"),
-    **alike(str, "budget"),
-    **{f"own best: {name}": (f"{name}_own", signed) for name in ("difference", "low", "high")},
-    "own best: verdict": ("verdict_own", str),
-    **{f"fixed: {name}": (f"{name}_fixed", signed) for name in ("difference", "low", "high")},
-    "fixed: verdict": ("verdict_fixed", str),
+    "runs": ("runs", whole),
+    "of": ("expected", whole),
+    "chosen": ("chosen", lambda chosen: "yes" if chosen else ""),
+    **alike(str, "edge"),
 }
 SUCCESS: Layout = {
     **alike(str, "task", "setting", "variant", "solved"),
@@ -156,8 +153,6 @@ def study_tables(results: Results) -> list[Table]:
     """The tables of a study that have something to say, the paper's first."""
     study = results.study
     captions = table_captions(study.name, study.baseline)
-    budgets = zip(results.nuisance["budget"], results.nuisance["equal_budget"], strict=True)
-    tuned = results.nuisance.assign(budget=[f"{budget}{'' if equal else ' (unequal)'}" for budget, equal in budgets])
     counts = zip(results.success["successes"], results.success["n"], strict=True)
     solved = results.success.assign(solved=[f"{successes} of {n}" for successes, n in counts])
     same = results.published["differs"] == ""
@@ -169,7 +164,7 @@ def study_tables(results: Results) -> list[Table]:
         "settings": (lay_out(results.settings, SETTINGS), SUMMARY_PRINTED),
         "paired_settings": (lay_out(with_better_in(results.paired_settings), PAIRED), PAIRED_PRINTED),
         "planning": (lay_out(results.planning, PLANNING), ()),
-        "nuisance": (lay_out(tuned, NUISANCE), ()),
+        "tuning": (lay_out(results.tuning, TUNING), ()),
         "success": (lay_out(solved, SUCCESS), ()),
         "aggregate": (lay_out(results.aggregate, AGGREGATE), ()),
         **training_tables(results),

@@ -26,7 +26,7 @@ LEARNED = 0.5
 class Cell:
     """A variant on a task. Numbers are in printed units and signed so that minus is worse; NaN where unknown.
 
-    word: its verdict, empty with a single pair. dots: the difference of each seed. diverged: runs of the variant that did.
+    word: its verdict, empty with a single pair. dots: the difference of each seed. diverged: how many runs did.
     """
 
     task: str

@@ -157,7 +157,11 @@ class TrainingConfig(Section):
     select: Literal["last", "best"] = Field(
         "last", description="Weights to test: the last ones, or those with the best validation result."
     )
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the forward pass (bf16: autocast).")
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "fp32",
+        description="Arithmetic. tf32: matrix products of GPUs with 10 bits of mantissa. bf16: forward passes in "
+        "bfloat16, by autocast. Both change results, and are refused where the device has none.",
+    )
     threads: Annotated[int, Field(gt=0, le=1024)] = Field(
         1, description="CPU threads of a training process. They change how sums are rounded, and so the result."
     )

@@ -101,6 +101,7 @@ class TaskDefinition:
     protocols: what the named protocols change in these sections.
     shape: sizes, from the data section and the manifests of prepared data sets (None before they are prepared).
     load: the arrays of one run.
+    no_validation: under a data section, why the validation split must not choose what is reported; None where it may.
     sample_tokens: length of the texts that a trained decoder writes as samples, prompt included (None: it writes none).
     """
 
@@ -117,6 +118,7 @@ class TaskDefinition:
     shape: Callable[[Any, Manifests | None], Shape]
     load: Callable[[TaskRun, Manifests], TaskData]
     protocols: Mapping[str, Overrides] = field(default_factory=dict)
+    no_validation: Callable[[Any], str | None] = lambda data: None
     balanced: bool = False
     sample_tokens: int | None = None
 

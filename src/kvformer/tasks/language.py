@@ -90,6 +90,12 @@ def _load_numbers(run: TaskRun, manifests: Manifests) -> TaskData:
     return TaskData(splits, _shape(data, manifests), [manifest.record()], vocabulary=vocabulary)
 
 
+def _no_validation(data: CharactersData | NumbersData) -> str | None:
+    if isinstance(data, NumbersData):
+        return "it has no test split, so that the validation split is reported"
+    return None if data.test_share else "its validation split is reported (data.test_share: 0)"
+
+
 MODEL = {
     "mlp_ratio": 4.0,
     "activation": "relu",
@@ -141,6 +147,7 @@ CHARACTERS = TaskDefinition(
     },
     shape=_shape,
     load=_load_characters,
+    no_validation=_no_validation,
     sample_tokens=400,
 )
 
@@ -188,6 +195,7 @@ NUMBERS = TaskDefinition(
     },
     shape=_shape,
     load=_load_numbers,
+    no_validation=_no_validation,
     sample_tokens=60,
 )
 

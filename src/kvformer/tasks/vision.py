@@ -72,6 +72,14 @@ def _shape(data: VisionData, manifests: Manifests | None) -> Shape:
     return Shape(tokens, channels * data.patch**2, classes, (channels, height, width), data.patch)
 
 
+def _no_validation(data: VisionData) -> str | None:
+    reasons = {
+        "test": "its validation images are the test images (data.validation: test)",
+        "overlap": "most of its validation images are trained on (data.validation: overlap)",
+    }
+    return reasons.get(data.validation)
+
+
 def _images(manifest: Manifest, split: str) -> Arrays:
     return {"inputs": manifest.array(f"{split}_images"), "targets": manifest.array(f"{split}_labels")}
 
@@ -184,6 +192,7 @@ def _task(
         },
         shape=_shape,
         load=partial(_load, statistics),
+        no_validation=_no_validation,
     )
 
 

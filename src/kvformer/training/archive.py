@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kvformer.config.gpus import kind_of_device
@@ -134,10 +134,10 @@ def planned_identity(run: RunConfig, data: dict[str, str], device: str, compiler
     return identity_of(run, [data[name] for name in run.datasets], device, compiler_mode)
 
 
-def count_archived(study: StudyConfig, runs: Sequence[RunConfig], gpu: bool) -> int:
+def count_archived(study: StudyConfig, runs: Mapping[str, RunConfig], gpu: bool) -> int:
     """How many of a study's runs are not finished in their folders, but in the archive.
 
-    gpu: whether there is a GPU where the runs will be trained.
+    runs: by folder, relative to the study's. gpu: whether there is a GPU where the runs will be trained.
     """
     execution = study.execution
     archive, results = Archive(execution.archive), Path(execution.results_folder, study.name)
@@ -146,11 +146,9 @@ def count_archived(study: StudyConfig, runs: Sequence[RunConfig], gpu: bool) -> 
     data = prepared_digests(execution.prepared, study.datasets())
     device = kind_of_device(execution.device, gpu)
     count = 0
-    for run in runs:
+    for path, run in runs.items():
         identity = planned_identity(run, data, device, execution.compile)
-        count += (
-            identity is not None and archive.has(identity) and not _finished(RunFolder(results / run.path), identity)
-        )
+        count += identity is not None and archive.has(identity) and not _finished(RunFolder(results / path), identity)
     return count
 
 

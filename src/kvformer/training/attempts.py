@@ -13,7 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 from kvformer.errors import INTERRUPTED, KvformerError
-from kvformer.records.run import Attempts, Failure, RunFolder
+from kvformer.records.attempts import Attempts
+from kvformer.records.run import Failure, RunFolder
 from kvformer.training.canary import STARTED
 from kvformer.training.provenance import utc_now
 

@@ -43,6 +43,17 @@ class Batches:
             self._mean, self._std = (torch.tensor(values, device=device) for values in data.normalisation)
 
     @property
+    def resident(self) -> bool:
+        """Whether all training arrays are kept on the device, so that rows of them can be gathered there."""
+        arrays = [*self._train.values(), *self.data.tables.values()]
+        return all(array.nbytes <= DEVICE_LIMIT for array in arrays)
+
+    @property
+    def full_size(self) -> int:
+        """Examples of a complete batch."""
+        return self.size if self.data.stream else min(self.size, _examples(self._train))
+
+    @property
     def steps_per_epoch(self) -> int:
         """Steps in which each training example is seen once; in a stream, examples are consecutive windows."""
         examples = _examples(self.data.splits["train"]) // (self.window if self.data.stream else 1)
@@ -50,12 +61,36 @@ class Batches:
 
     def training(self, step: int) -> Batch:
         """The batch of a training step; augmentation draws from torch's generator."""
+        return self.gather(self.rows(step))
+
+    def rows(self, step: int) -> np.ndarray:
+        """The examples of a training step, (B,): rows of the training arrays, or places in a stream where windows
+        begin."""
         if self.data.stream:
-            return self._windows("train", self._random_starts("train", step))
+            return self._random_starts("train", step)
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._start_epoch(epoch)
-        batch = self._take("train", self._train, self._order[place * self.size : (place + 1) * self.size])
+        return self._order[place * self.size : (place + 1) * self.size]
+
+    def plan(self, first: int, most: int) -> np.ndarray:
+        """The rows of the step `first` and of at most `most` - 1 steps after it, (steps, B): as many as have batches of
+        one size and the same training arrays."""
+        rows = [self.rows(first)]
+        for step in range(first + 1, first + most):
+            if self.data.redraw is not None and step % self.steps_per_epoch == 0:
+                break
+            following = self.rows(step)
+            if len(following) != len(rows[0]):
+                break
+            rows.append(following)
+        return np.stack(rows)
+
+    def gather(self, rows: np.ndarray | Tensor) -> Batch:
+        """The training batch of these rows. Where they are a tensor, arrays are read on its device; nothing else is."""
+        if self.data.stream:
+            return self._windows("train", rows)
+        batch = self._take("train", self._train, rows)
         if self.data.augment:
             batch["inputs"] = random_flip_crop(batch["inputs"])
         return batch
@@ -82,8 +117,11 @@ class Batches:
     def _start_epoch(self, epoch: int) -> None:
         run = self.run
         if self.data.redraw is not None:
-            self._train = self.data.redraw(generator(run.task, "train", "epoch", epoch, run.seed))
-            self._resident.clear()
+            new = self.data.redraw(generator(run.task, "train", "epoch", epoch, run.seed))
+            for name, array in new.items():
+                if (kept := self._resident.pop(id(self._train[name]), None)) is not None:
+                    self._resident[id(array)] = kept.copy_(torch.from_numpy(array))  # a recorded step reads this tensor
+            self._train = new
         self._order = generator(run.task, "order", epoch, run.seed).permutation(_examples(self._train))
         self._epoch = epoch
 
@@ -91,20 +129,26 @@ class Batches:
         last = _examples(self.data.splits[split]) - self.window
         return generator(self.run.task, split, "windows", step, self.run.seed).integers(0, last, self.size)
 
-    def _windows(self, split: str, starts: np.ndarray) -> Batch:
+    def _windows(self, split: str, starts: np.ndarray | Tensor) -> Batch:
         """Windows of the stream and the same windows shifted by one: (B, N) inputs and targets."""
-        windows = self.data.splits[split]["tokens"][starts[:, None] + np.arange(self.window + 1)]
-        tokens = torch.from_numpy(windows.astype(np.int64)).to(self.device)
+        stream = self.data.splits[split]["tokens"]
+        if isinstance(starts, Tensor):
+            places = starts[:, None] + torch.arange(self.window + 1, device=starts.device)
+            tokens = self._kept(stream)[places].long()
+        else:
+            windows = stream[starts[:, None] + np.arange(self.window + 1)]
+            tokens = torch.from_numpy(windows.astype(np.int64)).to(self.device)
         return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
 
-    def _take(self, split: str, arrays: Arrays, rows: np.ndarray) -> Batch:
+    def _take(self, split: str, arrays: Arrays, rows: np.ndarray | Tensor) -> Batch:
         """These rows of the arrays as tensors. `inputs` that point into a table are looked up, images are
         normalised."""
         batch = {}
         for name, array in arrays.items():
             chosen = self._rows(array, rows)
             if name == "inputs" and split in self.data.tables:
-                chosen = self._rows(self.data.tables[split], chosen.cpu().numpy())
+                places = chosen if isinstance(rows, Tensor) else chosen.cpu().numpy()
+                chosen = self._rows(self.data.tables[split], places)
             elif name == "inputs" and self.data.normalisation is not None:
                 chosen = normalise(chosen, self._mean, self._std)
                 if self.data.resize is not None:
@@ -114,13 +158,20 @@ class Batches:
             batch[name] = chosen
         return batch
 
-    def _rows(self, array: np.ndarray, rows: np.ndarray) -> Tensor:
+    def _rows(self, array: np.ndarray, rows: np.ndarray | Tensor) -> Tensor:
+        if isinstance(rows, Tensor):
+            return self._kept(array)[rows]
         if self.device.type == "cpu" or array.nbytes > DEVICE_LIMIT:
             return torch.from_numpy(np.ascontiguousarray(array[rows])).to(self.device)
+        return self._kept(array)[torch.from_numpy(rows).to(self.device)]
+
+    def _kept(self, array: np.ndarray) -> Tensor:
+        """The array as a tensor on the device, where it stays."""
         key = id(array)
         if key not in self._resident:
-            self._resident[key] = torch.from_numpy(np.array(array)).to(self.device)
-        return self._resident[key][torch.from_numpy(rows).to(self.device)]
+            wide = array.astype(np.int32) if array.dtype == np.uint16 else np.array(array)  # GPUs index signed integers
+            self._resident[key] = torch.from_numpy(wide).to(self.device)
+        return self._resident[key]
 
 
 def _examples(arrays: Arrays) -> int:

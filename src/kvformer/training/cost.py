@@ -24,7 +24,10 @@ from kvformer.models.seq2seq import Seq2Seq
 from kvformer.spec.formulas import cache_elements, macs, parameters, total_attention_parameters
 from kvformer.spec.shapes import Shape
 from kvformer.spec.variants import VARIANTS
-from kvformer.training.optimizers import make_optimizer
+from kvformer.training.graphs import recorded, recorder
+from kvformer.training.optimizers import PlannedAdam, make_optimizer, make_planned_optimizer
+from kvformer.training.peaks import peak_flops, utilisation
+from kvformer.training.precision import autocast, set_precision
 
 Row = dict[str, Any]
 
@@ -62,14 +65,20 @@ class Subject:
     def __init__(self, run: RunConfig, shape: Shape, device: torch.device) -> None:
         self.run, self.shape, self.device = run, shape, device
         self.model = build_model(run, shape).to(device)
-        self.optimizer = make_optimizer(run, self.model)
+        record = recorder(device) if run.definition.architecture != "seq2seq" else None
+        self.optimizer = (make_planned_optimizer if record else make_optimizer)(run, self.model)
+        if isinstance(self.optimizer, PlannedAdam):
+            self.optimizer.rates.fill_(1e-3)
         self.batch = random_inputs(run, shape, run.training.batch_size, device)
+        self.step = recorded(record, self.train_step, lambda: None)[0] if record else self.train_step
+        """One optimisation step as it is taken in training: on a GPU as one graph, where that is possible."""
 
     def train_step(self) -> None:
         """One optimisation step on a fixed batch."""
-        logits = self.model(*self.batch)
-        targets = torch.zeros(logits.shape[:-1], dtype=torch.long, device=logits.device)
-        loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten())
+        with autocast(self.run, self.device):
+            logits = self.model(*self.batch)
+            targets = torch.zeros(logits.shape[:-1], dtype=torch.long, device=logits.device)
+            loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -104,9 +113,11 @@ class Subject:
         self.train_step()
         held = _tensor_bytes(self.model, self.optimizer)
         if self.device.type == "cuda":
+            self.optimizer.zero_grad(set_to_none=True)
+            before = torch.cuda.memory_allocated(self.device)  # of all variants
             torch.cuda.reset_peak_memory_stats(self.device)
             self.train_step()
-            return torch.cuda.max_memory_allocated(self.device)
+            return held + torch.cuda.max_memory_allocated(self.device) - before
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
             self.train_step()
         assert profile.profiler is not None and profile.profiler.kineto_results is not None
@@ -132,43 +143,65 @@ def measure(
         timed training step. Decoding of a sequence is timed in half as many rounds, at least 3. Times are medians over
         the rounds, with the quartiles as spread.
     baseline: the variant that `step_ratio` compares with, round by round; the first one if it is not among `runs`.
+
+    On a GPU whose peak rate is known, rows also have `flop_utilisation`.
+
+    Raises:
+        ConfigError: the device does not have the runs' precision.
     """
     torch.set_num_threads(runs[0].threads)
+    precision = runs[0].training.precision
+    set_precision(precision, device)
+    peak = peak_flops(device, precision)
     subjects = [Subject(run, shape, device) for run in runs]
-    steps = _interleaved([subject.train_step for subject in subjects], rounds, device)
+    steps = _interleaved([subject.step for subject in subjects], rounds, device)
     reference = next((times for run, times in zip(runs, steps, strict=True) if run.variant == baseline), steps[0])
     decoders = [subject for subject in subjects if isinstance(subject.model, GPT | Seq2Seq)]
     decoding = _interleaved([subject.decode for subject in decoders], max(3, rounds // 2), device)
+    decoded = iter(decoding)
     rows = []
-    for index, subject in enumerate(subjects):
-        run, variant = subject.run, VARIANTS[subject.run.variant]
-        architecture = run.definition.architecture
-        low, middle, high = _quartiles(steps[index])
-        row: Row = {
-            "task": run.task,
-            "setting": run.setting,
-            "variant": run.variant,
-            "parameters": parameters(architecture, variant, run.model, shape),
-            "attention_parameters": total_attention_parameters(architecture, variant, run.model, shape),
-            "macs": macs(architecture, variant, run.model, shape),
-            "macs_counted": subject.counted_macs(),
-            "step_seconds": middle,
-            "step_seconds_low": low,
-            "step_seconds_high": high,
-            "step_ratio": statistics.median(a / b for a, b in zip(steps[index], reference, strict=True)),
-            "peak_bytes": subject.peak_bytes(),
-        }
-        if decoders:
-            cache = subject.decode()
-            row["cache_bytes_per_token"] = cache.bytes / cache.length
-            row["cache_bytes_by_formula"] = (
-                cache_elements(variant, run.model) * next(subject.model.parameters()).itemsize
-            )
-            low, middle, high = _quartiles(decoding[index])
-            row["decode_tokens_per_second"] = shape.length / middle
-            row["decode_low"], row["decode_high"] = shape.length / high, shape.length / low
-        rows.append(row)
+    for subject, times in zip(subjects, steps, strict=True):
+        row = _step_costs(subject, times, reference, peak)
+        rows.append(row | (_decoding_costs(subject, next(decoded)) if decoders else {}))
     return rows
+
+
+def _step_costs(subject: Subject, times: list[float], reference: list[float], peak: float | None) -> Row:
+    """What a training step costs, and what is counted."""
+    run, shape, variant = subject.run, subject.shape, VARIANTS[subject.run.variant]
+    architecture = run.definition.architecture
+    low, middle, high = _quartiles(times)
+    row: Row = {
+        "task": run.task,
+        "setting": run.setting,
+        "variant": run.variant,
+        "parameters": parameters(architecture, variant, run.model, shape),
+        "attention_parameters": total_attention_parameters(architecture, variant, run.model, shape),
+        "macs": macs(architecture, variant, run.model, shape),
+        "macs_counted": subject.counted_macs(),
+        "step_seconds": middle,
+        "step_seconds_low": low,
+        "step_seconds_high": high,
+        "step_ratio": statistics.median(a / b for a, b in zip(times, reference, strict=True)),
+        "peak_bytes": subject.peak_bytes(),
+    }
+    if peak is not None:
+        row["flop_utilisation"] = utilisation(row["macs"], run.training.batch_size, middle, peak)
+    return row
+
+
+def _decoding_costs(subject: Subject, times: list[float]) -> Row:
+    """What decoding a sequence costs."""
+    cache, length = subject.decode(), subject.shape.length
+    elements = cache_elements(VARIANTS[subject.run.variant], subject.run.model)
+    low, middle, high = _quartiles(times)
+    return {
+        "cache_bytes_per_token": cache.bytes / cache.length,
+        "cache_bytes_by_formula": elements * next(subject.model.parameters()).itemsize,
+        "decode_tokens_per_second": length / middle,
+        "decode_low": length / high,
+        "decode_high": length / low,
+    }
 
 
 def _interleaved(actions: list[Callable[[], Any]], rounds: int, device: torch.device) -> list[list[float]]:

@@ -13,11 +13,7 @@ from kvformer.training.batches import Batches
 from kvformer.training.checkpoint import Best
 from kvformer.training.diagnostics import diagnose
 from kvformer.training.objectives import Objective
-
-
-def autocast(run: RunConfig, device: torch.device) -> torch.autocast:
-    """The context in which forward passes of a run are computed: bfloat16 where the run asks for it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=run.training.precision == "bf16")
+from kvformer.training.precision import autocast
 
 
 class Evaluator:

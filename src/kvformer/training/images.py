@@ -1,5 +1,7 @@
 """Normalising, resizing and augmenting whole batches of images at once."""
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,7 +31,7 @@ def random_flip_crop(
     batch = len(images)
     draws = torch.rand(5, batch, device=images.device)
     area = scale[0] + (scale[1] - scale[0]) * draws[0]
-    low, high = torch.log(torch.tensor(ratio, device=images.device))
+    low, high = _logarithms(ratio, images.device)
     aspect = torch.exp(low + (high - low) * draws[1])
     width = torch.sqrt(area * aspect).clamp_(max=1.0)
     height = torch.sqrt(area / aspect).clamp_(max=1.0)
@@ -41,3 +43,9 @@ def random_flip_crop(
     theta[:, 1, 2] = (1 - height) * (2 * draws[4] - 1)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+@cache
+def _logarithms(values: tuple[float, ...], device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Kept, because copying a number to a GPU waits for it."""
+    return torch.log(torch.tensor(values, device=device)).unbind()

@@ -18,16 +18,17 @@ from kvformer.records.correct import Correct
 from kvformer.records.manifest import load_manifest
 from kvformer.records.metrics import MetricLog
 from kvformer.records.run import RunFolder
-from kvformer.seeding import integer_seed
 from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import MODULES
 from kvformer.training.batches import Batches
 from kvformer.training.checkpoint import Checkpoint, State
-from kvformer.training.evaluation import Evaluator, autocast
+from kvformer.training.evaluation import Evaluator
+from kvformer.training.graphs import recorder
 from kvformer.training.objectives import OBJECTIVES
-from kvformer.training.optimizers import make_optimizer
-from kvformer.training.schedules import first_beta, learning_rate
+from kvformer.training.optimizers import make_optimizer, make_planned_optimizer
+from kvformer.training.schedules import learning_rate
 from kvformer.training.signals import StopSignals
+from kvformer.training.stepping import PlannedStepper, Stepper
 
 Report = Callable[[int, int, dict[str, float]], None]
 """Called with the step, the number of steps and the newest values, to show progress."""
@@ -49,7 +50,10 @@ class Outcome:
 
 
 class Trainer:
-    """Trains one run in its folder. After `train`, `model` has the selected weights and is in evaluation mode."""
+    """Trains one run in its folder. After `train`, `model` has the selected weights and is in evaluation mode.
+
+    graphs: whether steps are recorded as a CUDA graph where that is possible. The results are the same.
+    """
 
     def __init__(
         self,
@@ -59,9 +63,10 @@ class Trainer:
         device: torch.device,
         report: Report = silent,
         compiler_mode: str | None = None,
+        graphs: bool = True,
     ) -> None:
         self.run, self.folder, self.device, self.report = run, folder, device, report
-        self.compiler_mode = compiler_mode
+        self.compiler_mode, self.graphs = compiler_mode, graphs
         manifests = {name: load_manifest(data_folder / name, verify=True) for name in run.datasets}
         self.data = run.definition.load(run, manifests)
         self.batches = Batches(run, self.data, device)
@@ -82,10 +87,11 @@ class Trainer:
 
     def _start(self) -> None:
         self.model = build_model(self.run, self.data.shape).to(self.device)
-        self.optimizer = make_optimizer(self.run, self.model)
+        self.optimizer = (make_planned_optimizer if self.planned else make_optimizer)(self.run, self.model)
         mode = self.compiler_mode
         self.training_model = self.model if mode is None else cast(nn.Module, torch.compile(self.model, mode=mode))
         self.state = State(loss_sum=torch.zeros((), device=self.device))
+        self.stepper: Stepper | None = None
 
     def train(self, stop: StopSignals, checkpoint_seconds: float = 60.0) -> Outcome:
         """Do all steps that are left, then test.
@@ -115,28 +121,32 @@ class Trainer:
                 raise Interrupted(f"stopped by {stopped_by.name} after step {state.step}; state saved")
         return self._finish(log)
 
+    @property
+    def planned(self) -> bool:
+        """Whether the steps follow a plan on the device: on GPUs, where the batches of a task have fixed shapes."""
+        return (
+            recorder(self.device) is not None
+            and self.compiler_mode is None
+            and self.run.definition.architecture != "seq2seq"
+            and self.batches.resident
+        )
+
     def train_step(self) -> None:
         """One optimisation step."""
-        run, state = self.run, self.state
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(state.step, self.steps, run.training, run.model)
-            group["betas"] = (first_beta(state.step, self.steps, run.training), run.training.betas[1])
-        # Dropout and augmentation depend on the step alone, so that no generator state needs to be saved.
-        seed = integer_seed(run.task, "step", state.step, run.seed)
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a stack trace per call if there is no GPU
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
-        batch = self.batches.training(state.step)
-        with autocast(run, self.device):
-            loss = self.objective.loss(self.training_model, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if run.training.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), run.training.clip_norm)
-        self.optimizer.step()
-        state.loss_sum += loss.detach()
-        state.loss_count += 1
-        state.step += 1
+        if self.stepper is None:
+            self.stepper = self._stepper()
+        self.stepper.step(self.state.step)
+        self.state.loss_count += 1
+        self.state.step += 1
+
+    def _stepper(self) -> Stepper:
+        """What takes the steps, once weights, moments and sums of a checkpoint are loaded."""
+        parts = (self.run, self.model, self.training_model, self.optimizer, self.batches, self.objective, self.steps)
+        if not self.planned:
+            return Stepper(*parts, self.state.loss_sum)
+        stepper = PlannedStepper(*parts, self.state.loss_sum)
+        stepper.follow(recorder(self.device) if self.graphs else None)
+        return stepper
 
     def _record(self, log: MetricLog) -> None:
         """Record the mean training loss since the last point, and validate where an evaluation is due."""
@@ -146,7 +156,7 @@ class Trainer:
         state.loss_count = 0
         state.diverged = not math.isfinite(values["train/loss"])
         if state.step in self.evaluate_at and not state.diverged:
-            values["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
+            values["train/learning_rate"] = learning_rate(state.step - 1, self.steps, self.run.training, self.run.model)
             values |= self.evaluator.validate(self.model)
             if self.run.training.select == "best":
                 state.best = self.evaluator.better(state.best, self.model, state.step, values)

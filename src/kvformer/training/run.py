@@ -34,6 +34,7 @@ from kvformer.training.diagnostics import attention_maps
 from kvformer.training.gpus import own_device
 from kvformer.training.identity import cell_digest, identity_of
 from kvformer.training.loop import Outcome, Report, Trainer, silent
+from kvformer.training.precision import set_precision
 from kvformer.training.provenance import git_state, package_versions, processor, utc_now
 from kvformer.training.samples import sample_texts
 from kvformer.training.signals import StopSignals
@@ -51,13 +52,15 @@ def train_run(
     started: float | None = None,
     gpus: int = 0,
     stop: StopSignals | None = None,
+    graphs: bool = True,
 ) -> Summary:
     """Train a run, write its folder `out` and return its summary. An interrupted run goes on where it stopped.
 
     device: a name for `own_device`, or a device that the caller has claimed. compiler_mode: compile the model's
     training steps by torch.compile with this mode. started: `time.monotonic()` when the process began, so that
     start-up is counted. gpus: how many were asked for; if there is none, a line says so. stop: the signals that the
-    caller listens to, where it trains several runs.
+    caller listens to, where it trains several runs. graphs: whether steps are recorded as CUDA graphs; the results are
+    the same.
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
@@ -76,9 +79,10 @@ def train_run(
             with own_device(device) as chosen:
                 if gpus and chosen.type == "cpu":
                     print(f"warning: resources.gpu: {gpus}, but this run trains on the CPU", flush=True)
-                _make_deterministic(run.threads)
+                make_deterministic(run.threads)
+                set_precision(run.training.precision, chosen)
                 keep_memory()
-                trainer = Trainer(run, folder, data_folder, chosen, report, compiler_mode)
+                trainer = Trainer(run, folder, data_folder, chosen, report, compiler_mode, graphs)
                 startup = time.monotonic() - started
                 outcome = trainer.train(stop, checkpoint_seconds)
                 summary = _summary(trainer, outcome, startup)
@@ -102,7 +106,8 @@ def train_run(
     return summary
 
 
-def _make_deterministic(threads: int) -> None:
+def make_deterministic(threads: int) -> None:
+    """Let this process compute the same in each run, with this many threads."""
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # torch.use_deterministic_algorithms(True) would also import the compiler to configure it: two seconds per run.
@@ -160,6 +165,7 @@ def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Pro
         device=device.type,
         precision=run.training.precision,
         compile=trainer.compiler_mode,
+        cuda_graph=trainer.stepper.recorded if trainer.stepper is not None else None,
         data=data,
         start=utc_now(before=time.monotonic() - started),
         end=utc_now(),

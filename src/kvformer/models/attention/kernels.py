@@ -91,18 +91,33 @@ def explicit(
     return torch.bmm(dropout(weights, dropping), stacked).view(*queries.shape[:3], -1)
 
 
-def fused(queries: Tensor, keys: Tensor, values: Tensor, key_bias: Tensor | None, mask: Tensor | None) -> Tensor:
-    """PyTorch's fused kernel. A key bias is carried in one extra feature: [q, 1]·[k, γ] = q·k + γ."""
+def fused(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    key_bias: Tensor | None,
+    mask: Tensor | None,
+    multiple: int | None = None,
+) -> Tensor:
+    """PyTorch's fused kernel. A key bias is carried in one extra feature: [q, 1]·[k, γ] = q·k + γ.
+
+    multiple: features are then filled up with zeros to a multiple of this; default is 1 on a CPU, and 8 on a GPU, whose
+    kernels need it.
+    """
     grouped = queries.shape[1] != keys.shape[1]
     if key_bias is not None and len(key_bias) not in (1, keys.shape[1]):
         # Keys that several query heads share have no room for a bias of each of these heads.
         mask, key_bias = _sum(key_bias[None, :, None, :], mask), None
     width = queries.shape[-1]
     if key_bias is not None:
+        multiple = multiple or (1 if queries.device.type == "cpu" else 8)
+        zeros = -(width + 1) % multiple
         ones = queries.new_ones(*queries.shape[:-1], 1)
         extra = key_bias[None, :, :, None].expand(keys.shape[0], keys.shape[1], -1, 1)
         queries, keys = torch.cat([queries, ones], dim=-1), torch.cat([keys, extra.to(keys.dtype)], dim=-1)
-        values = F.pad(values, (0, 1))
+        values = F.pad(values, (0, 1 + zeros))
+        if zeros:
+            queries, keys = F.pad(queries, (0, zeros)), F.pad(keys, (0, zeros))
     mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=1.0, enable_gqa=grouped)
     return mixed[..., :width]
 

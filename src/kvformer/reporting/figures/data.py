@@ -88,7 +88,7 @@ class FigureData:
         return {family: [self.tasks[name] for name in names] for family, names in self.study.families.items()}
 
     def mean(self, task: Task, variant: str, setting: str = "") -> Mean:
-        """The task's metric, at one setting or as the variant is judged, in shown units."""
+        """The task's metric, at one setting or over all of them, in shown units."""
         row = self._means.get((task.name, setting, variant))
         if row is None:
             return NO_RUN
@@ -100,20 +100,15 @@ class FigureData:
         seeds = self.results.seeds
         return task.scale * seeds.loc[(seeds["task"] == task.name) & (seeds["variant"] == variant), "value"].to_numpy()
 
-    def _judged(self, task: Task) -> set[tuple[str, str]]:
-        return {(variant, name) for variant in self.variants for name in self.results.counted(task.name, variant)}
-
     def curve(self, task: Task, metric: str, setting: str = "") -> pd.DataFrame:
         """The averaged curves of one metric, and the curves of diverged runs; empty if it was not recorded.
 
-        setting: instead of those that the variants are judged by.
+        setting: instead of the mean over all of them.
         """
         frame = self._curves.get((task.name, metric), self._no_curve)
         if setting:
             return frame[frame["setting"] == setting]
-        judged = self._judged(task)
-        own = [place in judged for place in zip(frame["variant"], frame["setting"], strict=True)]
-        return frame[(frame["setting"] == "") | ((frame["seed"] != "") & np.array(own, dtype=bool))]
+        return frame[(frame["setting"] == "") | (frame["seed"] != "")]
 
     def curve_metrics(self, task: Task) -> list[str]:
         """The metric keys recorded over time for a task, in the order of their names."""
@@ -137,13 +132,12 @@ class FigureData:
             KvformerError: an attention.npz is damaged or an array is missing.
         """
         lost = set(self.results.incomplete["path"])
-        judged = self._judged(task)
         maps: Maps = {}
         for run in self.study.runs:
             if run.task != task.name or run.variant in maps or run.path in lost:
                 continue
             path = RunFolder(self.results.folder / run.path).attention_file
-            if (run.variant, run.setting) in judged and path.exists():
+            if path.exists():
                 maps[run.variant] = _load_arrays(path)
         return {variant: maps[variant] for variant in self.variants if variant in maps}
 

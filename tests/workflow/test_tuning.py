@@ -1,0 +1,106 @@
+"""Tuning before comparing, in the workflow: one command, resumed and changed; trials that fail block nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkout import Project, copy_project
+
+STUDY: dict[str, Any] = {
+    "name": "tuned",
+    "seeds": 2,
+    "variants": ["qkv", "kv"],
+    "tuning": {"grid": {"training.learning_rate": [1e-9, 1e-2]}, "seeds": 1},
+    "tasks": {
+        "sort": {
+            "data": {"length": 8, "train_examples": 500, "validation_examples": 100, "test_examples": 100},
+            "model": {"dim": 16, "layers": 1, "heads": 2},
+            "training": {"steps": 20, "batch_size": 50, "evaluations": 1},
+        }
+    },
+    "execution": {"device": "cpu", "reuse": False},
+}
+FOLDER = Path("results", "tuned")
+TRIAL = "runs/sort/learning_rate0.01/kv/seed9000"
+REPORTING = dict.fromkeys(("collect", "analyse", "tables", "figures", "report", "crate", "track", "all"), 1)
+
+
+COLLECTED = ("--", *((FOLDER / name).as_posix() for name in ("runs.csv", "tuning.json", f"tuning/{TRIAL}/outcome.txt")))
+"""The study without its reports."""
+
+
+def run(project: Project, study: dict[str, Any], *targets: str) -> list[str]:
+    """Run the study to its end, or to its targets; returns what was trained."""
+    result = project.snakemake("--cores", "2", *project.study(study), *targets)
+    assert result.returncode == 0, result.stdout[-5000:]
+    lines = [line.partition(": ")[2] for line in result.stdout.splitlines() if line.startswith("Job ")]
+    return sorted(line for line in lines if line.startswith(("Train", "Try")))
+
+
+def rates(project: Project) -> dict[str, list[float]]:
+    """The learning rates of the reported runs by variant, from their folders; study.json must say the same."""
+    study = json.loads((project.folder / FOLDER / "study.json").read_text())
+    found: dict[str, list[float]] = {}
+    for entry in study["runs"]:
+        config = json.loads((project.folder / FOLDER / entry["path"] / "config.json").read_text())
+        assert config["hash"] == entry["hash"]
+        assert config["training"]["learning_rate"] == entry["tuned"]["training.learning_rate"]
+        found.setdefault(entry["variant"], []).append(config["training"]["learning_rate"])
+    return found
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project in which the study has run to its end, after it was planned. A setting of kv can be made to fail."""
+    project = copy_project(tmp_path_factory.mktemp("tuned") / "a folder")
+    loop = project.folder / "src" / "kvformer" / "training" / "loop.py"
+    text = loop.read_text(encoding="utf-8")
+    start = "        run, state = self.run, self.state\n"
+    assert text.count(start) == 1
+    broken = '        if __import__("os").environ.get("BROKEN") == f"{self.run.setting}/{self.run.variant}":\n'
+    broken += '            raise ValueError("broken")\n'
+    loop.write_text(text.replace(start, start + broken), encoding="utf-8")
+    plan = project.plan(*project.study(STUDY))
+    assert plan == {"tune": 4, "tuning_study": 1, "collect_tuning": 1, "choose": 1, "train": 4, "study": 1, **REPORTING}
+    assert "first 4 runs on seeds 9000, which are not reported; then 4 at" in project.output()
+    assert len(run(project, STUDY)) == 8
+    return project
+
+
+def test_the_reported_runs_have_the_chosen_values(tuned: Project) -> None:
+    assert rates(tuned) == {"qkv": [0.01, 0.01], "kv": [0.01, 0.01]}
+    assert "warning: On Sort, the best values of kv (learning rate 0.01) end the tuning grid" in tuned.output()
+    page = (tuned.folder / FOLDER / "report.html").read_text(encoding="utf-8")
+    assert page.count("end the tuning grid") == 2
+    assert "9000" not in (tuned.folder / FOLDER / "runs.csv").read_text()
+
+
+def test_the_study_is_resumed_and_changed(tuned: Project) -> None:
+    assert tuned.plan(*tuned.study(STUDY)) == {}
+
+    more = {**STUDY, "seeds": 3}
+    assert tuned.plan(*tuned.study(more)) == {"train": 2, "study": 1, **REPORTING}
+
+    (tuned.folder / FOLDER / "tuning.json").unlink()
+    assert run(tuned, STUDY, *COLLECTED) == [], "the same choice trains nothing"
+    assert "train" not in tuned.plan(*tuned.study(STUDY))
+
+    # The best trial of kv is lost, and that of qkv stays: only kv is trained again.
+    (tuned.folder / FOLDER / "tuning" / TRIAL / "outcome.txt").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BROKEN", "learning_rate0.01/kv")
+        trained = run(tuned, STUDY, *COLLECTED)
+    assert set(trained) == {
+        "Try learning_rate0.01 for kv on sort, seed 9000",
+        "Train kv on sort (default), seed 0",
+        "Train kv on sort (default), seed 1",
+    }
+    assert rates(tuned) == {"qkv": [0.01, 0.01], "kv": [1e-9, 1e-9]}
+    log = (tuned.folder / FOLDER / "logs" / "choose.log").read_text(encoding="utf-8")
+    assert "1 of 2 tuning runs of kv did not finish" in log
+
+    # The next start tries it again.
+    assert set(run(tuned, STUDY, *COLLECTED)) == set(trained)
+    assert rates(tuned) == {"qkv": [0.01, 0.01], "kv": [0.01, 0.01]}
+    assert tuned.plan(*tuned.study(STUDY), *COLLECTED) == {}
