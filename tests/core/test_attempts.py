@@ -66,7 +66,7 @@ def test_a_run_that_is_asked_to_stop_is_not_given_up(tmp_path: Path) -> None:
 
 
 class Machine:
-    """Stands in for processes that train runs. Says which runs fail, kill their process, lose its GPU or are stopped."""
+    """Stands in for processes that train runs: which runs fail, kill their process, lose its GPU or are stopped."""
 
     def __init__(self, **said: str) -> None:
         self.said = said
