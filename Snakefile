@@ -41,7 +41,7 @@ rule all:
 # On a cluster, rules with `localrule` stay where Snakemake runs: they take seconds, need the internet, or must be the only
 # writer to MLflow.
 include: "workflow/rules/data.smk"
-include: "workflow/rules/train.smk"
+include: f"workflow/rules/{'train' if EXECUTION.runs_per_job == 1 else 'train_many'}.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/cost.smk"
 include: "workflow/rules/report.smk"
@@ -50,6 +50,8 @@ include: "workflow/rules/track.smk"
 
 onstart:
     check_start()
+    if EXECUTION.runs_per_job > 1:
+        keep_finished()
 
 
 onsuccess:

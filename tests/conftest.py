@@ -24,6 +24,7 @@ SLOW = (
     "core/test_linear.py::test_large_tensors_reuse_the_memory_of_earlier_ones",
     "core/test_optimizers.py::test_a_step_does_not_import_the_compiler",
     "core/test_resume.py",
+    "core/test_train_many.py",
     "data/test_datasets.py::test_addresses_and_digests_are_those_of_torchvision",
     "data/test_datasets.py::test_planning_imports_nothing_heavy",
     "data/test_features.py",

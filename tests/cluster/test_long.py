@@ -42,6 +42,18 @@ def test_arrays_and_groups_give_the_same_results(options: tuple[str, ...], proje
     assert {path: results(project.folder / "results" / "cluster" / path) for path in whole} == whole
 
 
+def test_one_job_trains_several_runs(project: Project, tmp_path: Path) -> None:
+    """Two runs, one submission."""
+    study = small_study(["qkv", "kv"], steps=50)
+    study["execution"]["runs_per_job"] = 8
+    result = project.snakemake(TARGET, *PROFILE, *project.study(study))
+    assert result.returncode == 0, result.stdout
+    submitted = [line for line in result.stdout.splitlines() if "SLURM jobid" in line and "train_many_1" in line]
+    assert len(submitted) == 1, result.stdout
+    whole = undisturbed(study, tmp_path / "here")
+    assert {path: results(project.folder / "results" / "cluster" / path) for path in whole} == whole
+
+
 def test_the_smoke_study_is_the_same_on_slurm_and_here(project: Project, tmp_path: Path) -> None:
     """The whole workflow, on the same prepared data."""
     smoke = ("--configfile", "config/smoke.yaml")

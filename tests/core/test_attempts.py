@@ -4,27 +4,30 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from runs import tiny_run
 
 from kvformer.records.attempts import Attempts
-from kvformer.records.run import Failure, RunFolder
+from kvformer.records.run import Failure, RunFolder, Summary
 from kvformer.records.study import StudyManifest, TaskEntry
 from kvformer.tracking.entries import run_sources
-from kvformer.training.attempts import ATTEMPTS, is_last
+from kvformer.training import attempts
+from kvformer.training.attempts import ATTEMPTS, give_up_what_fails, is_last
 from kvformer.training.canary import STARTED
+from kvformer.training.provenance import utc_now
 
 
 def test_attempts_are_counted_from_the_start_of_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ATTEMPTS, raising=False)
-    assert not is_last(tmp_path) and not list(tmp_path.iterdir()), "seeds are fixed: nothing is counted"
+    assert not is_last([tmp_path]) and not list(tmp_path.iterdir()), "seeds are fixed: nothing is counted"
     monkeypatch.setenv(ATTEMPTS, "2")
     monkeypatch.setenv(STARTED, "2026-01-01T00:00:00Z")
-    assert [is_last(tmp_path) for _ in range(3)] == [False, True, True]
+    assert [is_last([tmp_path]) for _ in range(3)] == [False, True, True]
     monkeypatch.setenv(STARTED, "2026-01-02T00:00:00Z")
-    assert not is_last(tmp_path)
+    assert not is_last([tmp_path])
     assert Attempts.load(RunFolder(tmp_path).attempts_file).count == 1
 
 
@@ -60,6 +63,59 @@ def test_a_run_that_is_asked_to_stop_is_not_given_up(tmp_path: Path) -> None:
     process.communicate()
     assert process.returncode == 75
     assert not RunFolder(tmp_path).given_up and RunFolder(tmp_path).checkpoint_file.exists()
+
+
+class Machine:
+    """Stands in for processes that train runs: which runs fail, kill their process, lose its GPU or are stopped."""
+
+    def __init__(self, **said: str) -> None:
+        self.said = said
+        self.began: list[list[str]] = []
+
+    def run(self, left: Sequence[str]) -> tuple[int, bool]:
+        self.began.append([Path(path).name for path in left])
+        failed = False
+        for folder in map(RunFolder, map(Path, left)):
+            word = self.said.get(folder.path.name, "finish")
+            folder.path.mkdir(exist_ok=True)
+            folder.failure_file.unlink(missing_ok=True)
+            if word == "kill":
+                return -signal.SIGKILL, False
+            if word == "stop":
+                return 75, True
+            if word == "finish":
+                Summary(status="finished", metrics={}).write(folder.summary_file)
+            else:
+                Failure(type="ValueError", error=word, time=utc_now()).write(folder.failure_file)
+                failed = True
+            if word == "lose":
+                return 2, False
+        return int(failed), False
+
+
+@pytest.mark.parametrize(
+    ("said", "given_up", "processes"),
+    [
+        ({}, "", ["abcd"]),
+        ({"a": "fail", "c": "fail"}, "ac", ["abcd"]),
+        ({"b": "kill"}, "b", ["abcd", "cd"]),
+        ({"a": "fail", "b": "kill", "c": "kill"}, "abc", ["abcd", "cd", "d"]),
+        ({"a": "lose", "d": "fail"}, "ad", ["abcd", "bcd"]),
+        ({"a": "kill", "b": "stop"}, "a", ["abcd", "bcd"]),
+    ],
+)
+def test_of_several_runs_only_those_that_fail_are_given_up(
+    said: dict[str, str], given_up: str, processes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they take their process with them. What failed in an earlier attempt is tried before it counts."""
+    folders, machine = [tmp_path / name for name in "abcd"], Machine(**said)
+    for folder in folders:
+        Failure(type="ValueError", error="earlier", time="2026-01-01T00:00:00Z").write(RunFolder(folder).failure_file)
+    monkeypatch.setattr(attempts, "_run", machine.run)
+    code = give_up_what_fails(lambda left: [str(folder) for folder in left], folders)
+    assert code == (75 if "stop" in said.values() else 0)
+    assert "".join(folder.name for folder in folders if RunFolder(folder).given_up) == given_up
+    assert ["".join(names) for names in machine.began] == processes
 
 
 def test_mlflow_shows_it_as_failed(tmp_path: Path) -> None:

@@ -161,10 +161,27 @@ def test_killed_in_the_second_look(copy: Adaptive) -> None:
     assert copy.planned(*study) == {}
 
 
-@pytest.mark.parametrize("how", ["fail", "kill"])
-def test_a_failed_run_blocks_no_look_and_is_tried_again(how: str, tmp_path: Path) -> None:
+def in_jobs_of(runs: int) -> dict[str, Any]:
+    """The study with several runs per job."""
+    return {**STUDY, "execution": {"device": "cpu", "runs_per_job": runs}}
+
+
+def test_a_changed_variant_trains_its_runs_and_takes_the_looks_again(copy: Adaptive, tmp_path: Path) -> None:
+    path = copy.folder / "src/kvformer/spec/variants.py"
+    change = "from dataclasses import replace\nVARIANTS['kv'] = replace(VARIANTS['kv'], widen_mlp=True)\n"
+    path.write_text(f"{path.read_text(encoding='utf-8')}\n{change}", encoding="utf-8")
+    assert copy.planned(*copy.study(STUDY)) == {"train": 4, "look": 1, "collect": 1, "ended": 1}
+    result = copy.run(*copy.study(in_jobs_of(3)))
+    assert result.returncode == 0 and result.stdout.count(": Look ") == 3
+    assert copy.rows() == copy.undisturbed(STUDY, tmp_path / "clean")
+    assert [copy.planned(*copy.study(in_jobs_of(size))) for size in (3, 1)] == [{}, {}]
+
+
+@pytest.mark.parametrize(("how", "runs"), [("fail", 1), ("kill", 3)])
+def test_a_failed_run_blocks_no_look_and_is_tried_again(how: str, runs: int, tmp_path: Path) -> None:
+    """Also where it shares a process with others, and takes that with it."""
     project = adaptive_project(tmp_path / "a folder")
-    study = project.study(STUDY)
+    study = project.study(in_jobs_of(runs))
     project.tell(copy_kv_1=how)
     result = project.run("--retries", "1", *study)
     assert result.returncode != 0
@@ -177,7 +194,7 @@ def test_a_failed_run_blocks_no_look_and_is_tried_again(how: str, tmp_path: Path
 
     again = project.run("--retries", "0", *study)
     assert again.returncode != 0
-    assert again.stdout.count("Train kv on copy (default), seed 1") == 1
+    assert again.stdout.count("Train kv on copy (default), seed 1" if runs == 1 else "runs of copy (default)") == 1
     assert again.stdout.count(": Train ") == 1
 
     project.tell()

@@ -20,7 +20,7 @@ def disturb(project: Adaptive, study: dict[str, Any], random: Random) -> None:
     task = random.choice(["reverse", "copy"])
     summaries = sorted(project.results.glob("runs/*/*/*/*/summary.json"))
     looks = sorted(project.results.glob("looks/look*.json"))
-    match random.randrange(7):
+    match random.randrange(8):
         case 0:
             study["tasks"][task]["training"]["learning_rate"] = random.choice([0.001, 0.002, 0.003])
         case 1:
@@ -37,6 +37,8 @@ def disturb(project: Adaptive, study: dict[str, Any], random: Random) -> None:
             study["equivalence_margin"] = {"accuracy": random.choice([0.01, 0.02])}
         case 6:
             project.tell(**{f"{task}_{random.choice(['qkv', 'kv', 'k'])}_{random.randrange(3)}": "fail"})
+        case 7:
+            study["execution"]["runs_per_job"] = random.choice([1, 3, 8])
 
 
 def start_and_kill(project: Adaptive, seconds: float, *study: str) -> None:

@@ -56,11 +56,11 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = copy_project(tmp_path_factory.mktemp("tuned") / "a folder")
     loop = project.folder / "src" / "kvformer" / "training" / "loop.py"
     text = loop.read_text(encoding="utf-8")
-    start = "        run, state = self.run, self.state\n"
+    start = "        if self.stepper is None:\n"
     assert text.count(start) == 1
     broken = '        if __import__("os").environ.get("BROKEN") == f"{self.run.setting}/{self.run.variant}":\n'
     broken += '            raise ValueError("broken")\n'
-    loop.write_text(text.replace(start, start + broken), encoding="utf-8")
+    loop.write_text(text.replace(start, broken + start), encoding="utf-8")
     plan = project.plan(*project.study(STUDY))
     assert plan == {"tune": 4, "tuning_study": 1, "collect_tuning": 1, "choose": 1, "train": 4, "study": 1, **REPORTING}
     assert "first 4 runs on seeds 9000, which are not reported; then 4 at" in project.output()

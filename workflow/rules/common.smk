@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from bisect import bisect
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import RerunTrigger
 
 # Not workflow.basedir, which is the folder of another Snakefile where this workflow is a module of it.
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
@@ -32,12 +34,14 @@ from kvformer.dependencies import CONFIGURATION, code_digest, digest
 from kvformer.environment import settle
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, sha256_bytes
+from kvformer.records.run import RunFolder
 from kvformer.records.study import read_manifest
 from kvformer.records.tuning import FOLDER as TUNING
 from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import MODULES
 from kvformer.training.archive import count_archived
 from kvformer.training.canary import STARTED
+from kvformer.training.identity import outdated
 from kvformer.training.provenance import utc_now
 
 # SLURM sends the warning before a time limit to all processes of a job, but only the trainer can act on it. If it ended the
@@ -144,6 +148,10 @@ if EXECUTION.tracking_uri:
     os.environ.update(MLFLOW_TRACKING_URI=EXECUTION.tracking_uri)
     del config["execution"]["tracking_uri"]  # Snakemake writes `config` into the file of a script that it starts
 
+# The command of a training job. It is the same text for all of them, so that Snakemake sees no change where others share a job.
+# exec: a signal of the scheduler reaches the trainer itself, which then saves its state.
+TRAIN = "exec python -m kvformer {params.command} > {log:q} 2>&1"
+
 # The plan of thousands of jobs is millions of objects that live to the end: searching them for garbage took a fifth of planning.
 gc.set_threshold(200_000)
 
@@ -156,22 +164,6 @@ def alternatives(values):
 def run_of(wildcards):
     """The run that a training job's wildcards name, at the untuned values of its setting."""
     return RUNS[RUN_PATH.format(**wildcards)]
-
-
-def run_json(wildcards):
-    """The run as one line of JSON: all that its result depends on, except its variant's definition."""
-    run = run_of(wildcards)
-    return (tuned_runs()[run.path][0] if run.task in TUNED_TASKS else run).to_json()
-
-
-def variant_definition(wildcards):
-    """The variant's definition, so that a change of it reruns its runs and no others."""
-    return canonical_json(VARIANTS[wildcards.variant].definition)
-
-
-def run_code(wildcards):
-    """The digest of the code that the run's result depends on."""
-    return code_digest(MODULES[wildcards.task])
 
 
 def manifest_json(wildcards):
@@ -195,10 +187,21 @@ def data_of(run):
     return [f"{PREPARED}/{dataset}/manifest.json" for dataset in run.datasets]
 
 
+def needed_by(runs):
+    """The data of runs of one setting and, where their values are tuned, the file of the choices. Makes Snakemake train those
+    runs again that were trained with another configuration, variant or code, which each run folder says: parameters belong
+    to a job, and which runs a job has may change."""
+    files = data_of(runs[0]) + (chosen_values() if runs[0].task in TUNED_TASKS else [])
+    for run in runs if workflow.is_main_process and RerunTrigger.PARAMS in workflow.rerun_triggers else []:
+        with suppress(FileNotFoundError):  # no values are chosen that can be used; once they are, this is asked again
+            if outdated(resolved(run), RunFolder(Path(STUDY_FOLDER, run.path))):
+                workflow.dag.forcefiles.add(f"{STUDY_FOLDER}/{run.path}/summary.json")
+    return files
+
+
 def run_input(wildcards):
-    """The data of the run and, where its values are tuned, the file of the choices."""
-    run = run_of(wildcards)
-    return data_of(run) + (chosen_values() if run.task in TUNED_TASKS else [])
+    """What the run needs."""
+    return needed_by([run_of(wildcards)])
 
 
 def changed_user_files(wildcards):
@@ -209,17 +212,29 @@ def changed_user_files(wildcards):
     return []
 
 
-def run_options(wildcards):
-    """How the run is trained, without what its result depends on."""
-    return options_of(RUN_PATH.format(**wildcards), wildcards)
+def resolved(run):
+    """The run with all values that its result depends on. Raises FileNotFoundError as `tuned_runs`."""
+    return tuned_runs()[run.path][0] if run.task in TUNED_TASKS else run
+
+
+def run_command(wildcards):
+    """The command that trains the run."""
+    path = RUN_PATH.format(**wildcards)
+    given = ["--run", resolved(RUNS[path]).to_json(), "--out", f"{STUDY_FOLDER}/{path}"]
+    return Untracked("train", *given, *options_of(path, wildcards))
 
 
 def options_of(path, wildcards):
-    """The same for the run in the folder `path` of the study's folder."""
+    """How the run in the folder `path` of the study's folder is trained, without what its result depends on."""
     first = FIRST_SEEDS[path.rpartition("/")[0]]
     canary = [] if first == path else ["--first-seed", f"{STUDY_FOLDER}/{first}"]
+    return [*TRAINING, *canary, *gpu_option(wildcards)]
+
+
+def gpu_option(wildcards):
+    """The part of a command that says how many GPUs the job asks for."""
     gpus = task_resources(wildcards).gpu
-    return Untracked(*TRAINING, *canary, *(["--gpus", str(gpus)] if gpus else []))
+    return ["--gpus", str(gpus)] if gpus else []
 
 
 def run_threads(wildcards):
@@ -247,13 +262,12 @@ def run_runtime(wildcards):
     return task_resources(wildcards).runtime
 
 
-def run_priority(wildcards):
+def run_priority(wildcards, run=None):
     """The first seed of each cell starts first, to find mistakes early; then long runs, so that no core waits for one at
     the end. All of them start after what prepares them (0). Seeds of a later look come after those of all earlier ones.
     """
-    path = RUN_PATH.format(**wildcards)
-    first = FIRST_SEEDS[path.rpartition("/")[0]] == path
-    look = bisect(STUDY.looks, int(wildcards.seed))
+    path = run.path if run else RUN_PATH.format(**wildcards)
+    first, look = FIRST_SEEDS[path.rpartition("/")[0]] == path, bisect(STUDY.looks, RUNS[path].seed)
     return -1 / (1 + task_resources(wildcards).runtime) - (0 if first else 1) - 2 * look
 
 
@@ -286,6 +300,9 @@ def partial_report():
     log = Path(STUDY_FOLDER, "logs", "partial.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:
+        if EXECUTION.runs_per_job > 1:
+            with redirect_stdout(stream), suppress(KvformerError):
+                restore_finished()
         for step in ("collect", "analyse", "tables", "figures", "report"):
             command = [sys.executable, "-m", "kvformer", step, STUDY_FOLDER]
             if subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT).returncode:

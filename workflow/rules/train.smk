@@ -25,13 +25,8 @@ rule train:
         runtime=run_runtime,
         gpu=run_gpu,
     params:
-        run=run_json,
-        variant=variant_definition,
-        code=run_code,
-        how=run_options,
+        command=run_command,
     message:
         "Train {wildcards.variant} on {wildcards.task} ({wildcards.setting}), seed {wildcards.seed}"
-    # exec: a signal of the scheduler reaches the trainer itself, which then saves its state.
     shell:
-        'exec python -m kvformer train --run {params.run:q} --out "$(dirname {output.summary:q})" {params.how}'
-        " > {log:q} 2>&1"
+        TRAIN

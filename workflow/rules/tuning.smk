@@ -1,8 +1,8 @@
 """Tuning before comparing: the trials of each variant, and the choice that the reported runs of tuned tasks wait for.
 
 A study without tuning has none of these rules. The choice is a checkpoint: only once it is made are the configurations of
-the reported runs known. It reaches them as a parameter and as a file whose age is ignored, so that a choice that is made
-again with the same result retrains nothing, and a changed one retrains the runs that it concerns.
+the reported runs known. It reaches them as a file whose age is ignored, and each run folder says at which values it was
+trained, so that a choice that is made again with the same result retrains nothing, and a changed one the runs that it concerns.
 """
 
 import errno
@@ -107,9 +107,9 @@ if TRIALS:
             left=lambda wildcards, attempt: TRIAL_RETRIES + 1 - attempt,
         params:
             run=lambda wildcards: trial_of(wildcards).to_json(),
-            variant=variant_definition,
-            code=run_code,
-            how=lambda wildcards: options_of(TRIAL_PATH.format(**wildcards), wildcards),
+            variant=lambda wildcards: canonical_json(VARIANTS[wildcards.variant].definition),
+            code=lambda wildcards: code_digest(MODULES[wildcards.task]),
+            how=lambda wildcards: Untracked(*options_of(TRIAL_PATH.format(**wildcards), wildcards)),
         message:
             "Try {wildcards.setting} for {wildcards.variant} on {wildcards.task}, seed {wildcards.seed}"
         shell:

@@ -23,8 +23,8 @@ from kvformer.errors import INTERRUPTED, ConfigError, Interrupted, KvformerError
 from kvformer.files import expand  # noqa: E402
 
 COMMANDS = (
-    "train", "describe", "tasks", "variants", "explain", "plan", "prepare", "cost", "choose", "look", "collect",
-    "analyse", "tables", "figures", "report", "plan-seeds", "crate", "track", "ui", "export", "compare",
+    "train", "train-many", "describe", "tasks", "variants", "explain", "plan", "prepare", "cost", "choose", "look",
+    "collect", "analyse", "tables", "figures", "report", "plan-seeds", "crate", "track", "ui", "export", "compare",
     "verify", "schema",
 )  # fmt: skip
 

@@ -12,6 +12,9 @@ EXAMPLE = "kvformer plan config/config.yaml"
 def add_arguments(parser: ArgumentParser) -> None:
     """Which study."""
     parser.add_argument("config", type=Path, help="study file, e.g. config/config.yaml")
+    parser.add_argument(
+        "--json", action="store_true", help="print the study as its study.json instead, e.g. for `kvformer train-many`"
+    )
 
 
 def run(options: Namespace) -> None:
@@ -20,12 +23,20 @@ def run(options: Namespace) -> None:
     from kvformer.config.loading import load_study
     from kvformer.config.looks import describe_looks
     from kvformer.config.tuning import describe_tuning, tuning_of, tuning_runs
+    from kvformer.errors import ConfigError
     from kvformer.records.study import looks_taken
     from kvformer.records.tuning import FOLDER
     from kvformer.training.archive import count_archived
 
     study = load_study(options.config)
     runs, before = study.runs(), tuning_runs(study)
+    if options.json:
+        if before:
+            raise ConfigError(
+                "--json: what is trained is known once values are tuned; Snakemake writes study.json then"
+            )
+        print(study.manifest().model_dump_json())
+        return
     for config in before:
         print(f"{FOLDER}/{config.path}", config.hash)
     for config in runs:

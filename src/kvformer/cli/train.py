@@ -9,9 +9,12 @@ from kvformer.cli.options import add_data, add_run, chosen_run, data_folders
 from kvformer.errors import Interrupted
 
 if TYPE_CHECKING:
+    import torch
+
     from kvformer.config.execution import Execution
     from kvformer.config.run import RunConfig
     from kvformer.records.run import Summary
+    from kvformer.training.signals import StopSignals
 
 EXAMPLE = "kvformer train reverse kv --seed 0 --set model.dim=32 --out runs/reverse-kv"
 
@@ -21,21 +24,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_run(parser, required=False)
     parser.add_argument("--run", metavar="JSON", help="a resolved run as one line of JSON, instead of task and variant")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    add_data(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: the configuration's, which is auto")
-    parser.add_argument(
-        "--compile", choices=("default", "reduce-overhead"), help="mode of torch.compile (default: none)"
-    )
-    parser.add_argument("--no-cuda-graphs", action="store_true", help="launch the kernels of a step one by one")
-    parser.add_argument("--keep-weights", action="store_true", help="also write model.safetensors")
-    parser.add_argument("--checkpoint-seconds", type=float, help="seconds between resume checkpoints (default 60)")
-    parser.add_argument(
-        "--archive",
-        type=Path,
-        metavar="FOLDER",
-        help="finished runs by content: a run that is there is not trained again",
-    )
-    parser.add_argument("--no-reuse", action="store_true", help="train again, even if the run is in the archive")
     parser.add_argument(
         "--first-seed",
         type=Path,
@@ -52,6 +40,26 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="with 0, a run that fails with an error is an outcome too (failed), and the exit code is 0",
     )
+    add_how(parser)
+
+
+def add_how(parser: ArgumentParser) -> None:
+    """How runs are executed, for all commands that train."""
+    add_data(parser)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: the configuration's, which is auto")
+    parser.add_argument(
+        "--compile", choices=("default", "reduce-overhead"), help="mode of torch.compile (default: none)"
+    )
+    parser.add_argument("--no-cuda-graphs", action="store_true", help="launch the kernels of a step one by one")
+    parser.add_argument("--keep-weights", action="store_true", help="also write model.safetensors")
+    parser.add_argument("--checkpoint-seconds", type=float, help="seconds between resume checkpoints (default 60)")
+    parser.add_argument(
+        "--archive",
+        type=Path,
+        metavar="FOLDER",
+        help="finished runs by content: a run that is there is not trained again",
+    )
+    parser.add_argument("--no-reuse", action="store_true", help="train again, even if the run is in the archive")
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs asked for; says so if there are none")
 
 
@@ -59,15 +67,14 @@ def run(options: Namespace) -> int:
     """Train the run, or take it over from the archive, and print its summary."""
     from kvformer.files import write_text
     from kvformer.records.run import RunFolder
-    from kvformer.training.attempts import give_up_if_it_fails, is_last
+    from kvformer.training.attempts import give_up_what_fails, is_last
 
-    if options.outcome is None and is_last(options.out):
-        return give_up_if_it_fails(sys.argv[1:], options.out)
+    if options.outcome is None and is_last([options.out]):
+        return give_up_what_fails(lambda folders: sys.argv[1:], [options.out])
     config, execution = _run_of(options)
-    name = config.path.removeprefix("runs/")
-    print(f"{name}: {config.definition.summary} (protocol {config.protocol}, configuration {config.hash})", flush=True)
+    print(start_of(config), flush=True)
     try:
-        summary = _taken_over(config, execution, options) or _trained(config, execution, options)
+        summary = taken_over(config, execution, options, options.out) or _trained(config, execution, options)
     except Interrupted:
         raise
     except Exception as error:
@@ -78,16 +85,32 @@ def run(options: Namespace) -> int:
         return 0
     if options.outcome is not None:
         write_text(options.outcome, f"{summary.status}\n")
-    metric = summary.primary.metric if summary.primary is not None else "none"
-    value = f"{summary.metrics[metric]:.4f}" if metric in summary.metrics else "none"
-    seconds = summary.seconds["total"]
-    print(f"{summary.status}: {metric} {value}, {summary.steps} steps in {seconds:.1f} s -> {options.out}")
+    print(f"{end_of(summary)} -> {options.out}")
     return 0
 
 
-def _taken_over(config: "RunConfig", execution: "Execution", options: Namespace) -> "Summary | None":
-    """The summary of the run, taken over from the archive; None where it must be trained."""
-    if options.archive is None or options.no_reuse:
+def start_of(config: "RunConfig") -> str:
+    """What is trained, in one line."""
+    name = config.path.removeprefix("runs/")
+    return f"{name}: {config.definition.summary} (protocol {config.protocol}, configuration {config.hash})"
+
+
+def end_of(summary: "Summary") -> str:
+    """How a run ended, in one line."""
+    metric = summary.primary.metric if summary.primary is not None else "none"
+    value = f"{summary.metrics[metric]:.4f}" if metric in summary.metrics else "none"
+    seconds = summary.seconds["total"]
+    return f"{summary.status}: {metric} {value}, {summary.steps} steps in {seconds:.1f} s"
+
+
+def taken_over(
+    config: "RunConfig", execution: "Execution", options: Namespace, out: Path, since: str | None = None
+) -> "Summary | None":
+    """The summary of the run, taken over from the archive into the folder `out`; None where it must be trained.
+
+    since: with --no-reuse, only a run that was archived at this time or later.
+    """
+    if options.archive is None or (options.no_reuse and since is None):
         return None
 
     from kvformer.training.archive import Archive, planned_identity, prepared_digests
@@ -99,7 +122,7 @@ def _taken_over(config: "RunConfig", execution: "Execution", options: Namespace)
     if identity is None:
         return None
     return Archive(options.archive).take_over(
-        config, identity, options.out, options.keep_weights or execution.keep_weights
+        config, identity, out, options.keep_weights or execution.keep_weights, (since or "") if options.no_reuse else ""
     )
 
 
@@ -116,14 +139,25 @@ def _kind_of_device(name: str) -> str:
 
 
 def _trained(config: "RunConfig", execution: "Execution", options: Namespace) -> "Summary":
-    """Train the run and keep it in the archive."""
     from kvformer.cli import STARTED
 
     if options.first_seed is not None:
         from kvformer.training.canary import stop_if_first_seed_failed
 
         stop_if_first_seed_failed(config, options.first_seed, options.out)
+    return trained(config, execution, options, options.out, STARTED)
 
+
+def trained(
+    config: "RunConfig",
+    execution: "Execution",
+    options: Namespace,
+    out: Path,
+    started: float,
+    device: "torch.device | None" = None,
+    stop: "StopSignals | None" = None,
+) -> "Summary":
+    """Train the run in the folder `out` and keep it in the archive. device, stop: where several runs share them."""
     from kvformer.cli.progress import progress_reporter
     from kvformer.training.archive import Archive
     from kvformer.training.run import train_run
@@ -132,20 +166,21 @@ def _trained(config: "RunConfig", execution: "Execution", options: Namespace) ->
     with progress_reporter(sys.stderr) as report:
         summary = train_run(
             config,
-            options.out,
+            out,
             data_folders(options, execution)[0],
-            device=options.device or execution.device,
+            device=device or options.device or execution.device,
             report=report,
             keep_weights=options.keep_weights or execution.keep_weights,
             checkpoint_seconds=execution.checkpoint_seconds if seconds is None else seconds,
             compiler_mode=options.compile or execution.compile,
-            started=STARTED,
+            started=started,
             gpus=options.gpus,
+            stop=stop,
             graphs=execution.cuda_graphs and not options.no_cuda_graphs,
         )
     if options.archive is not None:
         try:
-            Archive(options.archive).keep(options.out)
+            Archive(options.archive).keep(out)
         except OSError as error:
             print(f"{options.archive}: the finished run could not be archived ({error})", flush=True)
     return summary

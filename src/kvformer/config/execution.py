@@ -41,6 +41,11 @@ class Execution(Section):
     )
     keep_weights: bool = Field(False, description="Keep the final weights of every run (model.safetensors).")
     checkpoint_seconds: Annotated[float, Field(ge=0)] = Field(60.0, description="Seconds between resume checkpoints.")
+    runs_per_job: Annotated[int, Field(gt=0, le=100)] = Field(
+        1,
+        description="Runs of one setting that a job trains one after the other, in one process: starting it, and a "
+        "scheduler's queue, are paid for once.",
+    )
     reuse: bool = Field(
         True,
         description="Take over a finished run of the same configuration, code, data and kind of device, from whichever "

@@ -1,6 +1,7 @@
 """One training run, fully resolved."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -114,6 +115,24 @@ class RunConfig(Section):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise ConfigError(f"--run: {describe_errors(error, cls)}") from None
+
+
+def runs_to_json(runs: Sequence[RunConfig]) -> str:
+    """Runs as one line of JSON: the first in full, of the others what differs from it."""
+    first, *others = (run.model_dump(mode="json") for run in runs)
+    differences = ({key: value for key, value in other.items() if value != first[key]} for other in others)
+    return canonical_json([first, *differences])
+
+
+def runs_from_json(text: str) -> list[RunConfig]:
+    """Parse `runs_to_json`'s output. Raises ConfigError."""
+    try:
+        first, *others = json.loads(text)
+        return [RunConfig.model_validate_json(canonical_json({**first, **other})) for other in ({}, *others)]
+    except ValidationError as error:
+        raise ConfigError(f"--runs: {describe_errors(error, RunConfig)}") from None
+    except (ValueError, TypeError):
+        raise ConfigError("--runs: is not a JSON list of runs") from None
 
 
 def runs_of(manifest: StudyManifest) -> list[RunConfig]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from kvformer.files import PARTIAL, atomic_writer, remove_partial, sha256_file
 from kvformer.records.manifest import MANIFEST, Manifest
 from kvformer.records.run import ArchivedRun, Identity, RunConfiguration, RunFolder, Summary
 from kvformer.training.identity import identity_of
+from kvformer.training.provenance import utc_now
 
 
 class Archive:
@@ -49,8 +51,12 @@ class Archive:
                 entry.rename(old)
             new.rename(entry)
 
-    def take_over(self, run: RunConfig, identity: Identity, out: Path, keep_weights: bool) -> Summary | None:
+    def take_over(
+        self, run: RunConfig, identity: Identity, out: Path, keep_weights: bool, since: str = ""
+    ) -> Summary | None:
         """Copy the archived run of this identity into the folder `out` and return its summary.
+
+        since: take no run over that was archived before this time (ISO 8601, UTC).
 
         None where there is none; also where it was changed since, or has no weights although they are to be kept, which
         is said in one line.
@@ -60,7 +66,7 @@ class Archive:
             KvformerError: another process is training in `out`.
         """
         entry = RunFolder(self._entry(identity))
-        if not entry.path.exists():
+        if not entry.path.exists() or utc_now(before=time.time() - entry.path.stat().st_mtime) < since:
             return None
         try:
             record = ArchivedRun.load(_record(entry.path))

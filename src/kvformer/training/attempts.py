@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -23,24 +23,54 @@ ATTEMPTS = "KVFORMER_ATTEMPTS"
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
-def is_last(out: Path) -> bool:
-    """Count an attempt at the run in `out`, and say whether the workflow will make no other. Raises OSError."""
+def is_last(folders: Sequence[Path]) -> bool:
+    """Count an attempt at those of these runs that have not ended, and say whether the workflow will make no other.
+
+    Raises OSError.
+    """
     allowed, study = os.environ.get(ATTEMPTS), os.environ.get(STARTED, "")
     if allowed is None:
         return False
-    file = RunFolder(out).attempts_file
-    earlier = Attempts.read(file)
-    count = earlier.count + 1 if earlier is not None and earlier.study == study else 1
-    Attempts(study=study, count=count).write(file)
-    return count >= int(allowed)
+    most = 0
+    for folder in map(RunFolder, folders):
+        if folder.summary() is None:
+            earlier = Attempts.read(folder.attempts_file)
+            count = earlier.count + 1 if earlier is not None and earlier.study == study else 1
+            Attempts(study=study, count=count).write(folder.attempts_file)
+            most = max(most, count)
+    return most >= int(allowed)
 
 
-def give_up_if_it_fails(arguments: Sequence[str], out: Path) -> int:
-    """Run the command `kvformer train` with these arguments in a process of its own, for it may be killed.
+def give_up_what_fails(command: Callable[[Sequence[Path]], Sequence[str]], folders: Sequence[Path]) -> int:
+    """Train runs by a command of kvformer in a process of its own, for it may be killed.
 
-    Where it fails, the run is given up, and the exit code is 0. Where it was asked to stop, or another process trains
-    the run, the exit code is the command's.
+    Runs that fail are given up, and the exit code is 0. Where the command was asked to stop, or another process trains
+    such a run, the exit code is the command's.
+
+    command: the arguments that train the runs of these folders, in this order.
     """
+    left = [*folders]
+    while True:
+        began = utc_now()
+        code, stopped = _run(command(left))
+        if code in (0, INTERRUPTED) or stopped:
+            return code
+        left = [folder for folder in left if RunFolder(folder).summary() is None]
+        lost = _lost(left, code, began)
+        for folder in lost:
+            try:
+                _give_up(RunFolder(folder), code)
+            except (KvformerError, OSError) as error:
+                print(f"kvformer: error: {error}", file=sys.stderr)
+                return code
+            print(f"kvformer: {folder}: the last attempt failed; the study goes on without this run", file=sys.stderr)
+        left = [folder for folder in left if folder not in lost]
+        if not left:
+            return 0
+
+
+def _run(arguments: Sequence[str]) -> tuple[int, bool]:
+    """Run kvformer, and pass signals on. Returns its exit code, and whether there was a signal."""
     environment = {name: value for name, value in os.environ.items() if name != ATTEMPTS}
     trainer = subprocess.Popen([sys.executable, "-m", "kvformer", *arguments], env=environment)
     stopped = False
@@ -52,16 +82,17 @@ def give_up_if_it_fails(arguments: Sequence[str], out: Path) -> int:
 
     for number in FORWARDED:
         signal.signal(number, forward)
-    code = trainer.wait()
-    if code in (0, INTERRUPTED) or stopped:
-        return code
-    try:
-        _give_up(RunFolder(out), code)
-    except (KvformerError, OSError) as error:
-        print(f"kvformer: error: {error}", file=sys.stderr)
-        return code
-    print("kvformer: the last attempt failed; the study goes on without this run", file=sys.stderr)
-    return 0
+    return trainer.wait(), stopped
+
+
+def _lost(left: Sequence[Path], code: int, began: str) -> list[Path]:
+    """Which of the unfinished runs failed: all where the process came to its end (1), else those that say so and, where
+    it was killed or none says so, the one after them, in which it died."""
+    if code == 1:
+        return [*left]
+    failures = {folder: RunFolder(folder).failure() for folder in left}
+    lost = [folder for folder, failure in failures.items() if failure is not None and (failure.time or "") >= began]
+    return lost if lost and code > 0 else [*lost, *(folder for folder in left if folder not in lost)][: len(lost) + 1]
 
 
 def _give_up(folder: RunFolder, code: int) -> None:

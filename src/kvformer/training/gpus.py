@@ -25,8 +25,14 @@ def choose_device(name: str) -> torch.device:
 
 
 @contextmanager
-def own_device(name: str) -> Iterator[torch.device]:
-    """The device for `name`, as `choose_device`; of several GPUs, one that is kept for this process."""
+def own_device(name: str | torch.device) -> Iterator[torch.device]:
+    """The device for `name`, as `choose_device`; of several GPUs, one that is kept for this process.
+
+    A device that is given instead of a name has been claimed already.
+    """
+    if isinstance(name, torch.device):
+        yield name
+        return
     device = choose_device(name)
     count = torch.cuda.device_count() if device.type == "cuda" else 0
     if count < 2:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kvformer.config.run import RunConfig
 from kvformer.dependencies import code_digest
 from kvformer.files import canonical_json, sha256_bytes
-from kvformer.records.run import Identity
+from kvformer.records.run import Identity, RunFolder
 from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import MODULES
 
@@ -21,6 +21,21 @@ def identity_of(run: RunConfig, data: Sequence[str], device: str, compiler_mode:
         compile=compiler_mode,
     )
     return identity.model_copy(update={"digest": _digest(identity.model_dump(exclude={"digest"}))})
+
+
+def outdated(run: RunConfig, folder: RunFolder, data: dict[str, str] | None = None) -> bool:
+    """Whether the folder holds a run that was trained with another configuration, variant or code, or on other data.
+    False where that is not recorded.
+
+    data: SHA-256 of the prepared data sets by name; without them, data are not compared.
+    """
+    provenance = folder.provenance()
+    if provenance is None or provenance.identity is None:
+        return False
+    trained = provenance.identity
+    digests = trained.data if data is None else [data.get(name, "") for name in run.datasets]
+    wanted = identity_of(run, digests, trained.device, trained.compile)
+    return trained.digest != wanted.digest
 
 
 def cell_digest(run: RunConfig) -> str:

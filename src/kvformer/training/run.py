@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 import traceback
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -44,20 +44,23 @@ def train_run(
     run: RunConfig,
     out: Path,
     data_folder: Path,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     report: Report = silent,
     keep_weights: bool = False,
     checkpoint_seconds: float = 60.0,
     compiler_mode: str | None = None,
     started: float | None = None,
     gpus: int = 0,
+    stop: StopSignals | None = None,
     graphs: bool = True,
 ) -> Summary:
     """Train a run, write its folder `out` and return its summary. An interrupted run goes on where it stopped.
 
-    compiler_mode: compile the model's training steps by torch.compile with this mode. started: `time.monotonic()`
-    when the process began, so that start-up is counted. gpus: how many were asked for; if there is
-    none, a line says so. graphs: whether steps are recorded as CUDA graphs; the results are the same.
+    device: a name for `own_device`, or a device that the caller has claimed. compiler_mode: compile the model's
+    training steps by torch.compile with this mode. started: `time.monotonic()` when the process began, so that
+    start-up is counted. gpus: how many were asked for; if there is none, a line says so. stop: the signals that the
+    caller listens to, where it trains several runs. graphs: whether steps are recorded as CUDA graphs; the results are
+    the same.
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
@@ -66,7 +69,7 @@ def train_run(
     """
     started = time.monotonic() if started is None else started
     folder = RunFolder(out)
-    with folder.locked(), StopSignals() as stop:
+    with folder.locked(), nullcontext(stop) if stop else StopSignals() as stop:
         folder.failure_file.unlink(missing_ok=True)
         folder.summary_file.unlink(missing_ok=True)
         folder.correct_file.unlink(missing_ok=True)

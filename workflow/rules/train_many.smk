@@ -1,0 +1,119 @@
+# Several runs of one setting per job (execution.runs_per_job): one rule per share of variants and seeds. Whether a run must be
+# trained again is decided as for single jobs, so that changing runs_per_job runs nothing.
+from kvformer.config.batches import batches
+from kvformer.config.run import runs_of, runs_to_json
+from kvformer.training.archive import Archive, planned_identity, prepared_digests
+
+
+class Jobs:
+    """What the rule of a batch says about its jobs; each method takes the wildcards of one."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def files(self, name):
+        """Patterns of one file of each run."""
+        return [
+            f"{STUDY_FOLDER}/runs/{{task}}/{{setting}}/{variant}/seed{seed}/{name}"
+            for variant, seed in self.batch.members
+        ]
+
+    def runs(self, wildcards):
+        return [RUNS[RUN_PATH.format(**wildcards, variant=variant, seed=seed)] for variant, seed in self.batch.members]
+
+    def data(self, wildcards):
+        return needed_by(self.runs(wildcards))
+
+    def command(self, wildcards):
+        runs = self.runs(wildcards)
+        first = RUNS[FIRST_SEEDS[runs[0].path.rpartition("/")[0]]].seed
+        given = runs_to_json([resolved(run) for run in runs])
+        where = ["--out", STUDY_FOLDER, "--first-seed", str(first)]
+        return Untracked("train-many", "--runs", given, *where, *TRAINING, *gpu_option(wildcards))
+
+    def threads(self, wildcards):
+        return self.runs(wildcards)[0].threads
+
+    def runtime(self, wildcards):
+        """That of its runs together, at most a day; a job that is stopped there continues, as a single run does."""
+        one = task_resources(wildcards).runtime
+        return max(one, min(one * len(self.batch.members), 24 * 60))
+
+    def priority(self, wildcards):
+        return max(run_priority(wildcards, run) for run in self.runs(wildcards))
+
+
+def keep_finished():
+    """Archive what is finished among the runs of jobs that will be started: Snakemake deletes all outputs of a job before it
+    starts, and the job takes them over again. With looks, these are also jobs that are not planned yet."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name.startswith("train_many_")]
+    kept = {path for job in jobs for path in finished(job.output.summary)}
+    for share in SHARES if STUDY.looks else []:
+        for at in MANIFEST.settings:
+            runs = [f"runs/{at.task}/{at.setting}/{variant}/seed{seed}" for variant, seed in share.members]
+            found = finished(f"{STUDY_FOLDER}/{run}/summary.json" for run in runs)
+            if at.task in share.tasks and len(found) < len(runs):
+                kept.update(found)
+    for path in kept:
+        Archive(EXECUTION.archive).keep(path.parent)
+
+
+def finished(summaries):
+    """Those of these files that exist and are not of a run that was given up."""
+    return [path for path in map(Path, summaries) if path.exists() and path.stat().st_size]
+
+
+def restore_finished():
+    """Bring finished runs back that Snakemake deleted because another run of their job failed."""
+    data = prepared_digests(EXECUTION.prepared, STUDY.datasets())
+    since = "" if EXECUTION.reuse else os.environ[STARTED]
+    for run in runs_of(read_manifest(Path(STUDY_FOLDER))):
+        for device in () if Path(STUDY_FOLDER, run.path, "summary.json").exists() else ("cpu", "cuda"):
+            identity = planned_identity(run, data, device, EXECUTION.compile)
+            if identity is not None:
+                Archive(EXECUTION.archive).take_over(
+                    run, identity, Path(STUDY_FOLDER, run.path), EXECUTION.keep_weights, since
+                )
+
+
+SHARES = [*batches([*RUNS.values()], EXECUTION.runs_per_job, STUDY.looks)]
+
+for number, share in enumerate(SHARES, start=1):
+    jobs = Jobs(share)
+
+    rule:
+        name:
+            f"train_many_{number}"
+        input:
+            jobs.data,
+        output:
+            config=jobs.files("config.json"),
+            metrics=jobs.files("metrics.jsonl"),
+            summary=jobs.files("summary.json"),
+            provenance=jobs.files("provenance.json"),
+            attention=jobs.files("attention.npz"),
+        log:
+            f"{STUDY_FOLDER}/logs/runs/{{task}}/{{setting}}/job{number}.log",
+        benchmark:
+            f"{STUDY_FOLDER}/benchmarks/runs/{{task}}/{{setting}}/job{number}.jsonl"
+        wildcard_constraints:
+            task=alternatives(share.tasks),
+            setting=alternatives(run.setting for run in RUNS.values() if run.task in share.tasks),
+        priority: jobs.priority
+        conda:
+            ENVIRONMENT
+        threads: jobs.threads
+        resources:
+            mem_mb=run_mem_mb,
+            runtime=jobs.runtime,
+            gpu=run_gpu,
+        params:
+            command=jobs.command,
+        message:
+            f"Train {len(share.members)} runs of {{wildcards.task}} ({{wildcards.setting}})"
+        shell:
+            TRAIN
+
+    # A profile's entries for `train` are meant for all training jobs.
+    for resource, value in workflow.resource_settings.overwrite_resources.get("train", {}).items():
+        workflow.get_rule(f"train_many_{number}").resources[resource] = value
