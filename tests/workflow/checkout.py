@@ -67,6 +67,16 @@ class Project:
         (self.folder / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         return "--configfile", "study.yaml"
 
+    def break_training(self, condition: str) -> None:
+        """Let a run fail at its first step where `condition`, an expression in `self.run` and `BROKEN` (a variable of the
+        environment), is true."""
+        loop = self.folder / "src" / "kvformer" / "training" / "loop.py"
+        start, text = "        if self.stepper is None:\n", loop.read_text(encoding="utf-8")
+        assert text.count(start) == 1
+        condition = condition.replace("BROKEN", '__import__("os").environ.get("BROKEN")')
+        broken = f'        if {condition}:\n            raise ValueError("broken")\n'
+        loop.write_text(text.replace(start, broken + start), encoding="utf-8")
+
 
 def copy_project(folder: Path) -> Project:
     """Copy the parts of the project that the workflow needs."""

@@ -94,13 +94,7 @@ def test_without_reuse_everything_is_trained_again(copy: Project) -> None:
 
 def test_other_seeds_wait_until_the_first_one_is_trained(copy: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """One variant fails while a variable of the environment says so. The rest goes on, retries included."""
-    loop = copy.folder / "src" / "kvformer" / "training" / "loop.py"
-    start = "        run, state = self.run, self.state\n"
-    text = loop.read_text(encoding="utf-8")
-    assert text.count(start) == 1
-    broken = '        if __import__("os").environ.get("BROKEN") == self.run.variant:\n'
-    broken += '            raise ValueError("broken")\n'
-    loop.write_text(text.replace(start, start + broken), encoding="utf-8")
+    copy.break_training("BROKEN == self.run.variant")
     shutil.rmtree(copy.folder / "results" / "first")
     study = {**STUDY, "seeds": 3}
     command = ("--cores", "1", "--retries", "1", *copy.study(study))

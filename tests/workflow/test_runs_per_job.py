@@ -106,13 +106,7 @@ def test_a_changed_setting_trains_its_task_only(copy: Project) -> None:
 
 def test_a_failed_run_takes_no_other_with_it(copy: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """One run fails while a variable of the environment says so, in the retry as well."""
-    loop = copy.folder / "src/kvformer/training/loop.py"
-    start = "        if self.stepper is None:\n"
-    text = loop.read_text(encoding="utf-8")
-    assert text.count(start) == 1
-    broken = '        if __import__("os").environ.get("BROKEN") == self.run.path:\n'
-    broken += '            raise ValueError("broken")\n'
-    loop.write_text(text.replace(start, broken + start), encoding="utf-8")
+    copy.break_training("BROKEN == self.run.path")
 
     monkeypatch.setenv("BROKEN", "runs/copy/default/kv/seed1")
     result = copy.snakemake("--cores", "1", "--retries", "1", *study(copy, 8))

@@ -54,13 +54,7 @@ def rates(project: Project) -> dict[str, list[float]]:
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in which the study has run to its end, after it was planned. A setting of kv can be made to fail."""
     project = copy_project(tmp_path_factory.mktemp("tuned") / "a folder")
-    loop = project.folder / "src" / "kvformer" / "training" / "loop.py"
-    text = loop.read_text(encoding="utf-8")
-    start = "        if self.stepper is None:\n"
-    assert text.count(start) == 1
-    broken = '        if __import__("os").environ.get("BROKEN") == f"{self.run.setting}/{self.run.variant}":\n'
-    broken += '            raise ValueError("broken")\n'
-    loop.write_text(text.replace(start, broken + start), encoding="utf-8")
+    project.break_training('BROKEN == f"{self.run.setting}/{self.run.variant}"')
     plan = project.plan(*project.study(STUDY))
     assert plan == {"tune": 4, "tuning_study": 1, "collect_tuning": 1, "choose": 1, "train": 4, "study": 1, **REPORTING}
     assert "first 4 runs on seeds 9000, which are not reported; then 4 at" in project.output()
