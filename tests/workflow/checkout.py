@@ -68,8 +68,8 @@ class Project:
         return "--configfile", "study.yaml"
 
     def break_training(self, condition: str) -> None:
-        """Let a run fail at its first step where `condition` is true, an expression in `self.run` and the variable BROKEN of
-        the environment."""
+        """Let a run fail at its first step where `condition` is true, an expression in `self.run` and the environment's
+        variable BROKEN."""
         loop = self.folder / "src" / "kvformer" / "training" / "loop.py"
         start, text = "        if self.stepper is None:\n", loop.read_text(encoding="utf-8")
         assert text.count(start) == 1
