@@ -143,6 +143,7 @@ def test_a_lost_run_of_the_first_look_is_the_only_one_trained(copy: Adaptive) ->
     assert copy.planned(*study) == {} and copy.rows() == rows
 
 
+@pytest.mark.ci
 def test_killed_in_the_second_look(copy: Adaptive) -> None:
     """With everything that it had started, while runs of the look are being trained."""
     rows, study = copy.rows(), copy.study(STUDY)
@@ -166,6 +167,7 @@ def in_jobs_of(runs: int) -> dict[str, Any]:
     return {**STUDY, "execution": {"device": "cpu", "runs_per_job": runs}}
 
 
+@pytest.mark.ci
 def test_a_changed_variant_trains_its_runs_and_takes_the_looks_again(copy: Adaptive, tmp_path: Path) -> None:
     path = copy.folder / "src/kvformer/spec/variants.py"
     change = "from dataclasses import replace\nVARIANTS['kv'] = replace(VARIANTS['kv'], widen_mlp=True)\n"
@@ -177,6 +179,7 @@ def test_a_changed_variant_trains_its_runs_and_takes_the_looks_again(copy: Adapt
     assert [copy.planned(*copy.study(in_jobs_of(size))) for size in (3, 1)] == [{}, {}]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("how", "runs"), [("fail", 1), ("kill", 3)])
 def test_a_failed_run_blocks_no_look_and_is_tried_again(how: str, runs: int, tmp_path: Path) -> None:
     """Also where it shares a process with others, and takes that with it."""
@@ -203,6 +206,7 @@ def test_a_failed_run_blocks_no_look_and_is_tried_again(how: str, runs: int, tmp
     assert project.planned(*study) == {}
 
 
+@pytest.mark.ci
 def test_a_module_of_another_workflow(tmp_path: Path) -> None:
     project, outer = adaptive_project(tmp_path / "kvformer"), Adaptive(tmp_path / "theirs")
     outer.folder.mkdir()
@@ -217,6 +221,7 @@ def test_a_module_of_another_workflow(tmp_path: Path) -> None:
     assert outer.plan("part.txt") == {}
 
 
+@pytest.mark.ci
 def test_a_damaged_look_is_taken_again(copy: Adaptive) -> None:
     look, study = copy.results / "looks" / "look1.json", copy.study(STUDY)
     look.write_text("{", encoding="utf-8")
@@ -232,6 +237,7 @@ def test_fixed_seeds_have_no_looks(copy: Adaptive) -> None:
     assert plan["train"] == CELLS * 3 - sum(int(path.name) < 3 for path in runs_of(copy))
 
 
+@pytest.mark.ci
 def test_a_real_study_is_killed_between_looks_and_ends_as_if_it_was_not(project: Project, tmp_path: Path) -> None:
     """With the real trainer and the real rule, from the first run to MLflow."""
     study: dict[str, Any] = {**STUDY, "name": "real", "variants": ["qkv", "kv"], "tasks": {"copy": SECTION}}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from adaptive import STUDY, TARGETS, Adaptive, adaptive_project, kill
 
-ROUNDS = int(os.environ.get("KVFORMER_FUZZ_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("KVFORMER_FUZZ_ROUNDS", "3"))
 LOOKS = ([2, 3, 4], [2, 4], [3, 4, 6], [2, 3, 4, 6])
 
 

@@ -75,6 +75,7 @@ def test_how_many_runs_share_a_job_changes_nothing(copy: Project) -> None:
     assert copy.plan(*study(copy, 1, seeds=3)) == {}
 
 
+@pytest.mark.ci
 def test_finished_runs_survive_without_an_archive(copy: Project) -> None:
     """Snakemake deletes all outputs of a job before it starts, those of finished runs as well."""
     shutil.rmtree(copy.folder / "results/archive")
@@ -94,6 +95,7 @@ def test_a_changed_variant_trains_its_runs_only(copy: Project) -> None:
     assert log.count("taken over from many/runs/copy/default/qkv/") == 2
 
 
+@pytest.mark.ci
 def test_a_changed_setting_trains_its_task_only(copy: Project) -> None:
     arguments = study(copy, 8)
     text = (copy.folder / arguments[-1]).read_text(encoding="utf-8")
@@ -104,6 +106,7 @@ def test_a_changed_setting_trains_its_task_only(copy: Project) -> None:
     assert copy.plan("--rerun-triggers", "mtime", *arguments[:2], *arguments[2:]) == {}
 
 
+@pytest.mark.ci
 def test_a_failed_run_takes_no_other_with_it(copy: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """One run fails while a variable of the environment says so, in the retry as well."""
     copy.break_training("BROKEN == self.run.path")
