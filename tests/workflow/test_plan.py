@@ -20,8 +20,8 @@ STUDY = {
 
 def test_the_default_study_is_planned_in_full(project):
     plan = project.plan()
-    assert plan["train"] == 11 * 3 * 3
-    assert plan["prepare"] == 6
+    assert plan["train"] == 5 * 3 * 8
+    assert plan["prepare"] == 2
     assert plan["all"] == plan["study"] == plan["collect"] == plan["track"] == 1
 
 
