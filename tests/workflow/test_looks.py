@@ -131,6 +131,7 @@ def test_statistics_that_change_repeat_the_looks_and_train_nothing(copy: Adaptiv
     assert result.returncode == 0 and result.stdout.count(": Look ") == 3 and ": Train " not in result.stdout
 
 
+@pytest.mark.ci
 def test_a_lost_run_of_the_first_look_is_the_only_one_trained(copy: Adaptive) -> None:
     """And the looks are taken again at once, not when the study is started the next time."""
     rows, study = copy.rows(), copy.study(STUDY)

@@ -70,6 +70,7 @@ def test_the_reported_runs_have_the_chosen_values(tuned: Project) -> None:
     assert "9000" not in (tuned.folder / FOLDER / "runs.csv").read_text()
 
 
+@pytest.mark.ci
 def test_the_study_is_resumed_and_changed(tuned: Project) -> None:
     assert tuned.plan(*tuned.study(STUDY)) == {}
 
