@@ -17,7 +17,9 @@ container: "kvformer.sif"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/start.smk"
+include: "workflow/rules/tuning_functions.smk"
 include: "workflow/rules/tuning.smk"
+include: "workflow/rules/looks_functions.smk"
 include: "workflow/rules/looks.smk"
 
 

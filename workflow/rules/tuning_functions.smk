@@ -1,0 +1,85 @@
+"""What the jobs of tuning ask for: the trials, the choice, and the runs at the chosen values."""
+
+import errno
+import functools
+
+from kvformer.records.study import StudyManifest
+from kvformer.records.tuning import TuningChoice, choice_file
+
+CHOICE = [str(choice_file(Path(STUDY_FOLDER)))] if TRIALS else []
+TRIAL_PATH = f"{TUNING}/{RUN_PATH}"
+TRIAL_STUDY = f"{STUDY_FOLDER}/{TUNING}/study.json"
+OUTCOME = "outcome.txt"
+TRIAL_RETRIES = 2
+TRIAL_MANIFEST = tuning_manifest(STUDY) if TRIALS else None
+
+# A trial that failed has an outcome, so that it blocks nothing. The next start of the study tries it again.
+FAILED_TRIALS = set()
+if workflow.is_main_process:
+    for path in TRIALS:
+        folder = Path(STUDY_FOLDER, path)
+        if (folder / OUTCOME).exists() and not (folder / "summary.json").exists():
+            FAILED_TRIALS.add(path)
+
+
+def chosen_values(wildcards=None):
+    """The file of the choices; nothing where nothing is tuned."""
+    return [ancient(checkpoints.choose.get().output.choice)] if TRIALS else []
+
+
+def tuned_runs():
+    """The runs at the chosen values, and their records, by path.
+
+    Raises FileNotFoundError while nothing is chosen, or for other values than can be used now: Snakemake then asks again
+    after the checkpoint.
+    """
+    try:
+        return runs_at_choice(os.stat(CHOICE[0]).st_mtime_ns)
+    except (KvformerError, ValueError):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), CHOICE[0]) from None
+
+
+@functools.lru_cache(1)
+def runs_at_choice(time):
+    """The runs at the choices in the file as it was at that time."""
+    found = at_chosen(RUNS.values(), TuningChoice.load(Path(CHOICE[0])))
+    return {run.path: (run, entry) for run, entry in found}
+
+
+def tuned_manifest():
+    """The study as data, at the chosen values."""
+    if not TRIALS:
+        return MANIFEST
+    return MANIFEST.model_copy(update={"runs": [tuned_runs()[run.path][1] for run in MANIFEST.runs]})
+
+
+def tuning_warnings():
+    """What `kvformer choose` warned of, one line each; empty if there is nothing."""
+    log = Path(STUDY_FOLDER, "logs", "choose.log")
+    if not TRIALS or not log.exists():
+        return ""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    return "".join(f"\n{line}" for line in lines if line.startswith("warning:"))
+
+
+def trial_of(wildcards):
+    """The trial that a job's wildcards name."""
+    return TRIALS[TRIAL_PATH.format(**wildcards)]
+
+
+def trial_input(wildcards):
+    """The data of the trial. One that failed before this start of the study is forced to run again."""
+    path = TRIAL_PATH.format(**wildcards)
+    if path in FAILED_TRIALS:
+        workflow.dag.forcefiles.add(f"{STUDY_FOLDER}/{path}/{OUTCOME}")
+    return data_of(TRIALS[path])
+
+
+def trials_differ(wildcards):
+    """No input; writes the trials down again where the file has others, also if Snakemake's records are lost."""
+    path, text = Path(TRIAL_STUDY), canonical_json(TRIAL_MANIFEST.model_dump(mode="json"))
+    if workflow.is_main_process and path.exists():
+        found = StudyManifest.read(path)
+        if found is None or canonical_json(found.model_dump(mode="json")) != text:
+            workflow.dag.forcefiles.add(TRIAL_STUDY)
+    return []
