@@ -48,8 +48,8 @@ def test_runs_per_minute() -> None:
 
 def test_tasks_without_data_are_left_out(tmp_path: Path) -> None:
     study = chosen(ROOT / "config" / "config.yaml", tmp_path, None, tiny=True)
-    assert [task.name for task in study.tasks] == ["reverse", "sort", "sub", "swap", "copy"]
-    assert len(study.runs) == 45 and {entry.task for entry in study.settings} == {task.name for task in study.tasks}
+    assert [task.name for task in study.tasks] == ["reverse", "sort", "shift"]
+    assert len(study.runs) == 72 and {entry.task for entry in study.settings} == {task.name for task in study.tasks}
     assert all(entry.training["steps"] == 3 for entry in study.settings if entry.training is not None)
 
 
