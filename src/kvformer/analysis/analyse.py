@@ -35,7 +35,8 @@ def analyse(results: Path, published: Path | None = None) -> Results:
     changes = cost.relative_costs(spent, study)
     summary = comparisons.summarise(expected, study)
     compared, looks = comparisons.compared(expected, study), decisions.looks_of(study)
-    paired = decisions.judge(compared, looks)
+    found = decisions.findings(compared, looks)
+    paired = decisions.table(found)
     averages, averages_by_seed = overall(compared, paired, looks)
     tables = {
         "tasks": _tasks(runs, expected, study),
@@ -46,7 +47,7 @@ def analyse(results: Path, published: Path | None = None) -> Results:
         "paired": paired,
         "overall": averages,
         "overall_seeds": averages_by_seed,
-        "planning": plan(decisions.findings(compared, looks)),
+        "planning": plan(found),
         "tuning": pd.DataFrame(tuning_table(results)),
         "success": comparisons.success_rates(expected, study),
         "aggregate": comparisons.aggregates(expected, study),

@@ -181,7 +181,12 @@ def describe(pairs: "pd.Series[float]", goal: str) -> dict[str, Any]:
 
 def judge(comparisons: Sequence[Comparison], looks: Looks | None = None) -> pd.DataFrame:
     """The table `paired` (`results.PAIRED`) of these comparisons: one row each, in their order."""
-    return pd.DataFrame([finding.row() for finding in findings(comparisons, looks or Looks())])
+    return table(findings(comparisons, looks or Looks()))
+
+
+def table(found: Sequence[Finding]) -> pd.DataFrame:
+    """The same of findings that are known."""
+    return pd.DataFrame([finding.row() for finding in found])
 
 
 def open_comparisons(scores: pd.DataFrame, study: Study, look: int) -> list[tuple[str, str]]:
