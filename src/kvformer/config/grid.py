@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -14,6 +14,7 @@ from kvformer.errors import ConfigError
 from kvformer.records.study import SettingEntry
 from kvformer.spec.sections import Count, ModelConfig, Section, TrainingConfig
 from kvformer.tasks import TASKS
+from kvformer.tasks.base import Sections
 
 Scalar = bool | int | float | str
 ProtocolName = Literal["published", "corrected", "successor"]
@@ -150,22 +151,6 @@ def faulty_name(name: str) -> str | None:
     if name.split(".")[0].casefold() in DEVICES:
         return f"that Windows reserves cannot be used: '{name}'"
     return None
-
-
-class Sections(Protocol):
-    """The three sections that a run consists of."""
-
-    @property
-    def data(self) -> Any:
-        """Of the task's own class."""
-
-    @property
-    def model(self) -> ModelConfig:
-        """The model."""
-
-    @property
-    def training(self) -> TrainingConfig:
-        """The training."""
 
 
 def resolve(where: str, given: Sections, overrides: Mapping[str, Scalar]) -> dict[str, Any]:

@@ -64,7 +64,23 @@ class PreparedSection(Section):
     dataset: str
 
 
-class TaskRun(Protocol):
+class Sections(Protocol):
+    """The three sections that a run consists of."""
+
+    @property
+    def data(self) -> Any:
+        """The task's data section, of the task's own class."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """The model section."""
+
+    @property
+    def training(self) -> TrainingConfig:
+        """The training section."""
+
+
+class TaskRun(Sections, Protocol):
     """The part of a RunConfig that data depend on. The variant is not part of it: paired runs see the same data."""
 
     @property
@@ -74,18 +90,6 @@ class TaskRun(Protocol):
     @property
     def seed(self) -> int:
         """The seed."""
-
-    @property
-    def data(self) -> Any:
-        """The task's data section."""
-
-    @property
-    def model(self) -> ModelConfig:
-        """The model section."""
-
-    @property
-    def training(self) -> TrainingConfig:
-        """The training section."""
 
 
 @dataclass(frozen=True)
