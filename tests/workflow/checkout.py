@@ -78,6 +78,26 @@ class Project:
         loop.write_text(text.replace(start, broken + start), encoding="utf-8")
 
 
+def other_workflow(renamed: str = " as kv_*", prefix: str = "") -> str:
+    """The head of another workflow's Snakefile, which uses the project as a module. theirs.yaml holds the path of its
+    Snakefile and the study."""
+    return f"""
+configfile: "theirs.yaml"
+
+
+module kv:
+    snakefile:
+        config["snakefile"]
+    config:
+        config["kvformer"]
+{prefix}
+
+use rule * from kv{renamed}
+
+
+"""
+
+
 def copy_project(folder: Path) -> Project:
     """Copy the parts of the project that the workflow needs."""
     for part in PARTS:

@@ -11,28 +11,14 @@ from typing import Any
 import pytest
 import yaml
 from adaptive import CELLS, FOLDER, SECTION, STUDY, TARGETS, Adaptive, adaptive_project, asked_next, kill
-from checkout import Project
+from checkout import Project, other_workflow
 from runs import results
 
 from kvformer.config.loading import load_study
 from kvformer.records.study import looks_taken, read_manifest
 from kvformer.training.run import train_run
 
-THEIRS = """
-configfile: "theirs.yaml"
-
-
-module kv:
-    snakefile:
-        config["snakefile"]
-    config:
-        config["kvformer"]
-
-
-use rule * from kv as kv_*
-
-
-rule whole:
+THEIRS = f"""{other_workflow()}rule whole:
     input:
         rules.kv_all.input,
     output:

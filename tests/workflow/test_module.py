@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from checkout import Project
+from checkout import Project, other_workflow
 
 STUDY = {
     "name": "small",
@@ -20,21 +20,11 @@ STUDY = {
         }
     },
 }
-THEIRS = """
-configfile: "theirs.yaml"
 
 
-module kv:
-    snakefile:
-        config["snakefile"]
-    config:
-        config["kvformer"]
-{prefix}
-
-use rule * from kv{renamed}
-
-
-rule theirs:
+def theirs(target: str, **head: str) -> str:
+    """The Snakefile of another workflow, whose only rule needs this target of the project."""
+    return f"""{other_workflow(**head)}rule theirs:
     input:
         rules.{target},
     output:
@@ -52,7 +42,7 @@ def outer(project: Project, tmp_path: Path) -> Project:
     folder.mkdir()
     content = {"snakefile": str(project.folder / "Snakefile"), "kvformer": STUDY}
     (folder / "theirs.yaml").write_text(yaml.safe_dump(content))
-    (folder / "Snakefile").write_text(THEIRS.format(prefix="", renamed=" as kv_*", target="kv_all.input"))
+    (folder / "Snakefile").write_text(theirs("kv_all.input"))
     return Project(folder)
 
 
@@ -75,7 +65,7 @@ def test_a_study_runs_to_its_end_and_reports_as_a_module(outer: Project, project
 
 
 def test_a_module_works_under_its_own_names_and_in_another_directory(outer: Project, tmp_path: Path) -> None:
-    (outer.folder / "Snakefile").write_text(THEIRS.format(prefix="", renamed=" exclude all", target="collect.output"))
+    (outer.folder / "Snakefile").write_text(theirs("collect.output", renamed=" exclude all"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "theirs.yaml").write_bytes((outer.folder / "theirs.yaml").read_bytes())
@@ -86,7 +76,7 @@ def test_a_module_works_under_its_own_names_and_in_another_directory(outer: Proj
 
 
 def test_the_jobs_of_the_other_workflow_keep_their_environment(outer: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    (outer.folder / "Snakefile").write_text(THEIRS.format(prefix="", renamed=" exclude all", target="study.output"))
+    (outer.folder / "Snakefile").write_text(theirs("study.output", renamed=" exclude all"))
     with (outer.folder / "Snakefile").open("a") as stream:
         stream.write("\nimport os\nprint('KEPT', os.environ['OMP_PROC_BIND'], os.environ.get('PYTHONSAFEPATH'))\n")
     monkeypatch.setenv("OMP_PROC_BIND", "close")
@@ -105,7 +95,7 @@ def test_rules_that_stay_on_the_login_node_do_so_under_other_names(outer: Projec
 def test_a_prefix_is_refused_in_one_line(outer: Project) -> None:
     """Paths inside commands do not know it: data would be prepared in one place and looked for in another."""
     prefix = '    prefix: "below"\n'
-    (outer.folder / "Snakefile").write_text(THEIRS.format(prefix=prefix, renamed=" as kv_*", target="kv_all.input"))
+    (outer.folder / "Snakefile").write_text(theirs("kv_all.input", prefix=prefix))
     result = outer.snakemake("--cores", "1")
     assert result.returncode != 0 and "Traceback" not in result.stdout
     assert "takes no prefix; give its config another execution.results_folder" in result.stdout
