@@ -35,14 +35,11 @@ END_SECONDS = 20.0
 """How long processes have to end after they were asked to."""
 ENDED = (0, 75, -signal.SIGTERM, 128 + signal.SIGTERM)
 """Exit codes of processes that were done, or stopped when they were asked to."""
-TRAIN_MANY = Path(__file__).parents[1] / "src" / "kvformer" / "cli" / "train_many.py"
 
 
 def main() -> int:
     """Train for some time and say how many runs were finished; 1 if none was."""
     options = _parser().parse_args()
-    if options.worker:
-        return one_by_one(options.worker, options)
     study = chosen(options.config, options.data, options.tasks.split(",") if options.tasks else None, options.tiny)
     runs = [*study.runs]
     random.Random(0).shuffle(runs)
@@ -78,7 +75,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.many", description=__doc__.partition("\n")[0])
-    parser.add_argument("config", type=Path, nargs="?", help="study file")
+    parser.add_argument("config", type=Path, help="study file")
     parser.add_argument("--out", type=Path, required=True, help="folder of the study")
     parser.add_argument("--data", type=Path, default=Path("results/data"), help="folder of prepared data")
     parser.add_argument("--processes", type=int, default=1, help="how many at once (default 1)")
@@ -89,7 +86,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--label", default="", help="what the row in the table is called")
     parser.add_argument("--csv", type=Path, help="table to which a row is added")
     parser.add_argument("--tiny", action="store_true", help="rehearse: tiny models and three steps")
-    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     return parser
 
 
@@ -115,22 +111,9 @@ def chosen(config: Path, data: Path, tasks: list[str] | None, tiny: bool) -> Stu
 
 
 def command(share: Path, options: argparse.Namespace) -> list[str]:
-    """What trains the runs of a study.json one after the other in one process, where kvformer has a command for it."""
+    """What trains the runs of a study.json one after the other in one process."""
     places = ["--out", str(options.out), "--data", str(options.data), "--device", options.device]
-    if TRAIN_MANY.is_file():
-        return [sys.executable, "-m", "kvformer", "train-many", str(share), "--no-reuse", *places]
-    return [sys.executable, "-m", "tools.many", "--worker", str(share), *places]
-
-
-def one_by_one(share: Path, options: argparse.Namespace) -> int:
-    """Train the runs of a study.json, each in a process of its own."""
-    code = 0
-    for run in runs_of(StudyManifest.load(share)):
-        line = [sys.executable, "-m", "kvformer", "train", "--run", run.to_json(), "--out", str(options.out / run.path)]
-        code = subprocess.run([*line, "--data", str(options.data), "--device", options.device], check=False).returncode
-        if code in (75, -signal.SIGTERM):
-            break
-    return code
+    return [sys.executable, "-m", "kvformer", "train-many", str(share), "--no-reuse", *places]
 
 
 def watch(commands: list[list[str]], logs: Path, seconds: float, enough: Callable[[], bool]) -> list[int]:
