@@ -202,6 +202,8 @@ def test_what_is_not_decided_and_what_it_would_take(tmp_path: Path) -> None:
     assert [plan.hours for plan in panels.plans(found)] == ["3.5", "1.8", "3.0", "6.0"]
     assert panels.plan_words(found)[1] == "Least likely with 40: sort `kv` (92\xa0%) and sort `q_kv` (92\xa0%)."
     assert panels.plans(Verdicts(results(tmp_path, {"kv": "worse"}, {"kv": "worse"}))) == []
+    found.results.planning["chance"] = float("nan")
+    assert panels.plans(found) == panels.plan_words(found) == [], "with two seeds nothing can be predicted"
 
 
 def test_the_map_orders_tasks_and_names_only_verdicts_that_occur(tmp_path: Path) -> None:

@@ -177,9 +177,11 @@ def plans(verdicts: Verdicts) -> list[Plan]:
 
 
 def planned(results: Results) -> pd.DataFrame:
-    """The rows of the table of planning that are to come: further looks, or else a new study."""
+    """The rows of the table of planning that are to come: further looks, or else a new study. None where nothing can be
+    predicted, because no comparison has pairs enough."""
     further = results.planning["plan"] == "further looks"
-    return results.planning[further] if further.any() else results.planning
+    rows = results.planning[further] if further.any() else results.planning
+    return rows if rows["chance"].notna().any() else rows.iloc[:0]
 
 
 def hours_of(rows: pd.DataFrame) -> float:
