@@ -19,10 +19,11 @@ from kvformer.analysis.tuning import tuning_table
 from kvformer.records.run import RunFolder
 
 
-def analyse(results: Path, published: Path | None = None) -> Results:
+def analyse(results: Path, published: Path | None = None, curves: pd.DataFrame | None = None) -> Results:
     """Compute all numbers of the collected study in the folder `results`; nothing is written.
 
-    published: the table of published numbers; without one the results are compared with none.
+    published: the table of published numbers; without one the results are compared with none. curves: rows of
+    curves.csv.gz, where they were read before.
 
     Raises:
         KvformerError: study.json, runs.csv, the file of costs or the published numbers are missing or malformed.
@@ -61,8 +62,10 @@ def analyse(results: Path, published: Path | None = None) -> Results:
         "facts": pd.DataFrame(provenance.facts(records).items(), columns=["name", "value"]),
         "packages": pd.DataFrame(provenance.versions(records), columns=["package", "version"]),
     }
-    if (results / "curves.csv.gz").is_file():
-        tables |= training_gaps(expected, load_curves(results), study)
+    if curves is None and (results / "curves.csv.gz").is_file():
+        curves = load_curves(results)
+    if curves is not None:
+        tables |= training_gaps(expected, curves, study)
         tables["gap_averages"] = average_gaps(tables["gaps"])
     if any(len(study.settings(task)) > 1 for task in study.tasks):
         tables["settings"] = comparisons.summarise(expected, study, by_setting=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvformer.cli.options import add_data, add_run, chosen_run, data_folders
-from kvformer.errors import Interrupted
 
 if TYPE_CHECKING:
     import torch
@@ -30,16 +29,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="FOLDER",
         help="do not start if the run in this folder, the first seed, failed",
     )
-    parser.add_argument(
-        "--outcome", type=Path, metavar="FILE", help="also write how the run ended into this file: finished, diverged"
-    )
-    parser.add_argument(
-        "--attempts-left",
-        type=int,
-        default=1,
-        metavar="N",
-        help="with 0, a run that fails with an error is an outcome too (failed), and the exit code is 0",
-    )
     add_how(parser)
 
 
@@ -60,31 +49,28 @@ def add_how(parser: ArgumentParser) -> None:
         help="finished runs by content: a run that is there is not trained again",
     )
     parser.add_argument("--no-reuse", action="store_true", help="train again, even if the run is in the archive")
+    parser.add_argument(
+        "--attempts-left",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with 0, a run that fails leaves empty files, so that nothing waits for it, and the exit code is 0",
+    )
+    parser.add_argument(
+        "--study-started", default="", metavar="TIME", help="failures before this time (ISO 8601, UTC) do not count"
+    )
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs asked for; says so if there are none")
 
 
 def run(options: Namespace) -> int:
     """Train the run, or take it over from the archive, and print its summary."""
-    from kvformer.files import write_text
-    from kvformer.records.run import RunFolder
-    from kvformer.training.attempts import give_up_what_fails, is_last
+    if options.attempts_left == 0:
+        from kvformer.training.attempts import give_up_what_fails
 
-    if options.outcome is None and is_last([options.out]):
         return give_up_what_fails(lambda folders: sys.argv[1:], [options.out])
     config, execution = _run_of(options)
     print(start_of(config), flush=True)
-    try:
-        summary = taken_over(config, execution, options, options.out) or _trained(config, execution, options)
-    except Interrupted:
-        raise
-    except Exception as error:
-        if options.attempts_left or options.outcome is None or RunFolder(options.out).failure() is None:
-            raise
-        print(f"failed, and not tried again: {type(error).__name__}: {error}")
-        write_text(options.outcome, "failed\n")
-        return 0
-    if options.outcome is not None:
-        write_text(options.outcome, f"{summary.status}\n")
+    summary = taken_over(config, execution, options, options.out) or _trained(config, execution, options)
     print(f"{end_of(summary)} -> {options.out}")
     return 0
 
@@ -144,7 +130,7 @@ def _trained(config: "RunConfig", execution: "Execution", options: Namespace) ->
     if options.first_seed is not None:
         from kvformer.training.canary import stop_if_first_seed_failed
 
-        stop_if_first_seed_failed(config, options.first_seed, options.out)
+        stop_if_first_seed_failed(config, options.first_seed, options.out, options.study_started)
     return trained(config, execution, options, options.out, STARTED)
 
 

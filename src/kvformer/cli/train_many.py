@@ -2,7 +2,6 @@
 that are finished are skipped, and one that fails does not stop the others. With --part, processes share a study."""
 
 import gc
-import os
 import sys
 import time
 import traceback
@@ -48,14 +47,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Train the runs. Returns 1 if one of them failed."""
     from kvformer.errors import Interrupted
-    from kvformer.training.attempts import give_up_what_fails, is_last
-    from kvformer.training.canary import STARTED
+    from kvformer.training.attempts import give_up_what_fails
     from kvformer.training.provenance import utc_now
     from kvformer.training.signals import StopSignals
 
-    os.environ.setdefault(STARTED, utc_now())
+    options.study_started = options.study_started or utc_now()
     runs, execution = _asked_for(options)
-    if options.runs is not None and is_last(folders := [options.out / one.path for one in runs]):
+    if options.runs is not None and options.attempts_left == 0:
+        folders = [options.out / one.path for one in runs]
         return give_up_what_fails(lambda left: _command_for(runs, options.out, left), folders)
     first_seeds = {str(Path(one.path).parent): one.seed for one in reversed(runs)}
     failed = 0
@@ -135,19 +134,18 @@ class Process:
         """The summary of a run that is finished, in its folder or in the archive."""
         from kvformer.records.run import RunFolder
         from kvformer.training.archive import prepared_digests
-        from kvformer.training.canary import STARTED
         from kvformer.training.identity import outdated
 
         folder, data = RunFolder(out), prepared_digests(data_folders(self.options, self.execution)[0], one.datasets)
         if (summary := folder.outcome(one.hash)[1]) is not None and not outdated(one, folder, data):
             return summary
-        return taken_over(one, self.execution, self.options, out, since=os.environ[STARTED])
+        return taken_over(one, self.execution, self.options, out, since=self.options.study_started)
 
     def _trained(self, one: "RunConfig", out: Path, log: Path, first_seed: int) -> "Summary":
         from kvformer.training.canary import stop_if_first_seed_failed
 
         if one.seed != first_seed:
-            stop_if_first_seed_failed(one, out.parent / f"seed{first_seed}", out)
+            stop_if_first_seed_failed(one, out.parent / f"seed{first_seed}", out, self.options.study_started)
         device = self._claimed()
         log.parent.mkdir(parents=True, exist_ok=True)
         stream = log.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)

@@ -203,11 +203,6 @@ class RunFolder:
         return self.path / "failure.json"
 
     @property
-    def attempts_file(self) -> Path:
-        """How often the run was started; exists only until it is finished."""
-        return self.path / "attempts.json"
-
-    @property
     def attention_file(self) -> Path:
         """`inputs`, `logits` and `weights` of a few examples (training.diagnostics.attention_maps)."""
         return self.path / "attention.npz"
@@ -253,8 +248,6 @@ class RunFolder:
 
     def clear_progress(self) -> None:
         """Remove the files of a run in progress, as far as possible; for the process that holds the lock."""
-        with suppress(OSError):
-            self.attempts_file.unlink()
         for path in self.progress.iterdir():
             if path != owner_file(self.lock_file):
                 with suppress(OSError):

@@ -163,6 +163,13 @@ class StudyManifest(FileRecord):
         return [run for run in self.runs if run.seed < wanted[run.task, run.variant]]
 
 
+class StudyStart(FileRecord):
+    """`logs/start.json`: when the study was last started (ISO 8601, UTC), and how often a job of it is tried."""
+
+    time: str
+    attempts: int
+
+
 class SharedProvenance(Provenance):
     """What several runs of an exported study say of their origin; start and end span all of them. runs: their paths."""
 
