@@ -15,7 +15,8 @@ from kvformer.dependencies import code_digest
 from kvformer.errors import ConfigError, DataError
 from kvformer.files import read_json
 from kvformer.records.manifest import load_manifest
-from kvformer.records.run import Failure, Provenance, RunFolder, Summary
+from kvformer.records.provenance import Provenance
+from kvformer.records.run import Failure, RunFolder, Summary
 from kvformer.spec.refusals import unsupported
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.variants import VARIANTS

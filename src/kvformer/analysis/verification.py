@@ -23,7 +23,8 @@ from kvformer.analysis.study import read_study
 from kvformer.config.run import RunConfig
 from kvformer.data.prepare import prepare
 from kvformer.errors import KvformerError
-from kvformer.records.run import Provenance, RunFolder, Summary
+from kvformer.records.provenance import Provenance
+from kvformer.records.run import RunFolder, Summary
 from kvformer.records.study import RunEntry
 
 PLATFORM = ("cpu", "gpu", "cuda", "device", "compile", "precision", "threads", "torch", "numpy")

@@ -18,16 +18,8 @@ from kvformer.config.run import RunConfig
 from kvformer.errors import Interrupted, KvformerError
 from kvformer.files import remove_partial, write_bytes
 from kvformer.models.fast.memory import keep_memory
-from kvformer.records.run import (
-    DataRecord,
-    Failure,
-    ParameterCounts,
-    Primary,
-    Provenance,
-    RunConfiguration,
-    RunFolder,
-    Summary,
-)
+from kvformer.records.provenance import DataRecord, Provenance
+from kvformer.records.run import Failure, ParameterCounts, Primary, RunConfiguration, RunFolder, Summary
 from kvformer.spec.formulas import parameters, total_attention_parameters
 from kvformer.spec.variants import VARIANTS
 from kvformer.training.diagnostics import attention_maps
