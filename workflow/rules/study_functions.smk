@@ -3,8 +3,7 @@
 from contextlib import suppress
 
 from kvformer.dependencies import CONFIGURATION
-from kvformer.files import canonical_json, sha256_bytes
-from kvformer.records.study import StudyManifest
+from kvformer.files import canonical_json, read_json, sha256_bytes
 from kvformer.spec.variants import VARIANTS
 
 
@@ -16,16 +15,18 @@ def manifest_json(wildcards):
 def study_differs(wildcards):
     """No input; makes Snakemake write study.json again where it says something else."""
     with suppress(FileNotFoundError):  # no values are chosen that can be used; once they are, this is asked again
-        write_again(f"{STUDY_FOLDER}/study.json", manifest_json)
+        write_again(f"{STUDY_FOLDER}/study.json", tuned_manifest())
     return []
 
 
-def write_again(path, content):
-    """Make Snakemake write a study down again where the file `path` does not say what `content` returns. Parameters alone
-    would not do: Snakemake compares them only where it ran before, not after `.snakemake` was deleted."""
+def write_again(path, study):
+    """Make Snakemake write a study down again where the file `path` says something else. Parameters alone would not do:
+    Snakemake compares them only where it ran before, not after `.snakemake` was deleted."""
     if workflow.is_main_process and Path(path).exists():
-        found = StudyManifest.read(Path(path))
-        if found is None or canonical_json(found.model_dump(mode="json")) != content(None):
+        content = None
+        with suppress(ValueError):  # damaged
+            content = read_json(Path(path))
+        if content != study.model_dump(mode="json"):
             workflow.dag.forcefiles.add(path)
 
 

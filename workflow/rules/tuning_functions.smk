@@ -59,5 +59,5 @@ def trials_json(wildcards):
 
 def trials_differ(wildcards):
     """No input; makes Snakemake write the trials down again where the file has others."""
-    write_again(TRIAL_STUDY, trials_json)
+    write_again(TRIAL_STUDY, tuning_manifest(STUDY))
     return []
