@@ -39,11 +39,6 @@ def commit(name: str) -> str:
     return ", ".join(f"`{short}`" for short in found)
 
 
-def core_hours(name: str) -> str:
-    """Hours of one core that the runs of a study took, added up."""
-    return fixed(study(name).scores["seconds"].sum() / 3600, 1)
-
-
 def minutes(name: str) -> str:
     """Minutes from the start of a study's first run to the end of its last one."""
     return fixed(_seconds(name) / 60, 0)
