@@ -45,6 +45,10 @@ def _details(spec: AttentionSpec, widen_mlp: bool) -> list[tuple[str, bool]]:
         ("own value removed", spec.exclusive),
         ("gate", spec.gate != "none"),
         ("turned back", spec.rotary == "back"),
+        ("rotated keys apart", spec.rotary == "apart"),
+        ("one rotated key", spec.rotary == "apart_shared"),
+        ("KV latent", spec.latents == 1),
+        ("two KV latents", spec.latents == 2),
         ("wider MLP", widen_mlp),
     ]
 
