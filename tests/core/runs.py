@@ -13,6 +13,7 @@ from kvformer.config.loading import load_study
 from kvformer.config.run import RunConfig
 from kvformer.files import read_json
 from kvformer.records.manifest import ManifestWriter
+from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
 
 MODEL = {"dim": 16, "layers": 1, "heads": 2}
@@ -40,10 +41,12 @@ def data_settings(task: str) -> dict[str, Any]:
 def tiny_run(
     task: str, variant: str = "kv_pos", seed: int = 0, protocol: str = "corrected", **changes: dict[str, Any]
 ) -> RunConfig:
-    """A run of a few steps; `changes` are sections, e.g. training={"steps": 3}."""
+    """A run of a few steps, with rotary positions where the variant needs them; `changes` are sections, e.g.
+    training={"steps": 3}."""
+    positions = {"positions": "rope"} if VARIANTS[variant].attention.needs_rope else {}
     section = {
         "data": {**data_settings(task), **changes.get("data", {})},
-        "model": {**MODEL, **changes.get("model", {})},
+        "model": {**MODEL, **positions, **changes.get("model", {})},
         "training": {**TRAINING, **changes.get("training", {})},
         "variants": [variant],
         "seeds": [seed],
