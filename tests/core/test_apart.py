@@ -5,11 +5,13 @@ import torch
 from models import SHAPES, make_inputs, make_model, model_config
 from references import logits_of, make_attention, random_input, small_model
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from kvformer.models.attention import FUSED_FROM, Attention, DecoderCache, KeyValueCache
 from kvformer.models.build import MODELS
 from kvformer.models.initial_weights import initialise
-from kvformer.spec.formulas import cache_elements, parameters
+from kvformer.spec.explanations import explain
+from kvformer.spec.formulas import cache_elements, macs, parameters
 from kvformer.spec.refusals import unsupported
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.shapes import Shape
@@ -162,6 +164,25 @@ class TestApart:
         for role in ours.widths.keys() & base.widths.keys():
             if ours.widths[role] == base.widths[role]:
                 assert torch.equal(*(layer.projection[layer.rows[role]] for layer in (ours, base)))
+
+    @pytest.mark.parametrize("architecture", ["encoder", "vit", "gpt"])
+    @pytest.mark.parametrize("name", APART)
+    def test_counts_in_every_architecture_that_has_them(self, name: str, architecture: str) -> None:
+        for options in ({}, {"projection_bias": False, "norm_kind": "rmsnorm", "activation": "swiglu"}):
+            config, shape = model_config(architecture, positions="rope", **options), SHAPES[architecture]
+            model = make_model(architecture, name, positions="rope", **options)
+            assert sum(p.numel() for p in model.parameters()) == parameters(architecture, VARIANTS[name], config, shape)
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                assert torch.isfinite(model(*make_inputs(architecture, batch=1))).all()
+            assert counter.get_total_flops() == 2 * macs(architecture, VARIANTS[name], config, shape)
+
+    @pytest.mark.parametrize("name", APART)
+    def test_what_is_cached_is_explained(self, name: str) -> None:
+        latents = VARIANTS[name].attention.latents
+        assert f"a decoder caches the rotated part and the {'latent' if latents else 'values'}" in explain(
+            VARIANTS[name]
+        )
+        assert ("need not be expanded" in explain(VARIANTS[name])) == (name == "mla")
 
     def test_layers_may_share_what_is_stored(self) -> None:
         variant = Variant("mine", "", "", AttentionSpec("k=v", kv_heads=2, rotary="apart_shared", layers_per_kv=2))

@@ -55,9 +55,9 @@ MAPS = {
 }
 
 PARTS = {
-    "apart": "one map makes values and the first half of the keys; the other half has a map of its own and is rotated",
-    "apart_shared": "one map makes values and the first half of the keys; the other half has a map of its own, one for "
-    "all heads, and is rotated",
+    "apart": "one map makes values and the first half of keys; the rotated half has a map of its own",
+    "apart_shared": "one map makes values and the first half of keys; the rotated half has a map of its own, the same "
+    "for all heads",
     1: "keys and values are expanded from a latent of 2h numbers",
     2: "keys and values are expanded from two latents of h numbers, each for half of the heads",
 }
