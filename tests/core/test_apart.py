@@ -1,9 +1,11 @@
 """Rows whose keys have a rotated part with a map of its own: S1, GTA, MLA, GLA-2."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from models import SHAPES, make_inputs, make_model, model_config
-from references import logits_of, make_attention, random_input, small_model
+from references import logits_of, make_attention, plain_attention, random_input, small_model
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -183,6 +185,17 @@ class TestApart:
             VARIANTS[name]
         )
         assert ("need not be expanded" in explain(VARIANTS[name])) == (name == "mla")
+
+    @pytest.mark.parametrize("maps", ["layer", "head"])
+    @pytest.mark.parametrize("length", LENGTHS.values())
+    @pytest.mark.parametrize("name", ["gta", "mla", "gla2"])
+    def test_they_go_with_terms_on_the_logits(self, name: str, length: int, maps: str) -> None:
+        """A key bias joins keys that are wider than values; masks and XSA see the values as the heads read them."""
+        spec = replace(VARIANTS[name].attention, position="pos2d", mask_self=True, exclusive=True)
+        model = self.model(position_maps=maps)
+        assert unsupported(Variant("mine", "", "", spec), model, "gpt") is None
+        attention, x = make_attention(spec, model, length), random_input(length, 32)
+        torch.testing.assert_close(attention(x, causal=True)[0], plain_attention(attention, x, causal=True), **TIGHT)
 
     def test_layers_may_share_what_is_stored(self) -> None:
         variant = Variant("mine", "", "", AttentionSpec("k=v", kv_heads=2, rotary="apart_shared", layers_per_kv=2))

@@ -7,6 +7,9 @@ from kvformer.spec.sections import ModelConfig
 from kvformer.spec.terms import TERMS, rotated_width
 from kvformer.spec.variants import AttentionSpec, Variant
 
+FREE = ("mask_self", "exclusive", "gate")
+"""Fields of a spec that go with all others."""
+
 
 def unsupported(variant: Variant, model: ModelConfig, architecture: str) -> str | None:
     """Why `variant` cannot be used in this model and architecture; None if it can.
@@ -15,6 +18,7 @@ def unsupported(variant: Variant, model: ModelConfig, architecture: str) -> str 
     """
     rules = (
         *_within(variant.attention),
+        *_rotated(variant.attention),
         *_places(variant.attention, model, architecture),
         *_sizes(variant.attention, model),
     )
@@ -54,6 +58,14 @@ def _within(spec: AttentionSpec) -> Iterator[tuple[bool, str]]:
         "has scores 'frozen', which needs sharing none, q=k or q=I (values must stay trainable) and layers_per_kv 1",
     )
     yield (
+        spec.offset_keys and spec.values_are_keys,
+        "has offset_keys with values that are keys: shifted keys and values no longer share a cache",
+    )
+
+
+def _rotated(spec: AttentionSpec) -> Iterator[tuple[bool, str]]:
+    """Choices that exclude a way of rotating keys."""
+    yield (
         spec.rotary == "back" and not spec.values_are_keys,
         "turns outputs back, which needs values that are keys (k=v, q=k=v)",
     )
@@ -66,14 +78,6 @@ def _within(spec: AttentionSpec) -> Iterator[tuple[bool, str]]:
         "has latents, which allow no sharing, kv_heads, layers_per_kv, turn, offset, normalised keys, rotary or scores",
     )
     yield spec.normalise_keys and spec.rotary != "plain", f"has normalised keys, which rotary '{spec.rotary}' forbids"
-    yield (
-        spec.offset_keys and spec.values_are_keys,
-        "has offset_keys with values that are keys: shifted keys and values no longer share a cache",
-    )
-
-
-FREE = ("mask_self", "exclusive", "gate")
-"""Fields that go with any other."""
 
 
 def _has_only(spec: AttentionSpec, *names: str) -> bool:
