@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kvformer.config.run import RunConfig
     from kvformer.records.run import Summary
     from kvformer.training.signals import StopSignals
+    from kvformer.training.stepping import KeptStep
 
 EXAMPLE = "kvformer train-many config/smoke.yaml --part 1/2"
 
@@ -97,7 +98,8 @@ def part_of(runs: "list[RunConfig]", part: str) -> "list[RunConfig]":
 
 
 class Process:
-    """Runs that are trained one after the other: they share PyTorch, the device and the signals to stop."""
+    """Runs that are trained one after the other: they share PyTorch, the device, the signals to stop and, if they are
+    of one cell, the recorded step."""
 
     def __init__(self, options: Namespace, execution: "Execution", stop: "StopSignals", held: ExitStack) -> None:
         from kvformer.cli import STARTED
@@ -105,6 +107,7 @@ class Process:
         self.options, self.execution, self.stop, self.held = options, execution, stop, held
         self.started = STARTED
         self.device: torch.device | None = None
+        self.kept: KeptStep | None = None
 
     def finish(self, one: "RunConfig", first_seed: int) -> bool:
         """Bring a run to its end: skip it, take it over or train it. False where it failed, which is printed.
@@ -154,7 +157,7 @@ class Process:
         with stream, redirect_stdout(stream), redirect_stderr(stream):
             print(start_of(one))
             try:
-                summary = trained(one, self.execution, self.options, out, self.started, device, self.stop)
+                summary = trained(one, self.execution, self.options, out, self.started, device, self.stop, self.kept)
                 print(end_of(summary))
                 return summary
             except Exception:
@@ -170,7 +173,9 @@ class Process:
 
             self.device = self.held.enter_context(own_device(self.options.device or self.execution.device))
             import kvformer.training.run  # noqa: F401
+            from kvformer.training.stepping import KeptStep
 
+            self.kept = KeptStep()
             gc.freeze()  # what is there stays to the end: looking for garbage after each run is quick
         return self.device
 

@@ -38,6 +38,7 @@ from kvformer.training.precision import set_precision
 from kvformer.training.provenance import git_state, package_versions, processor, utc_now
 from kvformer.training.samples import sample_texts
 from kvformer.training.signals import StopSignals
+from kvformer.training.stepping import KeptStep
 
 
 def train_run(
@@ -53,6 +54,7 @@ def train_run(
     gpus: int = 0,
     stop: StopSignals | None = None,
     graphs: bool = True,
+    kept: KeptStep | None = None,
 ) -> Summary:
     """Train a run, write its folder `out` and return its summary. An interrupted run goes on where it stopped.
 
@@ -60,7 +62,7 @@ def train_run(
     training steps by torch.compile with this mode. started: `time.monotonic()` when the process began, so that
     start-up is counted. gpus: how many were asked for; if there is none, a line says so. stop: the signals that the
     caller listens to, where it trains several runs. graphs: whether steps are recorded as CUDA graphs; the results are
-    the same.
+    the same. kept: the recorded step of the caller's last run, and then of this one.
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
@@ -82,7 +84,7 @@ def train_run(
                 make_deterministic(run.threads)
                 set_precision(run.training.precision, chosen)
                 keep_memory()
-                trainer = Trainer(run, folder, data_folder, chosen, report, compiler_mode, graphs)
+                trainer = Trainer(run, folder, data_folder, chosen, report, compiler_mode, graphs, kept)
                 startup = time.monotonic() - started
                 outcome = trainer.train(stop, checkpoint_seconds)
                 summary = _summary(trainer, outcome, startup)
