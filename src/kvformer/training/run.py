@@ -17,6 +17,7 @@ import torch
 from kvformer.config.run import RunConfig
 from kvformer.errors import Interrupted, KvformerError
 from kvformer.files import remove_partial, write_bytes
+from kvformer.models.fast.linear import library
 from kvformer.models.fast.memory import keep_memory
 from kvformer.records.run import (
     DataRecord,
@@ -33,6 +34,7 @@ from kvformer.spec.variants import VARIANTS
 from kvformer.training.diagnostics import attention_maps
 from kvformer.training.gpus import own_device
 from kvformer.training.identity import cell_digest, identity_of
+from kvformer.training.linear_maps import settle_linear
 from kvformer.training.loop import Outcome, Report, Trainer, silent
 from kvformer.training.precision import set_precision
 from kvformer.training.provenance import git_state, package_versions, processor, utc_now
@@ -84,6 +86,8 @@ def train_run(
                 make_deterministic(run.threads)
                 set_precision(run.training.precision, chosen)
                 keep_memory()
+                if chosen.type == "cpu":
+                    settle_linear(data_folder, run.threads)
                 trainer = Trainer(run, folder, data_folder, chosen, report, compiler_mode, graphs, kept)
                 startup = time.monotonic() - started
                 outcome = trainer.train(stop, checkpoint_seconds)
@@ -168,6 +172,7 @@ def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Pro
         precision=run.training.precision,
         compile=trainer.compiler_mode,
         cuda_graph=trainer.stepper.recorded if trainer.stepper is not None else None,
+        linear=None if gpu else library(),
         data=data,
         start=utc_now(before=time.monotonic() - started),
         end=utc_now(),
