@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kvformer.cli.options import data_folders
 from kvformer.cli.train import add_how, end_of, start_of, taken_over, trained
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from kvformer.config.execution import Execution
     from kvformer.config.run import RunConfig
     from kvformer.records.run import Summary
+    from kvformer.records.study import RunEntry
     from kvformer.training.signals import StopSignals
     from kvformer.training.stepping import KeptStep
 
+Run = TypeVar("Run", "RunConfig", "RunEntry")
 EXAMPLE = "kvformer train-many config/smoke.yaml --part 1/2"
 
 
@@ -79,7 +81,7 @@ def _command_for(runs: "list[RunConfig]", study: Path, folders: Sequence[Path]) 
     return given
 
 
-def part_of(runs: "list[RunConfig]", part: str) -> "list[RunConfig]":
+def part_of(runs: Sequence[Run], part: str) -> list[Run]:
     """The i-th of n parts (`i/n`) of the runs: whole cells, which have most in common, if there are enough of them.
 
     Raises:
@@ -90,10 +92,10 @@ def part_of(runs: "list[RunConfig]", part: str) -> "list[RunConfig]":
     number, _, count = part.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ConfigError(f"--part: is '{part}'; allowed: i/n with i from 1 to n, e.g. 2/8")
-    cells: dict[Path, list[RunConfig]] = {}
+    cells: dict[Path, list[Run]] = {}
     for one in runs:
         cells.setdefault(Path(one.path).parent, []).append(one)
-    shares = [*cells.values()] if len(cells) >= int(count) else [[one] for one in runs]
+    shares = list(cells.values()) if len(cells) >= int(count) else [[one] for one in runs]
     return [one for share in shares[int(number) - 1 :: int(count)] for one in share]
 
 

@@ -106,7 +106,7 @@ class PlannedStepper(Stepper):
         self.optimizer.copy_from(other.optimizer)
         other.batches.take_over(self.batches)
         self.run, self.batches, self.objective = other.run, other.batches, other.objective
-        self.first, self.plan = 0, self.plan[:0]
+        self.next = -1  # what is planned was another run's
 
     def step(self, step: int) -> None:
         """The step with this number, from 0."""
