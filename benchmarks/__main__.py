@@ -89,7 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         if not on_gpu:
-            kept(lambda: settle_linear(data, 1))()
+            kept(lambda: settle_linear(data))()
             provenance["linear"] = library()
             print(f"linear maps by {library()}", flush=True)
         write_json(options.out / "provenance.json", provenance)  # for a benchmark that is cut off

@@ -96,8 +96,7 @@ def write_data(folder: Path) -> Path:
 
 def keep_linear(folder: Path, library: str) -> None:
     """Let all processes that read this folder compute linear maps by this library, whatever is faster here."""
-    kinds = (machine(threads) for threads in (1, 2, 4))
-    LinearChoices(choices={kind: LinearChoice(library=library) for kind in kinds}).write(folder / LINEAR)
+    LinearChoices(choices={machine(): LinearChoice(library=library)}).write(folder / LINEAR)
 
 
 def _writer(folder: Path, name: str) -> ManifestWriter:

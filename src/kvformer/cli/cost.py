@@ -50,6 +50,8 @@ def run(options: Namespace) -> None:
     chosen, baseline = _chosen(options)
     device, rows = choose_device(options.device), []
     keep_memory()
+    if device.type == "cpu":
+        settle_linear(options.data)
     _say_where(device, {config.training.precision for config in chosen})
     for (task, setting), group in groupby(chosen, key=lambda config: (config.task, config.setting)):
         runs = list(group)
@@ -58,8 +60,6 @@ def run(options: Namespace) -> None:
             shape = runs[0].definition.shape(runs[0].data, manifests)
         except ValueError as error:
             raise DataError(f"{task} (setting {setting}): {error}") from None
-        if device.type == "cpu":
-            settle_linear(options.data, runs[0].threads)
         print(f"{task} {setting}: {', '.join(config.variant for config in runs)}", flush=True)
         rows += measure(runs, shape, device, options.rounds, baseline)
     buffer = io.StringIO()

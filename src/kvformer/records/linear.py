@@ -16,6 +16,6 @@ class LinearChoice(Record):
 
 
 class LinearChoices(FileRecord):
-    """The choices by kind of machine: processor, vector instructions, threads, version of PyTorch."""
+    """The choices by kind of machine (`training.linear_maps.machine`)."""
 
     choices: dict[str, LinearChoice] = Field(default_factory=dict)

@@ -15,21 +15,20 @@ WAIT_SECONDS = 60.0
 DEFAULT = "oneDNN"
 
 
-def machine(threads: int) -> str:
-    """The kind of this machine, for processes with this many threads."""
-    return f"{processor()}, {torch.backends.cpu.get_cpu_capability()}, threads {threads}, PyTorch {torch.__version__}"
+def machine() -> str:
+    """The kind of this machine: processor, vector instructions, PyTorch."""
+    return f"{processor()}, {torch.backends.cpu.get_cpu_capability()}, PyTorch {torch.__version__}"
 
 
-def settle_linear(data_folder: Path, threads: int) -> None:
-    """Let this process, with this many threads, use the library that was measured to be faster on such a machine.
+def settle_linear(data_folder: Path) -> None:
+    """Let this process use the library that was measured to be faster on such a machine.
 
     The first process measures; the others wait for it. Where the choice cannot be kept, it is oneDNN, and a line says
     so.
     """
-    torch.set_num_threads(threads)
     if not linear.available():
         return
-    path, kind = data_folder / LINEAR, machine(threads)
+    path, kind = data_folder / LINEAR, machine()
     chosen = _kept(path, kind)
     try:
         if chosen is None:

@@ -87,7 +87,7 @@ def train_run(
                 set_precision(run.training.precision, chosen)
                 keep_memory()
                 if chosen.type == "cpu":
-                    settle_linear(data_folder, run.threads)
+                    settle_linear(data_folder)
                 trainer = Trainer(run, folder, data_folder, chosen, report, compiler_mode, graphs, kept)
                 startup = time.monotonic() - started
                 outcome = trainer.train(stop, checkpoint_seconds)

@@ -7,6 +7,7 @@ Remove when `torch.nn.functional.linear` is as fast as `_product` on AMD process
 Both give the same up to rounding. `training.linear_maps` chooses once per kind of machine.
 """
 
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -31,8 +32,6 @@ _available = (
     and platform.machine().lower() in ("x86_64", "amd64")
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
-
-
 _library = "oneDNN" if _available else "PyTorch"
 
 
@@ -52,23 +51,23 @@ def use(name: str) -> None:
     _library = name if _available else "PyTorch"
 
 
-def measured(clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
+def measured(clock: Callable[[], float] = time.process_time) -> dict[str, float]:
     """How many times as long as PyTorch oneDNN takes for a map of each of `SIZES`, forward and backward.
 
-    Both take turns, and the shortest time of each counts: what else runs on the machine can only add to it.
+    Both take turns, and the shortest time of each counts: what else runs on the machine can only add to it. One thread,
+    because several wait for each other on a busy machine, however often they try.
     """
-    ratios = {}
-    for name, (rows, inputs, outputs) in SIZES.items():
-        arguments = [torch.ones(size).requires_grad_() for size in ((rows, inputs), (outputs, inputs), (outputs,))]
-        change = torch.ones(rows, outputs)
-        times: tuple[list[float], list[float]] = ([], [])
-        for _ in range(TURNS):
-            for product, seconds in zip((_OneDNN.apply, F.linear), times, strict=True):
+    threads, seconds = torch.get_num_threads(), dict[tuple[str, object], float]()
+    torch.set_num_threads(1)
+    maps = {name: [torch.ones(size) for size in ((n, d), (e, d), (e,), (n, e))] for name, (n, d, e) in SIZES.items()}
+    for _ in range(TURNS):
+        for name, (*arguments, change) in maps.items():
+            for product in (_OneDNN.apply, F.linear):
                 begin = clock()
-                torch.autograd.grad(product(*arguments), arguments, change)
-                seconds.append(clock() - begin)
-        ratios[name] = min(times[0]) / min(times[1])
-    return ratios
+                torch.autograd.grad(product(*(x.requires_grad_() for x in arguments)), arguments, change)
+                seconds[name, product] = min(clock() - begin, seconds.get((name, product), math.inf))
+    torch.set_num_threads(threads)
+    return {name: seconds[name, _OneDNN.apply] / seconds[name, F.linear] for name in SIZES}
 
 
 def best(ratios: Mapping[str, float]) -> str:
