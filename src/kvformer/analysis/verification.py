@@ -150,7 +150,7 @@ class Reference:
         if there is None:
             return "the original's is not recorded"
         old, new = (record.model_dump() | record.packages for record in (there, here))
-        old["linear"] = there.linear or UNRECORDED_LINEAR if here.linear else None
+        old["linear"] = (there.linear or UNRECORDED_LINEAR) if here.linear else None
         return "; ".join(
             f"{key} {old.get(key)}, here {new.get(key)}" for key in PLATFORM if old.get(key) != new.get(key)
         )
