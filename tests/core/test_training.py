@@ -309,7 +309,7 @@ def test_the_record_of_a_run(prepared: Path, tmp_path: Path) -> None:
     assert summary["data"] == [load_manifest(prepared / "mnist").record()]
     assert set(provenance) == {
         "git", "packages", "python", "platform", "cpu", "gpu", "cuda", "threads", "device", "compile", "cuda_graph",
-        "precision", "data", "start", "end", "attempts", "command", "identity", "taken_over_from",
+        "precision", "linear", "data", "start", "end", "attempts", "command", "identity", "taken_over_from",
     }  # fmt: skip
     assert set(provenance["identity"]) == {
         "configuration", "variant", "code", "data", "device", "compile", "digest",
