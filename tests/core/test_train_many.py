@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from runs import command, environment, results, tiny_run
+from several import arguments, log_of, on_step, train
 
 from kvformer.cli import INTERRUPTED, main
 from kvformer.cli.train_many import Process, part_of
@@ -38,35 +38,10 @@ RUNS = [
 ]
 
 
-def arguments(runs: list[RunConfig], study: Path, data: Path, *options: str) -> list[str]:
-    line = ["train-many", "--runs", runs_to_json(runs), "--out", str(study), "--data", str(data)]
-    return [*line, "--archive", str(study.parent / "archive"), "--device", "cpu", "--keep-weights", *options]
-
-
-def train(runs: list[RunConfig], study: Path, data: Path, *options: str) -> int:
-    """Train the runs in this process; without --study-started this starts a study."""
-    return main(arguments(runs, study, data, *options))
-
-
 def start(runs: list[RunConfig], study: Path, data: Path, *options: str) -> "subprocess.Popen[str]":
     """Train the runs in another process."""
     line = [sys.executable, "-m", "kvformer", *arguments(runs, study, data, *options)]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
-
-
-def log_of(study: Path, run: RunConfig) -> str:
-    return (study / "logs" / f"{run.path}.log").read_text(encoding="utf-8")
-
-
-def on_step(monkeypatch: pytest.MonkeyPatch, act: Callable[[RunConfig, int], None]) -> None:
-    """Call `act` with the run before each step of training."""
-    original = Trainer.train_step
-
-    def step(self: Trainer) -> None:
-        act(self.run, self.state.step)
-        original(self)
-
-    monkeypatch.setattr(Trainer, "train_step", step)
 
 
 def test_runs_of_one_process_equal_those_of_their_own_to_the_byte(prepared: Path, tmp_path: Path) -> None:

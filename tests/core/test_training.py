@@ -310,7 +310,7 @@ def test_the_record_of_a_run(prepared: Path, tmp_path: Path) -> None:
     assert summary["data"] == [load_manifest(prepared / "mnist").record()]
     assert set(provenance) == {
         "git", "packages", "python", "platform", "cpu", "gpu", "cuda", "threads", "device", "compile", "cuda_graph",
-        "precision", "data", "start", "end", "attempts", "command", "identity", "taken_over_from",
+        "precision", "linear", "data", "start", "end", "attempts", "command", "identity", "taken_over_from",
     }  # fmt: skip
     assert set(provenance["identity"]) == {
         "configuration", "variant", "code", "data", "device", "compile", "digest",
@@ -394,7 +394,7 @@ def test_accuracy_and_loss_are_means_over_scored_positions(prepared: Path, tmp_p
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_trains_and_learns_to_copy(name: str, prepared: Path, tmp_path: Path) -> None:
     """In 30 steps the loss falls below that of guessing in every variant, encoder or decoder."""
-    positions = "rope" if VARIANTS[name].attention.rotary == "back" else "learned"
+    positions = "rope" if VARIANTS[name].attention.needs_rope else "learned"
     model = {"heads": 8, "dim": 32, "layers": 3, "positions": positions}
     kind = "encoder" if unsupported(VARIANTS[name], ModelConfig(**model), "encoder") is None else "gpt"
     training = {"steps": 30, "batch_size": 16, "learning_rate": 0.01, "evaluations": 1, "warmup_steps": 0}

@@ -28,6 +28,7 @@ FACTS = {
     "device": "Device",
     "compile": "Compiler",
     "precision": "Precision",
+    "linear": "Linear maps by",
     "threads": "Threads per run",
 }
 """Keys of provenance.json that are shown as they are, with their names in print."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kvformer.config.run import RunConfig
     from kvformer.records.run import Summary
     from kvformer.training.signals import StopSignals
+    from kvformer.training.stepping import KeptStep
 
 EXAMPLE = "kvformer train reverse kv --seed 0 --set model.dim=32 --out runs/reverse-kv"
 
@@ -142,8 +143,10 @@ def trained(
     started: float,
     device: "torch.device | None" = None,
     stop: "StopSignals | None" = None,
+    kept: "KeptStep | None" = None,
 ) -> "Summary":
-    """Train the run in the folder `out` and keep it in the archive. device, stop: where several runs share them."""
+    """Train the run in the folder `out` and keep it in the archive. device, stop, kept: where several runs share
+    them."""
     from kvformer.cli.progress import progress_reporter
     from kvformer.training.archive import Archive
     from kvformer.training.run import train_run
@@ -163,6 +166,7 @@ def trained(
             gpus=options.gpus,
             stop=stop,
             graphs=execution.cuda_graphs and not options.no_cuda_graphs,
+            kept=kept,
         )
     if options.archive is not None:
         try:

@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kvformer.cli.options import data_folders
 from kvformer.cli.train import add_how, end_of, start_of, taken_over, trained
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from kvformer.config.execution import Execution
     from kvformer.config.run import RunConfig
     from kvformer.records.run import Summary
+    from kvformer.records.study import RunEntry
     from kvformer.training.signals import StopSignals
+    from kvformer.training.stepping import KeptStep
 
+Run = TypeVar("Run", "RunConfig", "RunEntry")
 EXAMPLE = "kvformer train-many config/smoke.yaml --part 1/2"
 
 
@@ -77,7 +80,7 @@ def _command_for(runs: "list[RunConfig]", study: Path, folders: Sequence[Path]) 
     return given
 
 
-def part_of(runs: "list[RunConfig]", part: str) -> "list[RunConfig]":
+def part_of(runs: Sequence[Run], part: str) -> list[Run]:
     """The i-th of n parts (`i/n`) of the runs: whole cells, which have most in common, if there are enough of them.
 
     Raises:
@@ -88,15 +91,16 @@ def part_of(runs: "list[RunConfig]", part: str) -> "list[RunConfig]":
     number, _, count = part.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ConfigError(f"--part: is '{part}'; allowed: i/n with i from 1 to n, e.g. 2/8")
-    cells: dict[Path, list[RunConfig]] = {}
+    cells: dict[Path, list[Run]] = {}
     for one in runs:
         cells.setdefault(Path(one.path).parent, []).append(one)
-    shares = [*cells.values()] if len(cells) >= int(count) else [[one] for one in runs]
+    shares = list(cells.values()) if len(cells) >= int(count) else [[one] for one in runs]
     return [one for share in shares[int(number) - 1 :: int(count)] for one in share]
 
 
 class Process:
-    """Runs that are trained one after the other: they share PyTorch, the device and the signals to stop."""
+    """Runs that are trained one after the other: they share PyTorch, the device, the signals to stop and, if they are
+    of one cell, the recorded step."""
 
     def __init__(self, options: Namespace, execution: "Execution", stop: "StopSignals", held: ExitStack) -> None:
         from kvformer.cli import STARTED
@@ -104,6 +108,7 @@ class Process:
         self.options, self.execution, self.stop, self.held = options, execution, stop, held
         self.started = STARTED
         self.device: torch.device | None = None
+        self.kept: KeptStep | None = None
 
     def finish(self, one: "RunConfig", first_seed: int) -> bool:
         """Bring a run to its end: skip it, take it over or train it. False where it failed, which is printed.
@@ -152,7 +157,7 @@ class Process:
         with stream, redirect_stdout(stream), redirect_stderr(stream):
             print(start_of(one))
             try:
-                summary = trained(one, self.execution, self.options, out, self.started, device, self.stop)
+                summary = trained(one, self.execution, self.options, out, self.started, device, self.stop, self.kept)
                 print(end_of(summary))
                 return summary
             except Exception:
@@ -168,7 +173,9 @@ class Process:
 
             self.device = self.held.enter_context(own_device(self.options.device or self.execution.device))
             import kvformer.training.run  # noqa: F401
+            from kvformer.training.stepping import KeptStep
 
+            self.kept = KeptStep()
             gc.freeze()  # what is there stays to the end: looking for garbage after each run is quick
         return self.device
 

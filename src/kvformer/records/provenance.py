@@ -44,8 +44,9 @@ class Identity(Record):
 class Provenance(FileRecord):
     """`provenance.json`: where, when and with what a run was trained. Times are ISO 8601, UTC.
 
-    cuda_graph: whether its steps were replayed as a CUDA graph. taken_over_from: the run folder in which it was
-        trained, where that is another one.
+    cuda_graph: whether its steps were replayed as a CUDA graph. linear: which library computed linear maps on the CPU
+        (`models.fast.linear.LIBRARIES`). taken_over_from: the run folder in which it was trained, where that is another
+        one.
     """
 
     git: GitState = Field(default_factory=GitState)
@@ -60,6 +61,7 @@ class Provenance(FileRecord):
     precision: str | None = None
     compile: str | None = None
     cuda_graph: bool | None = None
+    linear: str | None = None
     data: list[DataRecord] = Field(default_factory=list)
     start: str | None = None
     end: str | None = None

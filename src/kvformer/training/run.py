@@ -17,6 +17,7 @@ import torch
 from kvformer.config.run import RunConfig
 from kvformer.errors import Interrupted, KvformerError
 from kvformer.files import remove_partial, write_bytes
+from kvformer.models.fast.linear import library
 from kvformer.models.fast.memory import keep_memory
 from kvformer.records.provenance import DataRecord, Provenance
 from kvformer.records.run import Failure, ParameterCounts, Primary, RunConfiguration, RunFolder, Summary
@@ -25,11 +26,13 @@ from kvformer.spec.variants import VARIANTS
 from kvformer.training.diagnostics import attention_maps
 from kvformer.training.gpus import own_device
 from kvformer.training.identity import cell_digest, identity_of
+from kvformer.training.linear_maps import settle_linear
 from kvformer.training.loop import Outcome, Report, Trainer, silent
 from kvformer.training.precision import set_precision
 from kvformer.training.provenance import git_state, package_versions, processor, utc_now
 from kvformer.training.samples import sample_texts
 from kvformer.training.signals import StopSignals
+from kvformer.training.stepping import KeptStep
 
 
 def train_run(
@@ -45,6 +48,7 @@ def train_run(
     gpus: int = 0,
     stop: StopSignals | None = None,
     graphs: bool = True,
+    kept: KeptStep | None = None,
 ) -> Summary:
     """Train a run, write its folder `out` and return its summary. An interrupted run goes on where it stopped.
 
@@ -52,7 +56,7 @@ def train_run(
     training steps by torch.compile with this mode. started: `time.monotonic()` when the process began, so that
     start-up is counted. gpus: how many were asked for; if there is none, a line says so. stop: the signals that the
     caller listens to, where it trains several runs. graphs: whether steps are recorded as CUDA graphs; the results are
-    the same.
+    the same. kept: the recorded step of the caller's last run, and then of this one.
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
@@ -74,7 +78,9 @@ def train_run(
                 make_deterministic(run.threads)
                 set_precision(run.training.precision, chosen)
                 keep_memory()
-                trainer = Trainer(run, folder, data_folder, chosen, report, compiler_mode, graphs)
+                if chosen.type == "cpu":
+                    settle_linear(data_folder)
+                trainer = Trainer(run, folder, data_folder, chosen, report, compiler_mode, graphs, kept)
                 startup = time.monotonic() - started
                 outcome = trainer.train(stop, checkpoint_seconds)
                 summary = _summary(trainer, outcome, startup)
@@ -158,6 +164,7 @@ def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Pro
         precision=run.training.precision,
         compile=trainer.compiler_mode,
         cuda_graph=trainer.stepper.recorded if trainer.stepper is not None else None,
+        linear=None if gpu else library(),
         data=data,
         start=utc_now(before=time.monotonic() - started),
         end=utc_now(),
