@@ -30,10 +30,7 @@ def analyse(results: Path, published: Path | None = None, curves: pd.DataFrame |
     """
     study, runs = read_study(results), load_runs(results)
     expected = scores(runs)
-    costs = cost.load_costs(results)
     records = list(provenance.by_run(results, study).values())
-    spent = cost.cost_table(runs, study, costs)
-    changes = cost.relative_costs(spent, study)
     summary = comparisons.summarise(expected, study)
     compared, looks = comparisons.compared(expected, study), decisions.looks_of(study)
     found = decisions.findings(compared, looks)
@@ -53,10 +50,7 @@ def analyse(results: Path, published: Path | None = None, curves: pd.DataFrame |
         "success": comparisons.success_rates(expected, study),
         "aggregate": comparisons.aggregates(expected, study),
         "sampling": sampling(expected, load_correct(results), study),
-        "cost": spent,
-        "relative_costs": changes,
-        "savings": cost.savings(changes),
-        "drawn_costs": cost.drawn_costs(runs, costs),
+        **_costs(runs, study, results),
         "incomplete": _incomplete(expected, results),
         "provenance": _provenance(expected),
         "facts": pd.DataFrame(provenance.facts(records).items(), columns=["name", "value"]),
@@ -88,6 +82,14 @@ def curves_of(results: Results) -> pd.DataFrame:
     """The averaged curves of a study, as `results_of`."""
     written = all((results.folder / name).exists() for name in (FILE, CURVES))
     return read_curves(results.folder) if written else average_curves(results)
+
+
+def _costs(runs: pd.DataFrame, study: Study, results: Path) -> dict[str, pd.DataFrame]:
+    measured = cost.load_costs(results)
+    spent = cost.cost_table(runs, study, measured)
+    changes = cost.relative_costs(spent, study)
+    drawn = cost.drawn_costs(runs, measured)
+    return {"cost": spent, "relative_costs": changes, "savings": cost.savings(changes), "drawn_costs": drawn}
 
 
 def _tasks(runs: pd.DataFrame, expected: pd.DataFrame, study: Study) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_serializer
 
-from kvformer.files import read_json, write_bytes
+from kvformer.files import read_json, remove_partial, write_bytes
 from kvformer.locks import hold, owner_file
 from kvformer.records.base import FileRecord, Record
 from kvformer.records.provenance import DataRecord, Provenance
@@ -182,6 +182,13 @@ class RunFolder:
     def locked(self) -> AbstractContextManager[None]:
         """Held by the process that writes the run. Raises KvformerError where another one holds it."""
         return hold(self.lock_file, LOCK_SECONDS, "another process is training this run")
+
+    def forget_outcome(self) -> None:
+        """Remove what says how an earlier training ended, and files that it did not write to their end; for the process
+        that holds the lock."""
+        for path in (self.summary_file, self.failure_file, self.correct_file):
+            path.unlink(missing_ok=True)
+        remove_partial(self.path)
 
     def clear_progress(self) -> None:
         """Remove the files of a run in progress, as far as possible; for the process that holds the lock."""

@@ -11,7 +11,7 @@ from kvformer.config.gpus import kind_of_device
 from kvformer.config.run import RunConfig
 from kvformer.config.study import StudyConfig
 from kvformer.errors import DataError
-from kvformer.files import PARTIAL, atomic_writer, remove_partial, sha256_file
+from kvformer.files import PARTIAL, atomic_writer, sha256_file
 from kvformer.records.manifest import MANIFEST, Manifest
 from kvformer.records.provenance import Identity, Provenance
 from kvformer.records.run import ArchivedRun, RunConfiguration, RunFolder, Summary
@@ -78,11 +78,8 @@ class Archive:
             return None
         folder = RunFolder(out)
         with folder.locked():
-            folder.summary_file.unlink(missing_ok=True)
-            folder.failure_file.unlink(missing_ok=True)
-            remove_partial(out)
+            folder.forget_outcome()
             RunConfiguration(**run.model_dump(mode="json"), hash=run.hash).write(folder.config_file)
-            folder.correct_file.unlink(missing_ok=True)
             for path in (entry.attention_file, entry.samples_file, entry.correct_file, entry.metrics_file):
                 if path.name in record.files:
                     _copy(path, out / path.name)
