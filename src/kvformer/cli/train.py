@@ -49,7 +49,11 @@ def add_how(parser: ArgumentParser) -> None:
         metavar="FOLDER",
         help="finished runs by content: a run that is there is not trained again",
     )
-    parser.add_argument("--no-reuse", action="store_true", help="train again, even if the run is in the archive")
+    parser.add_argument(
+        "--no-reuse",
+        action="store_true",
+        help="train again, even if the run is in the archive (unless it came there since --study-started)",
+    )
     parser.add_argument(
         "--attempts-left",
         type=int,
@@ -90,14 +94,9 @@ def end_of(summary: "Summary") -> str:
     return f"{summary.status}: {metric} {value}, {summary.steps} steps in {seconds:.1f} s"
 
 
-def taken_over(
-    config: "RunConfig", execution: "Execution", options: Namespace, out: Path, since: str | None = None
-) -> "Summary | None":
-    """The summary of the run, taken over from the archive into the folder `out`; None where it must be trained.
-
-    since: with --no-reuse, only a run that was archived at this time or later.
-    """
-    if options.archive is None or (options.no_reuse and since is None):
+def taken_over(config: "RunConfig", execution: "Execution", options: Namespace, out: Path) -> "Summary | None":
+    """The summary of the run, taken over from the archive into the folder `out`; None where it must be trained."""
+    if options.archive is None or (options.no_reuse and not options.study_started):
         return None
 
     from kvformer.training.archive import Archive, planned_identity, prepared_digests
@@ -108,9 +107,8 @@ def taken_over(
     identity = planned_identity(config, data, device, compiler_mode)
     if identity is None:
         return None
-    return Archive(options.archive).take_over(
-        config, identity, out, options.keep_weights or execution.keep_weights, (since or "") if options.no_reuse else ""
-    )
+    keep_weights, since = options.keep_weights or execution.keep_weights, options.study_started
+    return Archive(options.archive).take_over(config, identity, out, keep_weights, since if options.no_reuse else "")
 
 
 def _kind_of_device(name: str) -> str:

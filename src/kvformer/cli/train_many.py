@@ -144,7 +144,7 @@ class Process:
         folder, data = RunFolder(out), prepared_digests(data_folders(self.options, self.execution)[0], one.datasets)
         if (summary := folder.outcome(one.hash)[1]) is not None and not outdated(one, folder, data):
             return summary
-        return taken_over(one, self.execution, self.options, out, since=self.options.study_started)
+        return taken_over(one, self.execution, self.options, out)
 
     def _trained(self, one: "RunConfig", out: Path, log: Path, first_seed: int) -> "Summary":
         from kvformer.training.canary import stop_if_first_seed_failed
