@@ -120,3 +120,10 @@ def paired_by_setting(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, pd.
         name: (values - reference[name]).dropna() for name, values in by_setting(ours).items() if name in reference
     }
     return {name: values for name, values in pairs.items() if len(values)}
+
+
+def hours_of(rows: pd.DataFrame) -> float:
+    """Core-hours of comparisons together, from rows of `planning` with one number of seeds: the baseline of a task is
+    trained once."""
+    baseline = rows.groupby("task")["baseline_hours"].max().sum()
+    return float((rows["hours"] - rows["baseline_hours"]).sum() + baseline)

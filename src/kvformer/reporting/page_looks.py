@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kvformer.analysis.planning import hours_of
+from kvformer.analysis.frames import hours_of
 from kvformer.records.study import looks_taken
 from kvformer.reporting.panels import planned
 from kvformer.reporting.verdicts import Verdicts

@@ -5,7 +5,7 @@ from math import nan
 
 import pandas as pd
 
-from kvformer.analysis.planning import hours_of
+from kvformer.analysis.frames import hours_of
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.results import Results
 from kvformer.analysis.verdicts import BOTH_SOLVE
