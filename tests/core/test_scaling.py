@@ -12,6 +12,7 @@ from kvformer.spec.shapes import Shape
 from kvformer.spec.variants import VARIANTS
 
 SIZES = {f"s{dim}": {"model.dim": dim, "training.steps": dim} for dim in (12, 24, 36)}
+SIZES["s12_long"] = {"model.dim": 12, "training.steps": 36}
 
 
 def study(characters: dict[str, Any] | None = None, **keys: Any) -> dict[str, Any]:
@@ -42,7 +43,12 @@ def test_one_run_of_such_a_study_can_be_trained_alone(tmp_path: Any) -> None:
         ({"variants": ["qkv"]}, r"scaling: compares variants with qkv, but characters has qkv"),
         (
             {"characters": {"settings": {}, "grid": {"model.dim": [12, 24]}}},
-            r"needs 3 sizes and 2 budgets of tokens or more; the settings of tasks.characters have 2 and 1",
+            r"needs 3 sizes and 3 numbers of tokens or more, and a size with two of them; the 2 different settings of "
+            r"tasks.characters have 2 and 1$",
+        ),
+        (
+            {"characters": {"settings": {name: SIZES[name] for name in list(SIZES)[:3]}}},
+            r"a size with two of them; the 3 different settings of tasks.characters have 3 and 3$",
         ),
         (
             {"characters": {"settings": {"a": {"training.epochs": 1.0}}}},

@@ -10,9 +10,8 @@ from kvformer.spec.formulas import block_parameters
 from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
 
-FEWEST_SIZES = 3
-"""Two sizes give a slope, but no sign of where it ends."""
-FEWEST_BUDGETS = 2
+FEWEST = 3
+"""Sizes, and numbers of tokens: two give a slope, but no sign of where it ends."""
 
 
 def check_scaling(study: StudyConfig) -> None:
@@ -41,17 +40,18 @@ def check_scaling(study: StudyConfig) -> None:
 def _check_settings(study: StudyConfig, task: str) -> None:
     """Raise ConfigError unless the settings have enough sizes and enough amounts of training."""
     definition, baseline = TASKS[task], VARIANTS[study.baseline]
-    sizes, budgets = set(), set()
+    points = set()
     for setting in study.settings[task]:
         if setting.training.steps is None:
             raise ConfigError(
                 f"scaling: the tokens of a run are counted from its steps; give tasks.{task}.training.steps"
             )
         shape = definition.shape(setting.data, None)
-        sizes.add(block_parameters(definition.architecture, baseline, setting.model, shape))
-        budgets.add(setting.training.steps * setting.training.batch_size * shape.length)
-    if len(sizes) < FEWEST_SIZES or len(budgets) < FEWEST_BUDGETS:
+        size = block_parameters(definition.architecture, baseline, setting.model, shape)
+        points.add((size, setting.training.steps * setting.training.batch_size * shape.length))
+    sizes, budgets = (len(set(column)) for column in zip(*points, strict=True))
+    if min(sizes, budgets) < FEWEST or len(points) == sizes:
         raise ConfigError(
-            f"scaling: needs {FEWEST_SIZES} sizes and {FEWEST_BUDGETS} budgets of tokens or more; the settings of "
-            f"tasks.{task} have {len(sizes)} and {len(budgets)}"
+            f"scaling: needs {FEWEST} sizes and {FEWEST} numbers of tokens or more, and a size with two of them; the "
+            f"{len(points)} different settings of tasks.{task} have {sizes} and {budgets}"
         )
