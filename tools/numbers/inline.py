@@ -1,4 +1,4 @@
-"""Words for single numbers. The first argument is a study: reference, controls, oddities, acceptance or default."""
+"""Words for single numbers. The first argument is a study: one of `results.STUDIES`."""
 
 from datetime import datetime
 from math import sqrt

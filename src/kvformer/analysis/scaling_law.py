@@ -6,8 +6,8 @@ N: parameters without embeddings and head. D: tokens. m: what a parameter of a v
 baseline, which has m = 1; the variants share the rest. Such an effective number of parameters is that of Clark et al.
 2022 (arXiv 2202.01169) and Frantar et al. 2023 (arXiv 2309.08520).
 
-The fit is least squares on log L, from several starts. A Huber loss, as in the first paper, guards against outliers; here
-the points are means over seeds, without the runs that diverged.
+The fit is least squares on log L, from several starts. A Huber loss, as in the first paper, guards against outliers;
+here the points are means over seeds, without the runs that diverged.
 """
 
 import itertools
@@ -189,7 +189,8 @@ def intervals(points: Points, statistic: Callable[[Array], Array], found: Array)
     """95 % intervals over seeds of what `statistic` computes from the losses of the points; NaN with two seeds or less.
 
     Seeds are drawn with replacement, the same ones for all variants and sizes (paired bootstrap). From few seeds its
-    percentiles are too narrow: of 3 seeds a quarter of them misses the truth. So its standard error is used, corrected
+    percentiles are too narrow: with 3 seeds they are about the lowest and the highest, which hold the truth in 75 %.
+    So its standard error is used, corrected
     by √(n/(n-1)), with Student's t for n - 1 degrees of freedom (Hesterberg 2015, arXiv 1411.5279).
 
     found: what it computes from all seeds.
