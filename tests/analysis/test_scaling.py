@@ -159,13 +159,13 @@ def test_points_are_counted_by_the_cost_code() -> None:
     of = study()
     found = tables(of, scores(of))["scaling"].set_index(["setting", "variant"])
     assert len(found) == 8 * 3 and (found["n"] == 4).all() and (found["expected"] == 4).all()
-    row = found.loc[("d64_160", "kv")]
+    row = found.loc[("d32_160", "kv")]
     assert row["tokens"] == 160 * 64 * 64  # steps, batch, context
     assert row["compute"] == OPERATIONS * 90 * 160 * 64
-    projections = 6 * 64 * 64
+    projections = 6 * 32 * 32
     assert row["size"] - row["parameters"] == projections
     assert row["total"] == 1e5
-    assert np.isnan(found.loc[("d64_160", "qkv"), "gap"])
+    assert np.isnan(found.loc[("d32_160", "qkv"), "gap"])
     assert set(found.index[found["held_out"]].get_level_values("setting")) == {"d128_40", "d128_80"}
     unmeasured = tables(of, scores(of), measured=False)
     assert unmeasured["scaling"]["compute"].isna().all()

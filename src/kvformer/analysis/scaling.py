@@ -14,7 +14,7 @@ from kvformer.analysis.cost import keys_of
 from kvformer.analysis.decisions import FEWEST
 from kvformer.analysis.frames import usable
 from kvformer.analysis.scaling_law import NAMES, Law, Points, fit, intervals, paired_means
-from kvformer.analysis.statistics import Array, Estimate, estimate
+from kvformer.analysis.statistics import ROUNDING, Array, Estimate, estimate
 from kvformer.analysis.study import Study
 from kvformer.config.run import RunConfig
 from kvformer.config.scaling import FEWEST as FEWEST_SETTINGS
@@ -24,6 +24,11 @@ from kvformer.spec.variants import VARIANTS
 OPERATIONS = 6
 """Floating-point operations of a training step per multiply-accumulate of its forward pass: two, and twice as many for
 the backward pass (Kaplan et al. 2020, arXiv 2001.08361, section 2.1)."""
+
+UNKNOWN = {
+    f"{name}{end}": np.nan for name in ("worth", "compute", "gap", "slope", "error") for end in ("", "_low", "_high")
+}
+"""What is not known of a variant until it is computed."""
 
 
 def scaling(scores: pd.DataFrame, costs: pd.DataFrame, study: Study) -> dict[str, pd.DataFrame]:
@@ -166,7 +171,7 @@ def _variant_rows(cells: pd.DataFrame, points: Points, laws: _Laws) -> Iterator[
     for place, name in enumerate(cells["variant"].unique()):
         gaps = points.losses[points.variant == place] - base
         whole = gaps[:, np.isfinite(gaps).all(axis=0)]
-        row: dict[str, Any] = {"variant": name, "n": whole.shape[1], **laws.worth(place)}
+        row: dict[str, Any] = {"variant": name, "n": whole.shape[1], "trend": "", **UNKNOWN, **laws.worth(place)}
         if laws.smaller is not None:
             index = int(laws.held_out.sum()) + place
             limits = (laws.errors[index], laws.errors_low[index], laws.errors_high[index])
@@ -194,7 +199,7 @@ def trend(gap: Estimate, slope: Estimate) -> str:
     low, high = (-slope.high, -slope.low) if gap.mean < 0 else (slope.low, slope.high)
     if np.isnan(low):
         return ""
-    return "grows" if low > 0 else "shrinks" if high < 0 else "neither"
+    return "grows" if low > ROUNDING else "shrinks" if high < -ROUNDING else "neither"
 
 
 def _difference(values: Array) -> Estimate:

@@ -23,8 +23,10 @@ from kvformer.analysis.decisions import FEWEST
 from kvformer.analysis.statistics import LEVEL, SEED, Array
 
 NAMES = ("E", "A", "alpha", "B", "beta")
-EXPONENTS = (1e-3, 3.0)
-"""Where α and β are sought."""
+EXPONENTS, WORTH = (1e-3, 3.0), (1e-3, 1e3)
+"""Where α and β, and m, are sought. Losses that do not depend on size do not tell m."""
+SMALLEST = 1e-3
+"""E, and each of the two terms, are at least this share of the least loss, in the middle of the points."""
 RESAMPLES = 300
 """Bootstrap samples where there are too many to take each of them once."""
 
@@ -109,16 +111,16 @@ class _Problem:
 
     def solve(self, start: Array) -> optimize.OptimizeResult:
         """Go downhill from there."""
-        low, high = np.full(len(start), -np.inf), np.full(len(start), np.inf)
+        low, high = np.full(len(start), math.log(SMALLEST * self.least)), np.full(len(start), np.inf)
         low[3:5], high[3:5] = EXPONENTS
+        low[5:], high[5:] = np.log(WORTH)
         high[0] = math.log(self.least)
-        inside = np.clip(start, low, np.nextafter(high, low))
+        inside = np.clip(start, low + 1e-9, high - 1e-9)
         return optimize.least_squares(self._residuals, inside, self._jacobian, bounds=(low, high), x_scale="jac")
 
     def _terms(self, theta: Array) -> tuple[Array, Array, Array]:
         worth = self.others @ theta[5:]
-        size = np.exp(np.clip(theta[1] - theta[3] * (self.size + worth), -50, 50))
-        data = np.exp(np.clip(theta[2] - theta[4] * self.data, -50, 50))
+        size, data = np.exp(theta[1] - theta[3] * (self.size + worth)), np.exp(theta[2] - theta[4] * self.data)
         return worth, size, data
 
     def _residuals(self, theta: Array) -> Array:

@@ -12,7 +12,7 @@ from kvformer.reporting.figures.data import FigureData
 from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.style import GREY, WIDTH
 
-APART = 1.045
+APART = 1.1
 """Factor in size between the marks of two variants at one size."""
 FAINT_ALPHA = 0.45
 """Opacity of the runs on fewer tokens in the panel of gaps."""
@@ -74,7 +74,7 @@ def _gaps(ax: Axes, data: FigureData, points: pd.DataFrame) -> None:
     ax.xaxis.set_major_formatter(EngFormatter(places=0, sep=""))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_locator(MaxNLocator(5))
-    ax.set_xlabel("Parameters of the baseline, without embeddings")
+    ax.set_xlabel(f"Parameters of {data.labels[data.study.baseline]}")
     ax.set_ylabel(f"Gap to {data.labels[data.study.baseline]} (nats)")
     ax.set_title("Gap")
     ax.spines["bottom"].set_color(GREY)
