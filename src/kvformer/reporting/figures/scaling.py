@@ -44,7 +44,15 @@ def _losses(ax: Axes, data: FigureData, points: pd.DataFrame) -> None:
             face = {"markerfacecolor": "white", "markeredgecolor": style.colour} if held_out else {}
             ax.plot(rows[across], rows["loss"], **{**style.point, **face}, markersize=4.5, zorder=2)
         predicted = own[own["held_out"]]
-        ax.plot(predicted[across], predicted["predicted"], color=style.colour, linestyle="none", marker="_", zorder=3)
+        ax.plot(
+            predicted[across],
+            predicted["predicted"],
+            color=style.colour,
+            linestyle="none",
+            marker="_",
+            markersize=10,
+            zorder=3,
+        )
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("Compute (floating-point operations)" if across == "compute" else "Parameters")
