@@ -9,9 +9,9 @@ from tools.numbers.values import fixed, signed, table
 STUDY = "scaling"
 
 
-def _row(variant: str) -> dict[str, Any]:
+def _row(variant: str) -> dict[Any, Any]:
     rows = study(STUDY).report.scaling_variants
-    found: list[dict[str, Any]] = [dict(row) for row in rows[rows["variant"] == variant].to_dict("records")]
+    found = rows[rows["variant"] == variant].to_dict("records")
     if not found:
         raise ValueError(f"the study {STUDY} has no law for {variant}")
     return found[0]
