@@ -88,6 +88,7 @@ NAN = float("nan")
         ({"trend": "", "slope": NAN}, "needs 43 % more compute [+8, +16]."),
         ({"compute": NAN}, "`kv`: no law could be fitted; the gap grows with size"),
         ({"compute": NAN, "trend": ""}, "`kv`: no law could be fitted."),
+        ({"compute": -9, "compute_low": -13, "compute_high": -5}, "needs 9 % less compute [+5, +13]; the gap"),
         ({"compute_low": NAN, "compute_high": NAN}, "needs 43 % more compute; the gap"),
     ],
 )
@@ -134,6 +135,9 @@ def test_the_page_and_the_tables_have_it(tmp_path: Path) -> None:
     tables = {table.name: table for table in study_tables(found)}
     assert {"scaling", "scaling_law", "scaling_variants"} <= tables.keys()
     assert tables["scaling_variants"].frame["gap"].tolist() == ["grows"] * 5
+    shown = {column.header: column.cells for column in tables["scaling_variants"].shown()}
+    assert shown["worth of a parameter"][1] == "0.700 [0.630, 0.770]"
+    assert list(shown)[-2:] == ["gap per tenfold size", "error of prediction %"]
     assert len(tables["scaling"].frame) == 40
 
 

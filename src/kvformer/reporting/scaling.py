@@ -56,13 +56,21 @@ POINTS_PRINTED = (
 VARIANTS: Layout = {
     **alike(str, "variant"),
     "seeds": ("n", whole),
-    **_ends("worth of a parameter", "worth", _digits(3)),
-    **_ends("more compute %", "compute", _change(1)),
+    **_ends("worth", "worth", _digits(3)),
+    **_ends("more compute", "compute", _change(1)),
     **_ends("mean gap", "gap", signed),
-    **_ends("gap per tenfold size", "slope", signed),
+    **_ends("slope", "slope", signed),
     "gap": ("trend", str),
-    **_ends("error of prediction %", "error", _change(2)),
+    **_ends("error", "error", _change(2)),
 }
+PRINTED = {
+    "worth of a parameter": "worth",
+    "more compute %": "more compute",
+    "mean gap, nats": "mean gap",
+    "gap per tenfold size": "slope",
+    "error of prediction %": "error",
+}
+"""Columns in print that hold a value with its interval, and the columns of the value."""
 LAW: Layout = {"constant": ("quantity", str), **alike(_large, "value", "low", "high")}
 
 Tables = dict[str, tuple[pd.DataFrame, tuple[str, ...]]]
@@ -71,10 +79,19 @@ Tables = dict[str, tuple[pd.DataFrame, tuple[str, ...]]]
 def scaling_tables(results: Results) -> Tables:
     """By name, as `tables.study_tables` wants them: the table with all columns, and the printed ones (all if none)."""
     return {
-        "scaling_variants": (lay_out(results.scaling_variants, VARIANTS), ()),
+        "scaling_variants": (_variants(results), ("variant", "seeds", *PRINTED, "gap")),
         "scaling_law": (lay_out(results.scaling_law, LAW), ()),
         "scaling": (lay_out(results.scaling, POINTS), POINTS_PRINTED),
     }
+
+
+def _variants(results: Results) -> pd.DataFrame:
+    """The numbers, and the columns in which they are printed with their intervals."""
+    table = lay_out(results.scaling_variants, VARIANTS)
+    for header, column in PRINTED.items():
+        ends = zip(table[column], table[f"{column}: low"], table[f"{column}: high"], strict=True)
+        table[header] = [f"{value} [{low}, {high}]" if low else value for value, low, high in ends]
+    return table
 
 
 def scaling_sentences(results: Results) -> list[str]:
@@ -96,11 +113,11 @@ def scaling_sentence(row: Any, baseline: str) -> str:
 
 
 def more_compute(row: Any) -> str:
-    """`12 % more compute [+8, +16]`."""
-    change = row["compute"]
-    ends = interval(row["compute_low"], row["compute_high"], 0)
-    word = "less" if change < 0 else "more"
-    return f"{abs(change):.0f}{SPACE}% {word} compute {ends}".strip()
+    """`12 % more compute [+8, +16]`, or `9 % less compute [+5, +13]`: an interval in the same sense as its word."""
+    change, low, high, word = row["compute"], row["compute_low"], row["compute_high"], "more"
+    if change < 0:
+        change, low, high, word = -change, -high, -low, "less"
+    return f"{change:.0f}{SPACE}% {word} compute {interval(low, high, 0)}".strip()
 
 
 def slope(row: Any) -> str:
@@ -115,4 +132,4 @@ def held_out_sentence(results: Results) -> str:
     if rows.empty:
         return ""
     errors = [f"{printed(row['error'], 1)}{SPACE}% for {name(row['variant'])}" for row in rows.to_dict("records")]
-    return f"A law fitted without the largest size misses its losses by {listing(errors)}."
+    return f"A law fitted without the largest size predicts its losses with an error of {listing(errors)}."
