@@ -17,6 +17,9 @@ container: "kvformer.sif"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/start.smk"
+include: "workflow/rules/end.smk"
+include: "workflow/rules/study_functions.smk"
+include: "workflow/rules/train_functions.smk"
 include: "workflow/rules/tuning_functions.smk"
 include: "workflow/rules/tuning.smk"
 include: "workflow/rules/looks_functions.smk"
@@ -26,7 +29,7 @@ include: "workflow/rules/looks.smk"
 # The runs are listed as well: after a failure there is a report of the finished runs, which must not count as complete.
 rule all:
     input:
-        trials=[f"{STUDY_FOLDER}/{path}/{OUTCOME}" for path in TRIALS],
+        trials=summaries(TRIALS),
         choice=CHOICE,
         runs=ASKED,
         ended=ENDED,

@@ -12,7 +12,10 @@ import torch
 
 from benchmarks import decoding, device, training
 from benchmarks.cases import CASES, write_data
+from benchmarks.memory import kept
 from kvformer.files import write_json, write_text
+from kvformer.models.fast.linear import library
+from kvformer.training.linear_maps import settle_linear
 from kvformer.training.provenance import git_state, package_versions, processor, utc_now
 from kvformer.training.run import make_deterministic
 
@@ -83,9 +86,13 @@ def main() -> None:
     }
     if on_gpu:
         provenance |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-    write_json(options.out / "provenance.json", provenance)  # for a benchmark that is cut off
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
+        if not on_gpu:
+            kept(lambda: settle_linear(data))()
+            provenance["linear"] = library()
+            print(f"linear maps by {library()}", flush=True)
+        write_json(options.out / "provenance.json", provenance)  # for a benchmark that is cut off
         write_data(data)
         if on_gpu or options.tiny:
             _on_gpu(options, data)

@@ -28,7 +28,8 @@ from kvformer.config.run import RunConfig
 from kvformer.config.study import StudyConfig
 from kvformer.files import canonical_json, write_json, write_text
 from kvformer.records.metrics import MetricPoint
-from kvformer.records.run import DataRecord, GitState, ParameterCounts, Primary, Provenance, RunFolder, Summary
+from kvformer.records.provenance import DataRecord, GitState, Provenance
+from kvformer.records.run import ParameterCounts, Primary, RunFolder, Summary
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ["qkv", "kv", "kv_pos", "q_kv", "k", "k_pos", "mqa", "kv_gain", "kv_bias", "kv_rel"]

@@ -21,6 +21,7 @@ SLOW = (
     "core/test_extension.py::test_a_new_task_and_a_new_variant_are_trained",
     "core/test_gpus.py::test_a_run_uses_the_gpu_that_it_claimed",
     "core/test_gpus.py::test_each_run_has_a_gpu_of_its_own_and_the_rest_share_evenly",
+    "core/test_kept_step.py",
     "core/test_linear.py::test_large_tensors_reuse_the_memory_of_earlier_ones",
     "core/test_optimizers.py::test_a_step_does_not_import_the_compiler",
     "core/test_resume.py",

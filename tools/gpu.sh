@@ -34,7 +34,7 @@ if [ -n "$REHEARSE" ]; then
   tiny_models=--tiny files=tests/core/test_schedules.py select='not slow' cases=numbers benchmark_seconds=1 patience=5
 else
   device=cuda counts="1 4 8 16" window=10 tiny='' tiny_models='' rounds=5 workers=8 many=8 study_seconds=40 successor_seconds=70
-  files="tests/core/test_graphs.py tests/core/test_devices.py tests/core/test_cost.py" select=gpu cases='' benchmark_seconds=80 patience=1
+  files="tests/core/test_graphs.py tests/core/test_kept_step.py tests/core/test_devices.py tests/core/test_cost.py" select=gpu cases='' benchmark_seconds=80 patience=1
 fi
 
 say() { printf '%s %4ds  %s\n' "$(date -u +%H:%M:%S)" "$SECONDS" "$*"; }

@@ -2,8 +2,8 @@
 
     python -m tools.many config/successor.yaml --processes 8 --seconds 60 --out results/successor --csv speed.csv
 
-Runs are shuffled, so that what is finished in time is a fair sample of the study. Tasks whose data are not prepared are
-left out. Nothing is downloaded.
+Cells are shuffled, so that what is finished in time is a fair sample of the study; the seeds of a cell stay together,
+as in its jobs. Tasks whose data are not prepared are left out. Nothing is downloaded.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kvformer.cli.train_many import part_of
 from kvformer.config.loading import load_study
 from kvformer.config.run import runs_of
 from kvformer.records.manifest import MANIFEST
@@ -47,7 +48,8 @@ def main() -> int:
     commands = []
     for index in range(options.processes):
         share = study_file(options.out / "shares" / str(index))
-        study.model_copy(update={"runs": runs[index :: options.processes]}).write(share)
+        part = part_of(runs, f"{index + 1}/{options.processes}")
+        study.model_copy(update={"runs": part}).write(share)
         commands.append(command(share, options))
     began = time.time()
     finished = partial(ends, options.out, study, began)

@@ -150,7 +150,7 @@ def costs(of: Study) -> pd.DataFrame:
 
 
 def tables(of: Study, runs: pd.DataFrame, measured: bool = True) -> dict[str, pd.DataFrame]:
-    found = scaling(runs, costs(of) if measured else pd.DataFrame(columns=["task"]), of)
+    found = scaling(runs, costs(of) if measured else costs(of).drop(columns="macs"), of)
     results = Results.of(Path("none"), of, found)
     return {name: getattr(results, name) for name in ("scaling", "scaling_law", "scaling_variants")}
 

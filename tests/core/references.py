@@ -114,6 +114,8 @@ def _values(attention: Attention, head: int, source: Tensor) -> Tensor:
     spec = attention.spec
     if spec.sharing == "v=I":
         return _head(source, head, attention.head_dim)
+    if spec.latents:
+        return _latent(attention, head, source) @ attention.rotary.up_value[head].T
     if not spec.values_are_keys:
         return _of_map(attention, "value", source, head // _group(attention))
     keys = _normed(attention, "key", _of_map(attention, "key", source, head // _group(attention)))
@@ -169,7 +171,7 @@ def _queries(attention: Attention, head: int, x: Tensor) -> Tensor:
         assert attention.learned_query is not None
         queries = attention.learned_query[head].expand(len(x), x.shape[1], width)
     elif "query" in attention.widths:
-        queries = _of_map(attention, "query", x, head)
+        queries = _head(apply_map(attention, "query", x), head, attention.widths["query"] // attention.heads)
     elif spec.sharing == "q=I":
         queries = _head(x, head, width)
     else:
@@ -185,11 +187,22 @@ def _queries(attention: Attention, head: int, x: Tensor) -> Tensor:
             "complex": lambda: turn.factor[..., 0] + 1j * turn.factor[..., 1],
         }
         queries = _times(queries, factors[spec.turn]()[head])
+    if spec.rotates_apart:
+        content = queries.shape[-1] - width // 2
+        return torch.cat([queries[..., :content], rotated(attention.rotary, queries[..., content:])], dim=-1)
     return rotated(attention.rotary, queries) if hasattr(attention, "rotary") else queries
 
 
 def _keys(attention: Attention, head: int, source: Tensor) -> Tensor:
     spec, width = attention.spec, attention.head_dim
+    if spec.rotates_apart:
+        own = head // _group(attention) if spec.rotary == "apart" else 0
+        part = _head(apply_map(attention, "rotary", source), own, width // 2)
+        if spec.latents:
+            content = _latent(attention, head, source) @ attention.rotary.up_key[head].T
+        else:
+            content = _values(attention, head, source)[..., : width // 2]
+        return torch.cat([content, rotated(attention.rotary, part)], dim=-1)
     if spec.sharing == "k=I":
         keys = _head(source, head, width)
     else:
@@ -201,6 +214,14 @@ def _keys(attention: Attention, head: int, source: Tensor) -> Tensor:
     if hasattr(attention, "rotary"):
         keys = rotated(attention.rotary, keys)
     return keys / keys.square().sum(dim=-1, keepdim=True).sqrt() if spec.normalise_keys else keys
+
+
+def _latent(attention: Attention, head: int, source: Tensor) -> Tensor:
+    """The normed latent that a head's keys and values are expanded from."""
+    latents, width = attention.rotary.scale.shape
+    own = head // (attention.heads // latents)
+    latent = _head(apply_map(attention, "latent", source), own, width)
+    return attention.rotary.scale[own] * latent / (latent.square().mean(dim=-1, keepdim=True) + 1e-6).sqrt()
 
 
 def _normed(attention: Attention, name: str, x: Tensor) -> Tensor:
@@ -240,3 +261,14 @@ def _group(attention: Attention) -> int:
 
 def _head(x: Tensor, head: int, width: int) -> Tensor:
     return x[..., head * width : (head + 1) * width]
+
+
+def logits_of(attention: Attention, x: Tensor) -> Tensor:
+    """Recorded logits without masks, (B, H, N, N)."""
+    attention.recording = []
+    attention(x)
+    return attention.recording[0].unmasked
+
+
+def random_input(length: int, dim: int = 16, batch: int = 2, seed: int = 1) -> Tensor:
+    return torch.randn(batch, length, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

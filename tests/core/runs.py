@@ -12,8 +12,11 @@ import numpy as np
 from kvformer.config.loading import load_study
 from kvformer.config.run import RunConfig
 from kvformer.files import read_json
+from kvformer.records.linear import LINEAR, LinearChoice, LinearChoices
 from kvformer.records.manifest import ManifestWriter
+from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
+from kvformer.training.linear_maps import machine
 
 MODEL = {"dim": 16, "layers": 1, "heads": 2}
 TRAINING = {"steps": 7, "batch_size": 8, "evaluation_batch_size": 20, "evaluations": 3, "record_every": 2}
@@ -40,10 +43,12 @@ def data_settings(task: str) -> dict[str, Any]:
 def tiny_run(
     task: str, variant: str = "kv_pos", seed: int = 0, protocol: str = "corrected", **changes: dict[str, Any]
 ) -> RunConfig:
-    """A run of a few steps; `changes` are sections, e.g. training={"steps": 3}."""
+    """A run of a few steps, with rotary positions where the variant needs them; `changes` are sections, e.g.
+    training={"steps": 3}."""
+    positions = {"positions": "rope"} if VARIANTS[variant].attention.needs_rope else {}
     section = {
         "data": {**data_settings(task), **changes.get("data", {})},
-        "model": {**MODEL, **changes.get("model", {})},
+        "model": {**MODEL, **positions, **changes.get("model", {})},
         "training": {**TRAINING, **changes.get("training", {})},
         "variants": [variant],
         "seeds": [seed],
@@ -88,7 +93,13 @@ def write_data(folder: Path) -> Path:
             sentences = np.split(tokens, np.cumsum(lengths)[:-1])
             writer.save_lines(f"{split}_{language}", [" ".join(WORDS[i] for i in row) for row in sentences])
     _finish(writer, "multi30k", {})
+    keep_linear(folder, "oneDNN")
     return folder
+
+
+def keep_linear(folder: Path, library: str) -> None:
+    """Let all processes that read this folder compute linear maps by this library, whatever is faster here."""
+    LinearChoices(choices={machine(): LinearChoice(library=library)}).write(folder / LINEAR)
 
 
 def _writer(folder: Path, name: str) -> ManifestWriter:

@@ -13,7 +13,8 @@ from kvformer.cli import main
 from kvformer.config.loading import load_study
 from kvformer.config.run import RunConfig
 from kvformer.files import read_json, write_json
-from kvformer.records.run import Provenance, RunFolder
+from kvformer.records.provenance import Provenance
+from kvformer.records.run import RunFolder
 from kvformer.spec.variants import VARIANTS
 from kvformer.training import identity as identity_module
 from kvformer.training.archive import count_archived, planned_identity, prepared_digests

@@ -1,6 +1,5 @@
-"""A run of a study with looks that fails on its last attempt leaves empty files, which count as failed."""
+"""A run that others wait for and that fails on its last attempt leaves empty files, which count as failed."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,53 +9,39 @@ from pathlib import Path
 import pytest
 from runs import tiny_run
 
-from kvformer.records.attempts import Attempts
 from kvformer.records.run import Failure, RunFolder, Summary
 from kvformer.records.study import StudyManifest, TaskEntry
 from kvformer.tracking.entries import run_sources
 from kvformer.training import attempts
-from kvformer.training.attempts import ATTEMPTS, give_up_what_fails, is_last
-from kvformer.training.canary import STARTED
+from kvformer.training.attempts import give_up_what_fails
 from kvformer.training.provenance import utc_now
 
 
-def test_attempts_are_counted_from_the_start_of_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(ATTEMPTS, raising=False)
-    assert not is_last([tmp_path]) and not list(tmp_path.iterdir()), "seeds are fixed: nothing is counted"
-    monkeypatch.setenv(ATTEMPTS, "2")
-    monkeypatch.setenv(STARTED, "2026-01-01T00:00:00Z")
-    assert [is_last([tmp_path]) for _ in range(3)] == [False, True, True]
-    monkeypatch.setenv(STARTED, "2026-01-02T00:00:00Z")
-    assert not is_last([tmp_path])
-    assert Attempts.load(RunFolder(tmp_path).attempts_file).count == 1
-
-
-def attempt(out: Path, run: str, allowed: int) -> "subprocess.Popen[str]":
-    """Start `kvformer train` as the workflow does that makes this many attempts."""
+def attempt(out: Path, run: str, left: int) -> "subprocess.Popen[str]":
+    """Start `kvformer train` as the workflow does that makes this many further attempts."""
     command = [sys.executable, "-m", "kvformer", "train", "--run", run, "--out", str(out), "--device", "cpu"]
-    environment = {**os.environ, ATTEMPTS: str(allowed)}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*command, "--attempts-left", str(left)], stderr=subprocess.PIPE, text=True)
 
 
 def test_the_last_attempt_fails_without_an_error(tmp_path: Path) -> None:
     folder, run = RunFolder(tmp_path), tiny_run("copy")
-    first = attempt(tmp_path, "{}", 2)
+    first = attempt(tmp_path, "{}", 1)
     assert first.communicate()[1].startswith("kvformer: error: --run") and first.returncode == 2
     assert not folder.given_up and not folder.summary_file.exists()
-    last = attempt(tmp_path, "{}", 2)
+    last = attempt(tmp_path, "{}", 0)
     assert "the study goes on without this run" in last.communicate()[1] and last.returncode == 0
     assert folder.given_up
     assert Failure.load(folder.failure_file).error == "its process ended with exit code 2"
     assert folder.outcome(run.hash) == ("failed", None)
-    finished = attempt(tmp_path, run.to_json(), 2)
+    finished = attempt(tmp_path, run.to_json(), 0)
     assert finished.wait() == 0
     assert folder.outcome(run.hash)[0] == "finished"
-    assert not (folder.attempts_file.exists() or folder.failure_file.exists() or folder.progress.exists())
+    assert not (folder.failure_file.exists() or folder.progress.exists())
 
 
 def test_a_run_that_is_asked_to_stop_is_not_given_up(tmp_path: Path) -> None:
     run = tiny_run("copy", training={"steps": 10**6})
-    process = attempt(tmp_path, run.to_json(), 1)
+    process = attempt(tmp_path, run.to_json(), 0)
     while not RunFolder(tmp_path).progress_metrics_file.exists():
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)

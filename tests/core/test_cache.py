@@ -69,6 +69,6 @@ def test_uneven_groups_of_layers() -> None:
 
 
 def test_every_pair_is_covered() -> None:
-    at_learned_positions = {name for name, variant in VARIANTS.items() if variant.attention.rotary == "plain"}
+    at_learned_positions = {name for name, variant in VARIANTS.items() if not variant.attention.needs_rope}
     assert {name for kind, name in PAIRS if kind == "gpt"} == at_learned_positions
     assert {name for kind, name in PAIRS if kind == "seq2seq"} == at_learned_positions - {"cla2", "mqa_cla2", "mlkv"}

@@ -14,10 +14,11 @@ from kvformer.training.loop import Trainer
 ERROR = "kvformer: error: not started: seed 0 failed (ZeroDivisionError: it went wrong)"
 
 
-def train(folder: Path, data: Path, seed: int, **changes: Any) -> int:
+def train(folder: Path, data: Path, seed: int, started: str = "2020-01-01T00:00:00Z", **changes: Any) -> int:
     run = tiny_run("copy", seed=seed, **changes)
     arguments = ["--run", run.to_json(), "--out", str(folder / f"seed{seed}"), "--data", str(data), "--device", "cpu"]
-    return main(["train", *arguments, *(["--first-seed", str(folder / "seed0")] if seed else [])])
+    first_seed = ["--first-seed", str(folder / "seed0")] if seed else []
+    return main(["train", *arguments, "--study-started", started, *first_seed])
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, folder: Path, data: Path, error: BaseException) -> None:
@@ -66,13 +67,11 @@ def test_a_failure_of_another_configuration_code_or_start_does_not_count(
     changed: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_with(monkeypatch, tmp_path, prepared, ZeroDivisionError("it went wrong"))
-    monkeypatch.setenv("KVFORMER_STUDY_STARTED", "2020-01-01T00:00:00Z")
     assert train(tmp_path, prepared, 1) == 2
     if changed == "configuration":
         assert train(tmp_path, prepared, 1, training={"learning_rate": 0.5}) == 0
         return
     if changed == "code":
         monkeypatch.setattr(identity_module, "code_digest", lambda module: "another")
-    else:
-        monkeypatch.setenv("KVFORMER_STUDY_STARTED", "2100-01-01T00:00:00Z")
-    assert train(tmp_path, prepared, 1) == 0
+    started = "2100-01-01T00:00:00Z" if changed == "earlier" else "2020-01-01T00:00:00Z"
+    assert train(tmp_path, prepared, 1, started) == 0

@@ -627,7 +627,7 @@ def test_the_content_of_study_json() -> None:
         .manifest()
         .model_dump(mode="json")
     )
-    assert [variant["name"] for variant in content["variants"]] == ["kv", "kv_pos"], "in the order of the table"
+    assert [variant["name"] for variant in content["variants"]] == ["kv_pos", "kv"], "in the order of the study"
     assert content["tasks"][0]["chance"] == 0.1
     assert len(content["runs"]) == 8
     assert [entry["setting"] for entry in content["settings"]] == ["learning_rate0.1", "learning_rate0.01"]

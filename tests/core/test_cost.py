@@ -32,6 +32,7 @@ CASES = {
         "model.activation=swiglu",
     ],
     "numbers": [],
+    "numbers, half rope": ["model.positions=rope", "model.rope_fraction=0.5"],
     "translation_en_de": ["data.max_length=12", "model.cross_query=key"],
     "translation_de_en": ["data.max_length=12", "model.cross_query=own"],
 }
@@ -60,7 +61,7 @@ def test_macs_by_formula_are_those_that_pytorch_counts(task: str) -> None:
         assert subject.counted_macs() == expected, run.variant
 
 
-@pytest.mark.parametrize("task", ["characters", "characters, rope", "translation_en_de"])
+@pytest.mark.parametrize("task", ["characters", "characters, rope", "numbers, half rope", "translation_en_de"])
 def test_a_running_decoder_caches_what_the_formula_says(task: str) -> None:
     for run in runs(task):
         cache = Subject(run, shape_of(run), torch.device("cpu")).decode()

@@ -82,7 +82,8 @@ def test_mnist_has_one_count_for_both_patches() -> None:
 def test_macs_are_those_of_pytorchs_counter(name: str, maps: str, length: int) -> None:
     """The counter sees matrix products, two operations each; it cannot look into the fused kernel."""
     spec = VARIANTS[name].attention
-    model = small_model(dim=32, heads=8, position_maps=maps, position_channels=20)
+    positions = "rope" if spec.needs_rope else "sinusoidal"
+    model = small_model(dim=32, heads=8, position_maps=maps, position_channels=20, positions=positions)
     owners = [True] if spec.layers_per_kv == 1 else [True, False]
     for owns in owners:
         attention = Attention(spec, model, length, owns_keys_values=owns).eval()
@@ -96,6 +97,8 @@ def test_macs_are_those_of_pytorchs_counter(name: str, maps: str, length: int) -
         if length >= FUSED_FROM and spec.position in ("pos2d", "key_bias"):
             # The key bias rides in one more feature of queries, keys and values: 2·n² more a head.
             expected += 2 * 8 * length**2
+        if length >= FUSED_FROM and spec.latents:
+            expected += 8 * length**2 * (model.head_dim // 2)  # values are filled up to the width of keys
         assert counter.get_total_flops() == 2 * expected
 
 

@@ -31,7 +31,7 @@ from kvformer.training.run import train_run
 from kvformer.training.stepping import PLANNED, PlannedStepper
 
 FIXED = [name for name, task in TASKS.items() if task.architecture != "seq2seq"]
-VARIANTS = ("qkv", "kv", "kv_pos", "kv_rot", "kv_xsa", "kv_offset", "kv_gate", "pos_only")
+VARIANTS = ("qkv", "kv", "kv_pos", "kv_rot", "kv_xsa", "kv_offset", "kv_gate", "pos_only", "q_mqa_apart", "mla")
 gpu = pytest.mark.gpu
 RAGGED = {"data": {"train_examples": 36}, "training": {"drop_last": False, "steps": 12}}
 
@@ -183,7 +183,7 @@ def on_meta(run: RunConfig, data: Path, folder: Path, monkeypatch: pytest.Monkey
 def test_a_step_on_a_device_needs_nothing_of_the_cpu(
     task: str, variant: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if task == "anomaly" and variant in ("kv_offset", "pos_only"):
+    if task == "anomaly" and variant in ("kv_offset", "pos_only", "q_mqa_apart", "mla"):
         pytest.skip("a set has no order")
     drop = {"attention_dropout": 0.1, "mlp_dropout": 0.1, "embedding_dropout": 0.1}
     stepper = on_meta(tiny_run(task, variant, model=drop), prepared, tmp_path, monkeypatch)

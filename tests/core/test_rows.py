@@ -1,11 +1,12 @@
 """The rows of 2026: the integers of their specification, and the invariants that each of them must keep."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from models import SHAPES, make_inputs, make_model, model_config
-from references import make_attention, plain_attention, small_model
+from references import logits_of, make_attention, plain_attention, random_input, small_model
 from torch import Tensor
 
 from kvformer.models.attention import FUSED_FROM, Attention, DecoderCache, KeyValueCache
@@ -27,6 +28,9 @@ from kvformer.spec.variants import VARIANTS, AttentionSpec, Variant
 TIGHT = {"rtol": 1e-10, "atol": 1e-11}
 LENGTHS = {"explicit": 7, "fused": FUSED_FROM + 3}
 K_ROT = Variant("k_rot", "", "", AttentionSpec("q=k=v", turn="phase"))
+SPEC_S1 = VARIANTS["q_mqa_apart"].attention
+GTA_1 = Variant("gta1", "", "", AttentionSpec("k=v", kv_heads=1, rotary="apart_shared"))
+APART = [name for name, variant in VARIANTS.items() if variant.attention.rotates_apart]
 GPT = Shape(length=32, inputs=65, outputs=65)
 ROWS: dict[str, tuple[Variant, dict[str, object], tuple[int, ...]]] = {
     # attention per layer with biases, without; GPT with, without; cache; MACs
@@ -48,10 +52,18 @@ ROWS: dict[str, tuple[Variant, dict[str, object], tuple[int, ...]]] = {
             ("q_kv_back", (12480, 12288, 100033, 99649, 128, 3278848)),
             ("q_gqa2_back", (10400, 10240, 95873, 95553, 64, 3147776)),
             ("q_mqa_back", (9360, 9216, 93793, 93505, 32, 3082240)),
+            ("q_kv_apart", (14560, 14336, 104193, 103745, 192, 3409920)),
+            ("q_gqa2_apart", (11440, 11264, 97953, 97601, 96, 3213312)),
+            ("q_mqa_apart", (9880, 9728, 94833, 94529, 48, 3115008)),
+            ("gta", (10920, 10752, 96913, 96577, 80, 3180544)),
+            ("mla", (17128, 16928, 109329, 108929, 80, 3639296)),
+            ("gla2", (15080, 14880, 105233, 104833, 80, 3508224)),
         )
         for name in names.split()
     },
+    "gta, one group": (GTA_1, {}, (9880, 9728, 94833, 94529, 48, 3115008)),
     "k_rot": (K_ROT, {}, (8352, 8224, 91777, 91521, 128, 3016704)),
+    "qkv, half rope": (VARIANTS["qkv"], {"rope_fraction": 0.5}, (16640, 16384, 108353, 107841, 256, 3540992)),
     "qkv, norm": (VARIANTS["qkv"], {"qk_norm": "rms_scale"}, (16672, 16416, 108417, 107905, 256, 3540992)),
     "kv, norm": (VARIANTS["kv"], {"qk_norm": "rms_scale"}, (12496, 12304, 100065, 99681, 256, 3278848)),
 }
@@ -82,7 +94,7 @@ def test_the_integers_of_the_specification(row: str) -> None:
     ("name", "biases", "none"),
     [
         ("kv", 288, 288), ("kv_rot", 288, 288), ("k", 320, 320), ("uniform", 320, 320), ("static_query", 288, 287),
-        ("q_mqa_back", 312, 312), ("kv_gate", 256, 256),
+        ("q_mqa_back", 312, 312), ("kv_gate", 256, 256), ("gta", 300, 300), ("mla", 252, 252),
     ],
 )  # fmt: skip
 def test_matched_widths(name: str, biases: int, none: int) -> None:
@@ -99,11 +111,13 @@ def test_a_llama_like_block() -> None:
     config = gpt_config(False, **llama)
     assert mlp_hidden(config, VARIANTS["qkv"], 32) == 171
     assert mlp_hidden(gpt_config(False, activation="swiglu"), VARIANTS["qkv"], 32) == 170
-    for name, count in {"qkv": 107137, "kv": 98945, "kv_rot": 99009, "q_mqa_back": 92801}.items():
+    counts = {"qkv": 107137, "kv": 98945, "kv_rot": 99009, "q_mqa_back": 92801, "gta": 95873, "mla": 108225}
+    for name, count in counts.items():
         model = MODELS["gpt"](config, VARIANTS[name], GPT)
         assert sum(p.numel() for p in model.parameters()) == count == parameters("gpt", VARIANTS[name], config, GPT)
 
 
+ROPE: dict[str, object] = {"positions": "rope"}
 POSITIONS = ["learned", "rope", "alibi", "none"]
 
 
@@ -129,20 +143,25 @@ ALLOWED = [
     if unsupported(VARIANTS[name], attention_config(name, options), "gpt") is None
 ]
 DECODED = [
-    (name, positions, qk_norm)
+    (name, positions, qk_norm, fraction)
     for name in VARIANTS
     for positions in POSITIONS
     for qk_norm in ("none", "rms_scale")
-    if unsupported(VARIANTS[name], model_config("gpt", positions=positions, qk_norm=qk_norm), "gpt") is None
+    for fraction in ((1.0, 0.5) if positions == "rope" else (1.0,))
+    if unsupported(
+        VARIANTS[name], model_config("gpt", positions=positions, qk_norm=qk_norm, rope_fraction=fraction), "gpt"
+    )
+    is None
 ]
 
 
 def test_only_these_are_refused() -> None:
     refused = {(name, options) for name in VARIANTS for options in OPTIONS} - set(ALLOWED)
-    backs = {name for name, variant in VARIANTS.items() if variant.attention.rotary == "back"}
+    need_rope = {name for name, variant in VARIANTS.items() if variant.attention.needs_rope}
     without_rope = {options for options, fields in OPTIONS.items() if fields["positions"] != "rope"}
     with_norm = {options for options, fields in OPTIONS.items() if "qk_norm" in fields}
-    expected = {(name, options) for name in backs for options in without_rope}
+    expected = {(name, options) for name in need_rope for options in without_rope}
+    expected |= {(name, options) for name in APART for options in with_norm}
     assert refused == expected | {("kv_norm", options) for options in with_norm}
 
 
@@ -158,24 +177,14 @@ def test_every_variant_at_every_position_and_norm(name: str, options: str, causa
     torch.testing.assert_close(attention(x, causal=causal)[0], expected, **TIGHT)
 
 
-@pytest.mark.parametrize(("name", "positions", "qk_norm"), DECODED)
-def test_decoding_with_a_cache_at_every_position(name: str, positions: str, qk_norm: str) -> None:
-    model = make_model("gpt", name, positions=positions, qk_norm=qk_norm)
+@pytest.mark.parametrize(("name", "positions", "qk_norm", "fraction"), DECODED)
+def test_decoding_with_a_cache_at_every_position(name: str, positions: str, qk_norm: str, fraction: float) -> None:
+    model = make_model("gpt", name, positions=positions, qk_norm=qk_norm, rope_fraction=fraction)
     (tokens,) = make_inputs("gpt")
     cache = DecoderCache()
     pieces = [model(piece, cache) for piece in tokens.split([5, 1, 1, 3, 2], dim=1)]
     torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), **TIGHT)
     assert cache.bytes == cache_elements(VARIANTS[name], model_config("gpt")) * 8 * tokens.numel()
-
-
-def logits_of(attention: Attention, x: Tensor) -> Tensor:
-    attention.recording = []
-    attention(x)
-    return attention.recording[0].unmasked
-
-
-def random_input(length: int, dim: int = 16, batch: int = 2, seed: int = 1) -> Tensor:
-    return torch.randn(batch, length, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def shared_norms(attention: Attention, length: int) -> Tensor:
@@ -208,9 +217,11 @@ class TestRope:
         torch.testing.assert_close(logits, logits.transpose(-1, -2), **TIGHT)
         assert torch.equal(logits.argmax(dim=-1), torch.arange(9).expand(2, 4, 9))
 
-    @pytest.mark.parametrize("name", ["kv", "qkv", "kv_rot", "q_kv", "q_kv_back", "k", "mqa", "kv_offset"])
-    def test_logits_depend_on_distances_alone(self, name: str) -> None:
-        attention = make_attention(VARIANTS[name].attention, small_model(positions="rope"), 20)
+    @pytest.mark.parametrize("fraction", [1.0, 0.5])
+    @pytest.mark.parametrize("name", ["kv", "qkv", "kv_rot", "q_kv", "q_kv_back", "k", "mqa", "kv_offset", *APART])
+    def test_logits_depend_on_distances_alone(self, name: str, fraction: float) -> None:
+        model = small_model(positions="rope", rope_fraction=fraction)
+        attention = make_attention(VARIANTS[name].attention, model, 20)
         x = random_input(16)
         # The same tokens after seven others: rows and columns 7 … 15 of the longer text.
         short = logits_of(attention, x[:, 7:])
@@ -231,13 +242,28 @@ class TestRope:
         late = attention(x)[0]
         assert not torch.allclose(late, early, rtol=1e-3, atol=1e-4)
 
-    def test_a_text_may_start_anywhere(self) -> None:
-        for positions in ("rope", "alibi", "none", "learned"):
-            model = make_model("gpt", "kv", positions=positions)
+    @pytest.mark.parametrize("name", ["kv", *APART])
+    def test_a_text_may_start_anywhere(self, name: str) -> None:
+        for positions in ("rope", "alibi", "none", "learned") if name == "kv" else ("rope",):
+            model = make_model("gpt", name, positions=positions)
             (tokens,) = make_inputs("gpt")
             alone = model(tokens[:, :5])
-            shifted = _starting_at(model, tokens[:, :5], 4)
+            shifted = _starting_at(model, name, tokens[:, :5], 4)
             assert torch.allclose(alone, shifted, rtol=1e-5, atol=1e-6) == (positions != "learned")
+
+    def test_a_part_is_rotated_by_frequencies_of_its_own(self) -> None:
+        """Half of a head: the other half stays as it is, and θ_t = base^(-2t/r) with r = h/2."""
+        half, whole = (
+            make_attention(VARIANTS["qkv"].attention, small_model(dim=32, positions="rope", rope_fraction=fraction), 9)
+            for fraction in (0.5, 1.0)
+        )
+        x = random_input(9, 32)
+        raw, keys = half.apply_maps(x, ("key",))["key"], half(x)[1].keys
+        torch.testing.assert_close(keys[..., 4:], raw[..., 4:], **TIGHT)
+        narrow = make_attention(VARIANTS["qkv"].attention, small_model(positions="rope"), 9).rotary  # h = 4
+        torch.testing.assert_close(narrow.cos, half.rotary.cos)
+        torch.testing.assert_close(keys[..., :4], narrow.keys(raw[..., :4], 0, None), **TIGHT)
+        assert not torch.allclose(keys, whole(x)[1].keys)
 
     def test_norms_are_kept(self) -> None:
         attention = make_attention(VARIANTS["q_kv_back"].attention, small_model(positions="rope"), 9)
@@ -248,9 +274,9 @@ class TestRope:
         assert not torch.allclose(rotated, raw)
 
 
-def _starting_at(model: torch.nn.Module, tokens: Tensor, first: int) -> Tensor:
+def _starting_at(model: torch.nn.Module, name: str, tokens: Tensor, first: int) -> Tensor:
     """The model's logits with every position moved by `first`: tables and rotations begin later."""
-    moved = make_model("gpt", "kv", positions=_positions_of(model))
+    moved = make_model("gpt", name, positions=_positions_of(model))
     moved.load_state_dict(model.state_dict())
     for module in moved.modules():
         for name in ("cos", "sin"):
@@ -472,6 +498,24 @@ class TestGate:
         x = random_input(9)
         torch.testing.assert_close(per_element(x)[0], per_head(x)[0], **TIGHT)
 
+    @pytest.mark.parametrize("name", ["kv_gate", "kv_gate_head"])
+    def test_a_gate_learns_nothing_where_there_is_nothing_to_gate(self, name: str) -> None:
+        attention = make_attention(VARIANTS[name].attention, small_model(), 9)
+        with torch.no_grad():
+            attention.projection[attention.rows["value"]] = 0.0
+            attention.projection_bias[attention.rows["value"]] = 0.0
+        attention(random_input(9))[0].square().sum().backward()
+        assert not attention.gate.weight.grad.any() and not attention.gate.bias.grad.any()
+
+    @pytest.mark.parametrize("gate", ["head", "element"])
+    @pytest.mark.parametrize("name", ["qkv", "q_mqa", "gta", "mla"])
+    def test_it_goes_with_other_rows(self, name: str, gate: str) -> None:
+        spec = replace(VARIANTS[name].attention, gate=gate, exclusive=True)
+        model = small_model(positions="rope")
+        assert unsupported(Variant("gated", "", "", spec), model, "gpt") is None
+        attention, x = make_attention(spec, model, 9), random_input(9)
+        torch.testing.assert_close(attention(x, causal=True)[0], plain_attention(attention, x, causal=True), **TIGHT)
+
 
 class TestLowerBounds:
     def test_uniform_is_the_running_mean(self) -> None:
@@ -573,6 +617,27 @@ REFUSED = {
     "frozen, layers": (AttentionSpec(scores="frozen", layers_per_kv=2), {}, "gpt", "layers_per_kv 1"),
     "back without rope": (AttentionSpec("k=v", rotary="back"), {}, "gpt", "model.positions rope"),
     "back without k=v": (AttentionSpec(rotary="back"), {"positions": "rope"}, "gpt", "values that are keys"),
+    "apart without k=v": (AttentionSpec(rotary="apart"), ROPE, "gpt", "needs sharing k=v"),
+    "shared part, q=k=v": (AttentionSpec("q=k=v", rotary="apart_shared"), ROPE, "gpt", "needs sharing k=v"),
+    "apart without rope": (SPEC_S1, {}, "gpt", "model.positions rope"),
+    "latents without rope": (AttentionSpec(latents=1), {"positions": "alibi"}, "gpt", "model.positions rope"),
+    "latents, k=v": (AttentionSpec("k=v", latents=1), ROPE, "gpt", "allow no sharing"),
+    "latents, kv_heads": (AttentionSpec(kv_heads=2, latents=1), ROPE, "gpt", "allow no sharing, kv_heads"),
+    "latents, layers": (AttentionSpec(layers_per_kv=2, latents=1), ROPE, "gpt", "allow no"),
+    "latents, offset": (AttentionSpec(offset_keys=True, latents=1), ROPE, "gpt", "allow no"),
+    "latents, static": (AttentionSpec(scores="static", latents=2), ROPE, "gpt", "rotary or scores"),
+    "latents, unit keys": (AttentionSpec(normalise_keys=True, latents=1), ROPE, "gpt", "normalised keys"),
+    "apart, unit keys": (replace(SPEC_S1, normalise_keys=True), ROPE, "gpt", "rotary 'apart' forbids"),
+    "back, unit keys": (AttentionSpec("k=v", rotary="back", normalise_keys=True), ROPE, "gpt", "'back' forbids"),
+    "apart, seq2seq": (SPEC_S1, ROPE, "seq2seq", "cross-attention (seq2seq)"),
+    "latents, seq2seq": (AttentionSpec(latents=1), ROPE, "seq2seq", "cross-attention (seq2seq)"),
+    "apart in a set": (SPEC_S1, ROPE, "set_encoder", "a set has no order"),
+    "latents in a set": (AttentionSpec(latents=1), ROPE, "set_encoder", "a set has no order"),
+    "apart, norm": (SPEC_S1, {**ROPE, "qk_norm": "rms"}, "gpt", "model.qk_norm must be none"),
+    "latents, norm": (AttentionSpec(latents=1), {**ROPE, "qk_norm": "rms"}, "gpt", "model.qk_norm must be none"),
+    "apart, width 6": (SPEC_S1, {**ROPE, "dim": 24}, "gpt", "multiple of 4, not 6"),
+    "apart, a quarter": (SPEC_S1, {**ROPE, "dim": 32, "rope_fraction": 0.25}, "gpt", "must be 1 or 0.5, not 0.25"),
+    "two latents, three heads": (AttentionSpec(latents=2), {**ROPE, "dim": 24, "heads": 3}, "gpt", "a multiple of it"),
     "offset, k=v": (AttentionSpec("k=v", offset_keys=True), {}, "gpt", "no longer share a cache"),
     "rope in a set": (AttentionSpec(), {"positions": "rope"}, "set_encoder", "a set has no order"),
     "alibi in a set": (AttentionSpec(), {"positions": "alibi"}, "set_encoder", "a set has no order"),

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from runs import command, environment, results, tiny_run
+from several import arguments, log_of, on_step, train
 
 from kvformer.cli import INTERRUPTED, main
 from kvformer.cli.train_many import Process, part_of
@@ -25,9 +25,9 @@ from kvformer.config.run import RunConfig, runs_from_json, runs_to_json
 from kvformer.errors import ConfigError, KvformerError
 from kvformer.files import read_json
 from kvformer.records.run import RunFolder
-from kvformer.training.canary import STARTED
 from kvformer.training.identity import outdated
 from kvformer.training.loop import Trainer
+from kvformer.training.provenance import utc_now
 from kvformer.training.signals import StopSignals
 
 RUNS = [
@@ -38,43 +38,10 @@ RUNS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def no_study(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each call of the command starts a study of its own."""
-    monkeypatch.setenv(STARTED, "")
-    monkeypatch.delenv(STARTED)
-
-
-def arguments(runs: list[RunConfig], study: Path, data: Path, *options: str) -> list[str]:
-    line = ["train-many", "--runs", runs_to_json(runs), "--out", str(study), "--data", str(data)]
-    return [*line, "--archive", str(study.parent / "archive"), "--device", "cpu", "--keep-weights", *options]
-
-
-def train(runs: list[RunConfig], study: Path, data: Path, *options: str) -> int:
-    """Train the runs in this process."""
-    os.environ.pop(STARTED, None)
-    return main(arguments(runs, study, data, *options))
-
-
 def start(runs: list[RunConfig], study: Path, data: Path, *options: str) -> "subprocess.Popen[str]":
     """Train the runs in another process."""
     line = [sys.executable, "-m", "kvformer", *arguments(runs, study, data, *options)]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
-
-
-def log_of(study: Path, run: RunConfig) -> str:
-    return (study / "logs" / f"{run.path}.log").read_text(encoding="utf-8")
-
-
-def on_step(monkeypatch: pytest.MonkeyPatch, act: Callable[[RunConfig, int], None]) -> None:
-    """Call `act` with the run before each step of training."""
-    original = Trainer.train_step
-
-    def step(self: Trainer) -> None:
-        act(self.run, self.state.step)
-        original(self)
-
-    monkeypatch.setattr(Trainer, "train_step", step)
 
 
 def test_runs_of_one_process_equal_those_of_their_own_to_the_byte(prepared: Path, tmp_path: Path) -> None:
@@ -190,17 +157,16 @@ def test_deleted_outputs_are_taken_over_and_only_the_rest_is_trained(
                 path.unlink()
         trained.clear()
         time.sleep(1.1 if options else 0)  # times of files are compared in whole seconds
+        began = utc_now()
         assert train(RUNS[:3], study, prepared, *options) == 0
         assert trained == (expected if not options else expected[:2])
         assert [results(study / run.path) for run in RUNS[:2]] == whole
     capsys.readouterr()
 
-    began = os.environ[STARTED]
     for path in (study / RUNS[0].path).iterdir():
         path.unlink()
-    os.environ[STARTED] = began
     trained.clear()
-    assert main(arguments(RUNS[:2], study, prepared, "--no-reuse")) == 0
+    assert train(RUNS[:2], study, prepared, "--no-reuse", "--study-started", began) == 0
     assert trained == [], "a retry in the same study takes over what was trained before it"
     assert "taken over from study" in capsys.readouterr().out
 

@@ -15,7 +15,8 @@ from kvformer.dependencies import code_digest
 from kvformer.errors import ConfigError, DataError
 from kvformer.files import read_json
 from kvformer.records.manifest import load_manifest
-from kvformer.records.run import Failure, Provenance, RunFolder, Summary
+from kvformer.records.provenance import Provenance
+from kvformer.records.run import Failure, RunFolder, Summary
 from kvformer.spec.refusals import unsupported
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.variants import VARIANTS
@@ -309,7 +310,7 @@ def test_the_record_of_a_run(prepared: Path, tmp_path: Path) -> None:
     assert summary["data"] == [load_manifest(prepared / "mnist").record()]
     assert set(provenance) == {
         "git", "packages", "python", "platform", "cpu", "gpu", "cuda", "threads", "device", "compile", "cuda_graph",
-        "precision", "data", "start", "end", "attempts", "command", "identity", "taken_over_from",
+        "precision", "linear", "data", "start", "end", "attempts", "command", "identity", "taken_over_from",
     }  # fmt: skip
     assert set(provenance["identity"]) == {
         "configuration", "variant", "code", "data", "device", "compile", "digest",
@@ -393,7 +394,7 @@ def test_accuracy_and_loss_are_means_over_scored_positions(prepared: Path, tmp_p
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_trains_and_learns_to_copy(name: str, prepared: Path, tmp_path: Path) -> None:
     """In 30 steps the loss falls below that of guessing in every variant, encoder or decoder."""
-    positions = "rope" if VARIANTS[name].attention.rotary == "back" else "learned"
+    positions = "rope" if VARIANTS[name].attention.needs_rope else "learned"
     model = {"heads": 8, "dim": 32, "layers": 3, "positions": positions}
     kind = "encoder" if unsupported(VARIANTS[name], ModelConfig(**model), "encoder") is None else "gpt"
     training = {"steps": 30, "batch_size": 16, "learning_rate": 0.01, "evaluations": 1, "warmup_steps": 0}

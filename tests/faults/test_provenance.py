@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvformer.records.run import GitState
+from kvformer.records.provenance import GitState
 from kvformer.training import provenance
 from kvformer.training.provenance import git_state
 

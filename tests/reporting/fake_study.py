@@ -15,17 +15,8 @@ import numpy as np
 from kvformer.files import canonical_json, sha256_bytes, write_json
 from kvformer.records.correct import Correct
 from kvformer.records.metrics import MetricPoint
-from kvformer.records.run import (
-    DataRecord,
-    Failure,
-    GitState,
-    ParameterCounts,
-    Primary,
-    Provenance,
-    RunConfiguration,
-    RunFolder,
-    Summary,
-)
+from kvformer.records.provenance import DataRecord, GitState, Provenance
+from kvformer.records.run import Failure, ParameterCounts, Primary, RunConfiguration, RunFolder, Summary
 from kvformer.records.study import RunEntry, SettingEntry, StudyManifest, TaskEntry, VariantEntry, study_file
 from kvformer.records.tuning import Trial, TunedCell, TuningChoice, choice_file
 

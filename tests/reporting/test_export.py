@@ -167,6 +167,25 @@ def test_another_platform_may_differ_a_little(
     assert verdict.word == word and "torch 1.0, here" in verdict.reason and "allowed ±0.01" in verdict.reason
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "word"),
+    [("PyTorch", "oneDNN", "within tolerance"), (None, "oneDNN", "MISMATCH"), (None, "PyTorch", "within tolerance")],
+)
+def test_another_library_for_linear_maps_is_another_platform(
+    copy: Path, quick: Path, then: str | None, now: str, word: str
+) -> None:
+    """Before it was recorded, it was oneDNN."""
+    record, here = read_json(copy / "provenance.json"), read_json(quick / "provenance.json")
+    record["records"][0]["linear"] = then
+    write_json(copy / "provenance.json", record)
+    write_json(quick / "provenance.json", here | {"linear": now})
+    reference = Reference(copy)
+    reference.runs.loc[reference.runs["metric"] == "test/accuracy", "value"] += 0.004
+    verdict = reference.verify(reference.sample(1, 0)[0], copy, copy)
+    assert verdict.word == word
+    assert (f"linear {then or 'oneDNN'}, here {now}" in verdict.reason) == (word != "MISMATCH")
+
+
 @pytest.mark.parametrize("mode", ["reduce-overhead", None])
 def test_a_run_is_compiled_as_the_original_was(copy: Path, monkeypatch: pytest.MonkeyPatch, mode: str | None) -> None:
     record = read_json(copy / "provenance.json")

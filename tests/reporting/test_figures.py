@@ -34,7 +34,9 @@ from kvformer.reporting.figures import (
     KINDS,
     attention,
     diagnostics,
+    forest,
     grid,
+    ladder,
     loss,
     pareto,
     write_figures,
@@ -101,6 +103,7 @@ def test_every_kind_is_drawn_for_every_task_or_family(figures: Figures) -> None:
     assert found == {
         "accuracy": families,
         "forest": ["accuracy", "loss"],
+        "ladder": [],
         "pareto": families,
         "grid": ["copy"],
         "gaps": families,
@@ -250,6 +253,25 @@ def test_forest_marks_are_the_paired_differences(data: FigureData, figures: Figu
     ]
     low, high = ax.get_xlim()
     assert low < min(expected) and max(expected) < high and low < -1.5 and high > 1.5
+
+
+def test_many_variants_have_rows_with_names_and_a_panel_for_each_of_few_settings(
+    data: FigureData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (forest, ladder):
+        monkeypatch.setattr(module, "MANY", 2)
+    monkeypatch.setattr(ladder, "FEW_SETTINGS", 4)
+    assert not list(forest.draw(data))
+    ((name, figure),) = ladder.draw(data)
+    compared = [variant for variant in data.variants if variant != "qkv"]
+    single = sum(len(task.settings) for task in data.tasks.values())
+    assert name == "differences" and len(figure.axes) == single > len(data.tasks)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [data.labels[v] for v in compared]
+    for ax, panel in zip(figure.axes, ladder._panels(data), strict=True):
+        marks = {line.get_ydata()[0]: line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() == "o"}
+        rows = panel.rows.set_index("variant")["difference"] * panel.what.scale
+        assert marks == pytest.approx({compared.index(variant): value for variant, value in rows.items()})
+        assert ax.get_xlabel().endswith("right is better" if panel.rows["goal"].iloc[0] == "max" else "left is better")
 
 
 def test_logits_of_kv_are_symmetric_and_masked_positions_stay_out(data: FigureData, figures: Figures) -> None:

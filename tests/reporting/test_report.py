@@ -18,7 +18,7 @@ from kvformer.analysis.provenance import facts, locked_versions
 from kvformer.analysis.results import Results
 from kvformer.errors import KvformerError
 from kvformer.files import read_json, sha256_bytes, write_json
-from kvformer.records.run import Provenance
+from kvformer.records.provenance import Provenance
 from kvformer.reporting.figures import KINDS
 from kvformer.reporting.figures.data import FigureData
 from kvformer.reporting.headline import headline

@@ -10,17 +10,8 @@ import numpy as np
 
 from kvformer.files import canonical_json, sha256_bytes, write_json, write_text
 from kvformer.records.metrics import MetricPoint
-from kvformer.records.run import (
-    DataRecord,
-    Failure,
-    GitState,
-    ParameterCounts,
-    Primary,
-    Provenance,
-    RunConfiguration,
-    RunFolder,
-    Summary,
-)
+from kvformer.records.provenance import DataRecord, GitState, Provenance
+from kvformer.records.run import Failure, ParameterCounts, Primary, RunConfiguration, RunFolder, Summary
 from kvformer.records.study import RunEntry, SettingEntry, StudyManifest, TaskEntry, VariantEntry, study_file
 
 EPOCH = 1_795_563_912_345

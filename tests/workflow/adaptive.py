@@ -39,7 +39,8 @@ import signal
 from pathlib import Path
 
 from kvformer.records.metrics import MetricPoint
-from kvformer.records.run import Failure, Primary, Provenance, RunConfiguration, RunFolder, Summary
+from kvformer.records.provenance import Provenance
+from kvformer.records.run import Failure, Primary, RunConfiguration, RunFolder, Summary
 from kvformer.training.identity import identity_of
 from kvformer.training.provenance import utc_now
 

@@ -1,6 +1,7 @@
 """What Snakemake plans in a fresh folder, and what it says when it cannot."""
 
 import re
+import shutil
 
 import pytest
 
@@ -119,3 +120,17 @@ def test_a_failed_run_is_reported_and_the_others_are_kept(project):
     plan = project.plan(*config)
     assert plan["train"] == 1
     assert plan["collect"] == 1
+
+
+def test_a_study_that_is_edited_after_snakemake_lost_its_records_is_written_down_again(project):
+    """The same study is not, and what is written down is collected again."""
+    study = {**STUDY, "equivalence_margin": {"accuracy": 0.01}, "execution": {"device": "cpu"}}
+    collected = ("--", "results/small/runs.csv")
+    result = project.snakemake("--cores", "2", *project.study(study), *collected)
+    assert result.returncode == 0, result.stdout
+    shutil.rmtree(project.folder / ".snakemake")
+    assert project.plan(*project.study(study), *collected) == {}
+    edited = project.study({**study, "equivalence_margin": {"accuracy": 0.02}})
+    assert project.plan(*edited, *collected) == {"study": 1, "collect": 1}
+    (project.folder / "results" / "small" / "study.json").write_text("{")
+    assert project.plan(*project.study(study), *collected) == {"study": 1, "collect": 1}

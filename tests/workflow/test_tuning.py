@@ -1,11 +1,16 @@
 """Tuning before comparing, in the workflow: one command, resumed and changed; trials that fail block nothing."""
 
 import json
+import re
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 from checkout import Project, copy_project
+
+from kvformer.records.run import RunFolder
+from kvformer.records.study import looks_taken
 
 STUDY: dict[str, Any] = {
     "name": "tuned",
@@ -26,7 +31,10 @@ TRIAL = "runs/sort/learning_rate0.01/kv/seed9000"
 REPORTING = dict.fromkeys(("collect", "analyse", "tables", "figures", "report", "crate", "track", "all"), 1)
 
 
-COLLECTED = ("--", *((FOLDER / name).as_posix() for name in ("runs.csv", "tuning.json", f"tuning/{TRIAL}/outcome.txt")))
+COLLECTED = (
+    "--",
+    *((FOLDER / name).as_posix() for name in ("runs.csv", "tuning.json", f"tuning/{TRIAL}/summary.json")),
+)
 """The study without its reports."""
 
 
@@ -82,7 +90,7 @@ def test_the_study_is_resumed_and_changed(tuned: Project) -> None:
     assert "train" not in tuned.plan(*tuned.study(STUDY))
 
     # The best trial of kv is lost, and that of qkv stays: only kv is trained again.
-    (tuned.folder / FOLDER / "tuning" / TRIAL / "outcome.txt").unlink()
+    (tuned.folder / FOLDER / "tuning" / TRIAL / "summary.json").unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BROKEN", "learning_rate0.01/kv")
         trained = run(tuned, STUDY, *COLLECTED)
@@ -99,3 +107,35 @@ def test_the_study_is_resumed_and_changed(tuned: Project) -> None:
     assert set(run(tuned, STUDY, *COLLECTED)) == set(trained)
     assert rates(tuned) == {"qkv": [0.01, 0.01], "kv": [0.01, 0.01]}
     assert tuned.plan(*tuned.study(STUDY), *COLLECTED) == {}
+
+
+@pytest.mark.ci
+def test_tuning_and_looks_in_one_study(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the trials to the report. A trial that is killed each time stops nothing; the next start repeats it."""
+    broken = 'BROKEN == f"{self.run.setting}/{self.run.variant}"'
+    project.break_training(f'{broken} and __import__("os").kill(__import__("os").getpid(), 9)')
+    study = {**STUDY, "seeds": {"looks": [2, 3]}}
+    plan = project.plan(*project.study(study))
+    assert (plan["tune"], plan["choose"], plan["train"], plan["look"]) == (4, 1, 4, 1)
+
+    monkeypatch.setenv("BROKEN", "learning_rate0.01/kv")
+    trained = run(project, study)
+    assert sum(line.startswith("Train") for line in trained) == 6
+    trial = RunFolder(project.folder / FOLDER / "tuning" / TRIAL)
+    assert trial.given_up and (failure := trial.failure()) is not None and "signal 9" in failure.error
+    assert rates(project) == {"qkv": [0.01] * 3, "kv": [1e-9] * 3}
+    messages = re.findall(
+        r"^Job \d+: (Try|Choose|Train|Look \d|Compute|Write the report)", project.output(), re.MULTILINE
+    )
+    order = [kind for kind, _ in groupby(messages)]
+    assert order == ["Try", "Choose", "Train", "Look 1", "Train", "Look 2", "Compute", "Write the report"]
+    page = (project.folder / FOLDER / "report.html").read_text(encoding="utf-8")
+    assert "1 of 2 tuning runs of kv did not finish" in page
+
+    monkeypatch.delenv("BROKEN")
+    trained = run(project, study)
+    assert {line.partition(" for ")[0] for line in trained if line.startswith("Try")} == {"Try learning_rate0.01"}
+    assert {line.split()[1] for line in trained if line.startswith("Train")} == {"kv"}
+    assert rates(project) == {"qkv": [0.01] * 3, "kv": [0.01] * 3}
+    assert not trial.failure_file.exists() and [look.look for look in looks_taken(project.folder / FOLDER)] == [1, 2]
+    assert project.plan(*project.study(study)) == {}

@@ -1,4 +1,4 @@
-"""Words for single numbers. The first argument is a study: one of `results.STUDIES`."""
+"""Words for single numbers. The first argument is a study, one of `results.STUDIES`."""
 
 from datetime import datetime
 from math import sqrt
@@ -37,11 +37,6 @@ def commit(name: str) -> str:
     """The commits that trained a study, shortened."""
     found = dict.fromkeys(record["git"]["commit"][:7] for record in study(name).provenance)
     return ", ".join(f"`{short}`" for short in found)
-
-
-def core_hours(name: str) -> str:
-    """Hours of one core that the runs of a study took, added up."""
-    return fixed(study(name).scores["seconds"].sum() / 3600, 1)
 
 
 def minutes(name: str) -> str:

@@ -61,11 +61,6 @@ def tested() -> str:
     return str(int(_read("power")["tested"].iloc[0]))
 
 
-def simulated_hours(design: str) -> str:
-    """`10.4`: hours of one core."""
-    return fixed(_row("power", design=design)["hours"], 1)
-
-
 def simulated_studies(name: str) -> str:
     """Simulated studies per row of a table."""
     return thousands(_read(name)["studies"].iloc[0])

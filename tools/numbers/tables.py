@@ -43,6 +43,21 @@ def _against_qkv(name: str, task: str, variant: str) -> str:
     return f"{cell.text(unit=False)} {MARKS[cell.verdict]}".strip()
 
 
+def ladder(name: str, variants: str) -> str:
+    """Findings: some variants of a study, named with spaces, against its baseline; a row per task and setting."""
+    found = study(name)
+    rows = []
+    for task in found.study.tasks:
+        settings = found.study.settings(task)
+        for setting in settings if len(settings) > 1 else [""]:
+            baseline = found.mean(task, Side(found.study.baseline, setting)).text
+            sides = [Side(variant, setting) for variant in variants.split()]
+            cells = [found.difference(task, side, Side(found.study.baseline, setting)) for side in sides]
+            words = [f"{cell.text(unit=False)} {MARKS[cell.verdict]}".strip() for cell in cells]
+            rows.append([", ".join(filter(None, (TASKS.get(task, task), setting))), baseline, *words])
+    return table(["", *(f"`{variant}`" for variant in (found.study.baseline, *variants.split()))], rows)
+
+
 SIZES = (
     ("lists, d 64", "lists"),
     ("ViT, d 64", "mnist"),

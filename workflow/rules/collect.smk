@@ -1,6 +1,7 @@
 # On the machine that plans: it has looked for the data, and a job elsewhere would not know what was left out.
 rule study:
     input:
+        study_differs,
         tuned=chosen_values,
     output:
         study=f"{STUDY_FOLDER}/study.json",

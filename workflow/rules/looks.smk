@@ -52,7 +52,7 @@ if STUDY.looks:
     # The most that can be trained: all seeds of all comparisons. Nothing else asks for it.
     rule every_seed:
         input:
-            summaries(RUNS.values()),
+            summaries(RUNS),
         localrule: True
         message:
             "All seeds of all looks are trained"

@@ -1,6 +1,6 @@
 rule train:
     input:
-        run_input,
+        lambda wildcards: needed_by([run_path(wildcards)]),
     output:
         config=f"{STUDY_FOLDER}/{RUN_PATH}/config.json",
         metrics=f"{STUDY_FOLDER}/{RUN_PATH}/metrics.jsonl",
@@ -16,16 +16,17 @@ rule train:
         setting=alternatives(run.setting for run in RUNS.values()),
         variant=alternatives(run.variant for run in RUNS.values()),
         seed=r"\d+",
-    priority: run_priority
+    priority: lambda wildcards: run_priority(run_path(wildcards))
     conda:
         ENVIRONMENT
-    threads: run_threads
+    threads: lambda wildcards: RUNS[run_path(wildcards)].threads
     resources:
         mem_mb=run_mem_mb,
         runtime=run_runtime,
         gpu=run_gpu,
+        attempts_left=run_attempts_left,
     params:
-        command=run_command,
+        command=lambda wildcards: run_command(run_path(wildcards), wildcards),
     message:
         "Train {wildcards.variant} on {wildcards.task} ({wildcards.setting}), seed {wildcards.seed}"
     shell:

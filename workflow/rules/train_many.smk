@@ -18,21 +18,20 @@ class Jobs:
             for variant, seed in self.batch.members
         ]
 
-    def runs(self, wildcards):
-        return [RUNS[RUN_PATH.format(**wildcards, variant=variant, seed=seed)] for variant, seed in self.batch.members]
+    def paths(self, wildcards):
+        return [RUN_PATH.format(**wildcards, variant=variant, seed=seed) for variant, seed in self.batch.members]
 
     def data(self, wildcards):
-        return needed_by(self.runs(wildcards))
+        return needed_by(self.paths(wildcards))
 
     def command(self, wildcards):
-        runs = self.runs(wildcards)
-        first = RUNS[FIRST_SEEDS[runs[0].path.rpartition("/")[0]]].seed
-        given = runs_to_json([resolved(run) for run in runs])
-        where = ["--out", STUDY_FOLDER, "--first-seed", str(first)]
-        return Untracked("train-many", "--runs", given, *where, *TRAINING, *gpu_option(wildcards))
+        paths = self.paths(wildcards)
+        first = RUNS[FIRST_SEEDS[paths[0].rpartition("/")[0]]].seed
+        given = ["--runs", runs_to_json([resolved(path) for path in paths]), "--out", STUDY_FOLDER]
+        return Untracked("train-many", *given, "--first-seed", str(first), *how(wildcards))
 
     def threads(self, wildcards):
-        return self.runs(wildcards)[0].threads
+        return RUNS[self.paths(wildcards)[0]].threads
 
     def runtime(self, wildcards):
         """That of its runs together, at most a day; a job that is stopped there continues, as a single run does."""
@@ -40,7 +39,7 @@ class Jobs:
         return max(one, min(one * len(self.batch.members), 24 * 60))
 
     def priority(self, wildcards):
-        return max(run_priority(wildcards, run) for run in self.runs(wildcards))
+        return max(map(run_priority, self.paths(wildcards)))
 
 
 def keep_finished():
@@ -50,9 +49,9 @@ def keep_finished():
     kept = {path for job in jobs for path in finished(job.output.summary)}
     for share in SHARES if STUDY.looks else []:
         for at in MANIFEST.settings:
-            runs = [f"runs/{at.task}/{at.setting}/{variant}/seed{seed}" for variant, seed in share.members]
-            found = finished(f"{STUDY_FOLDER}/{run}/summary.json" for run in runs)
-            if at.task in share.tasks and len(found) < len(runs):
+            paths = Jobs(share).paths({"task": at.task, "setting": at.setting})
+            found = finished(summaries(paths))
+            if at.task in share.tasks and len(found) < len(paths):
                 kept.update(found)
     for path in kept:
         Archive(EXECUTION.archive).keep(path.parent)
@@ -66,7 +65,7 @@ def finished(summaries):
 def restore_finished():
     """Bring finished runs back that Snakemake deleted because another run of their job failed."""
     data = prepared_digests(EXECUTION.prepared, STUDY.datasets())
-    since = "" if EXECUTION.reuse else os.environ[STARTED]
+    since = "" if EXECUTION.reuse else STARTED
     for run in runs_of(read_manifest(Path(STUDY_FOLDER))):
         for device in () if Path(STUDY_FOLDER, run.path, "summary.json").exists() else ("cpu", "cuda"):
             identity = planned_identity(run, data, device, EXECUTION.compile)
@@ -107,6 +106,7 @@ for number, share in enumerate(SHARES, start=1):
             mem_mb=run_mem_mb,
             runtime=jobs.runtime,
             gpu=run_gpu,
+            attempts_left=run_attempts_left,
         params:
             command=jobs.command,
         message:

@@ -9,9 +9,13 @@ if TRIALS:
 
     rule tune:
         input:
-            trial_input,
+            lambda wildcards: needed_by([trial_path(wildcards)]),
         output:
-            outcome=f"{STUDY_FOLDER}/{TRIAL_PATH}/{OUTCOME}",
+            config=f"{STUDY_FOLDER}/{TRIAL_PATH}/config.json",
+            metrics=f"{STUDY_FOLDER}/{TRIAL_PATH}/metrics.jsonl",
+            summary=f"{STUDY_FOLDER}/{TRIAL_PATH}/summary.json",
+            provenance=f"{STUDY_FOLDER}/{TRIAL_PATH}/provenance.json",
+            attention=f"{STUDY_FOLDER}/{TRIAL_PATH}/attention.npz",
         log:
             f"{STUDY_FOLDER}/logs/{TRIAL_PATH}.log",
         benchmark:
@@ -23,25 +27,20 @@ if TRIALS:
             seed=r"\d+",
         # Before all reported runs: those of tuned tasks wait for them.
         priority: lambda wildcards: -0.5 / (1 + task_resources(wildcards).runtime)
-        retries: TRIAL_RETRIES
         conda:
             ENVIRONMENT
-        threads: lambda wildcards: trial_of(wildcards).threads
+        threads: lambda wildcards: TRIALS[trial_path(wildcards)].threads
         resources:
             mem_mb=run_mem_mb,
             runtime=run_runtime,
             gpu=run_gpu,
-            left=lambda wildcards, attempt: TRIAL_RETRIES + 1 - attempt,
+            attempts_left=trial_attempts_left,
         params:
-            run=lambda wildcards: trial_of(wildcards).to_json(),
-            variant=lambda wildcards: canonical_json(VARIANTS[wildcards.variant].definition),
-            code=lambda wildcards: code_digest(MODULES[wildcards.task]),
-            how=lambda wildcards: Untracked(*options_of(TRIAL_PATH.format(**wildcards), wildcards)),
+            command=lambda wildcards: run_command(trial_path(wildcards), wildcards),
         message:
             "Try {wildcards.setting} for {wildcards.variant} on {wildcards.task}, seed {wildcards.seed}"
         shell:
-            'exec python -m kvformer train --run {params.run:q} --out "$(dirname {output.outcome:q})" {params.how}'
-            " --outcome {output.outcome:q} --attempts-left {resources.left} > {log:q} 2>&1"
+            TRAIN
 
     rule tuning_study:
         input:
@@ -59,7 +58,7 @@ if TRIALS:
             mem_mb=2000,
             runtime=10,
         params:
-            study=canonical_json(TRIAL_MANIFEST.model_dump(mode="json")),
+            study=trials_json,
         message:
             "Write down the trials"
         script:
@@ -68,7 +67,7 @@ if TRIALS:
     rule collect_tuning:
         input:
             study=TRIAL_STUDY,
-            outcomes=[f"{STUDY_FOLDER}/{path}/{OUTCOME}" for path in TRIALS],
+            summaries=summaries(TRIALS),
         output:
             runs=f"{STUDY_FOLDER}/{TUNING}/runs.csv",
             curves=f"{STUDY_FOLDER}/{TUNING}/curves.csv.gz",

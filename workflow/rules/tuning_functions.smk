@@ -3,23 +3,13 @@
 import errno
 import functools
 
-from kvformer.records.study import StudyManifest
+from kvformer.config.tuning import at_chosen, tuning_manifest
+from kvformer.files import canonical_json
 from kvformer.records.tuning import TuningChoice, choice_file
 
 CHOICE = [str(choice_file(Path(STUDY_FOLDER)))] if TRIALS else []
 TRIAL_PATH = f"{TUNING}/{RUN_PATH}"
 TRIAL_STUDY = f"{STUDY_FOLDER}/{TUNING}/study.json"
-OUTCOME = "outcome.txt"
-TRIAL_RETRIES = 2
-TRIAL_MANIFEST = tuning_manifest(STUDY) if TRIALS else None
-
-# A trial that failed has an outcome, so that it blocks nothing. The next start of the study tries it again.
-FAILED_TRIALS = set()
-if workflow.is_main_process:
-    for path in TRIALS:
-        folder = Path(STUDY_FOLDER, path)
-        if (folder / OUTCOME).exists() and not (folder / "summary.json").exists():
-            FAILED_TRIALS.add(path)
 
 
 def chosen_values(wildcards=None):
@@ -62,24 +52,12 @@ def tuning_warnings():
     return "".join(f"\n{line}" for line in lines if line.startswith("warning:"))
 
 
-def trial_of(wildcards):
-    """The trial that a job's wildcards name."""
-    return TRIALS[TRIAL_PATH.format(**wildcards)]
-
-
-def trial_input(wildcards):
-    """The data of the trial. One that failed before this start of the study is forced to run again."""
-    path = TRIAL_PATH.format(**wildcards)
-    if path in FAILED_TRIALS:
-        workflow.dag.forcefiles.add(f"{STUDY_FOLDER}/{path}/{OUTCOME}")
-    return data_of(TRIALS[path])
+def trials_json(wildcards):
+    """The trials as one line of JSON: the content of their study.json."""
+    return canonical_json(tuning_manifest(STUDY).model_dump(mode="json"))
 
 
 def trials_differ(wildcards):
-    """No input; writes the trials down again where the file has others, also if Snakemake's records are lost."""
-    path, text = Path(TRIAL_STUDY), canonical_json(TRIAL_MANIFEST.model_dump(mode="json"))
-    if workflow.is_main_process and path.exists():
-        found = StudyManifest.read(path)
-        if found is None or canonical_json(found.model_dump(mode="json")) != text:
-            workflow.dag.forcefiles.add(TRIAL_STUDY)
+    """No input; makes Snakemake write the trials down again where the file has others."""
+    write_again(TRIAL_STUDY, tuning_manifest(STUDY))
     return []

@@ -20,20 +20,18 @@ from kvformer.analysis.tuning import tuning_table
 from kvformer.records.run import RunFolder
 
 
-def analyse(results: Path, published: Path | None = None) -> Results:
+def analyse(results: Path, published: Path | None = None, curves: pd.DataFrame | None = None) -> Results:
     """Compute all numbers of the collected study in the folder `results`; nothing is written.
 
-    published: the table of published numbers; without one the results are compared with none.
+    published: the table of published numbers; without one the results are compared with none. curves: rows of
+    curves.csv.gz, where they were read before.
 
     Raises:
         KvformerError: study.json, runs.csv, the file of costs or the published numbers are missing or malformed.
     """
     study, runs = read_study(results), load_runs(results)
     expected = scores(runs)
-    costs = cost.load_costs(results)
     records = list(provenance.by_run(results, study).values())
-    spent = cost.cost_table(runs, study, costs)
-    changes = cost.relative_costs(spent, study)
     summary = comparisons.summarise(expected, study)
     compared, looks = comparisons.compared(expected, study), decisions.looks_of(study)
     found = decisions.findings(compared, looks)
@@ -53,22 +51,21 @@ def analyse(results: Path, published: Path | None = None) -> Results:
         "success": comparisons.success_rates(expected, study),
         "aggregate": comparisons.aggregates(expected, study),
         "sampling": sampling(expected, load_correct(results), study),
-        "cost": spent,
-        "relative_costs": changes,
-        "savings": cost.savings(changes),
-        "drawn_costs": cost.drawn_costs(runs, costs),
+        **_costs(runs, study, results),
         "incomplete": _incomplete(expected, results),
         "provenance": _provenance(expected),
         "facts": pd.DataFrame(provenance.facts(records).items(), columns=["name", "value"]),
         "packages": pd.DataFrame(provenance.versions(records), columns=["package", "version"]),
     }
-    if (results / "curves.csv.gz").is_file():
-        tables |= training_gaps(expected, load_curves(results), study)
+    if curves is None and (results / "curves.csv.gz").is_file():
+        curves = load_curves(results)
+    if curves is not None:
+        tables |= training_gaps(expected, curves, study)
         tables["gap_averages"] = average_gaps(tables["gaps"])
     if any(len(study.settings(task)) > 1 for task in study.tasks):
         tables["settings"] = comparisons.summarise(expected, study, by_setting=True)
         tables["paired_settings"] = decisions.paired_differences(expected, study, by_setting=True)
-    tables |= scaling(expected, costs, study)
+    tables |= scaling(expected, tables["cost"], study)
     if published:
         tables["published"] = compare_published(runs, study, load_published(published))
     return Results.of(results, study, tables)
@@ -87,6 +84,14 @@ def curves_of(results: Results) -> pd.DataFrame:
     """The averaged curves of a study, as `results_of`."""
     written = all((results.folder / name).exists() for name in (FILE, CURVES))
     return read_curves(results.folder) if written else average_curves(results)
+
+
+def _costs(runs: pd.DataFrame, study: Study, results: Path) -> dict[str, pd.DataFrame]:
+    measured = cost.load_costs(results)
+    spent = cost.cost_table(runs, study, measured)
+    changes = cost.relative_costs(spent, study)
+    drawn = cost.drawn_costs(runs, measured)
+    return {"cost": spent, "relative_costs": changes, "savings": cost.savings(changes), "drawn_costs": drawn}
 
 
 def _tasks(runs: pd.DataFrame, expected: pd.DataFrame, study: Study) -> pd.DataFrame:

@@ -16,7 +16,8 @@ from kvformer.errors import DataError
 from kvformer.files import atomic_writer, write_text
 from kvformer.records.correct import Correct
 from kvformer.records.metrics import MetricPoint, read_metrics
-from kvformer.records.run import Provenance, RunFolder, Summary
+from kvformer.records.provenance import Provenance
+from kvformer.records.run import RunFolder, Summary
 from kvformer.records.study import RunEntry, judged_by
 
 RUN_COLUMNS = [

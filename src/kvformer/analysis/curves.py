@@ -21,13 +21,16 @@ SMOOTH_ABOVE = 200
 """Curves with more points than this are smoothed by a moving average over a hundredth of their points."""
 
 
-def average_curves(results: Results) -> pd.DataFrame:
+def average_curves(results: Results, curves: pd.DataFrame | None = None) -> pd.DataFrame:
     """The averaged curves of every task, variant and metric, and the curves of runs that diverged.
+
+    curves: rows of curves.csv.gz, where they were read before.
 
     Raises:
         KvformerError: runs.csv or curves.csv.gz is missing or malformed.
     """
-    curves, runs = load_curves(results.folder), scores(load_runs(results.folder))
+    curves = load_curves(results.folder) if curves is None else curves
+    runs = scores(load_runs(results.folder))
     diverged = pd.MultiIndex.from_frame(runs.loc[runs["status"] == "diverged", KEYS])
     gone = pd.MultiIndex.from_frame(curves[KEYS]).isin(diverged) if len(diverged) else np.zeros(len(curves), dtype=bool)
     apart = curves[gone].sort_values(["setting", "seed"], kind="stable").rename(columns={"value": "mean"})

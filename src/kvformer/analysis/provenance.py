@@ -12,8 +12,8 @@ from packaging.version import InvalidVersion, Version
 
 from kvformer.analysis.study import Study
 from kvformer.errors import KvformerError
-from kvformer.records.run import Provenance, RunFolder
-from kvformer.records.study import StudyProvenance
+from kvformer.records.provenance import Provenance, StudyProvenance
+from kvformer.records.run import RunFolder
 
 LOCK = "requirements.lock"
 PUBLISHED = Path("config", "published.csv")
@@ -28,6 +28,7 @@ FACTS = {
     "device": "Device",
     "compile": "Compiler",
     "precision": "Precision",
+    "linear": "Linear maps by",
     "threads": "Threads per run",
 }
 """Keys of provenance.json that are shown as they are, with their names in print."""

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kvformer.analysis.cost import keys_of
 from kvformer.analysis.decisions import FEWEST
-from kvformer.analysis.frames import usable
+from kvformer.analysis.frames import CELL, usable
 from kvformer.analysis.scaling_law import NAMES, Law, Points, fit, intervals, paired_means
 from kvformer.analysis.statistics import ROUNDING, Array, Estimate, estimate
 from kvformer.analysis.study import Study
@@ -35,7 +34,8 @@ def scaling(scores: pd.DataFrame, costs: pd.DataFrame, study: Study) -> dict[str
     """The tables `scaling`, `scaling_law` and `scaling_variants` of `results.Results`; none where the study has no task
     for them.
 
-    scores: rows of runs.csv, one per expected run. costs: of `cost.load_costs`; without them, compute is unknown.
+    scores: rows of runs.csv, one per expected run. costs: of `cost.cost_table`; if none were measured, compute is
+    unknown.
     """
     task = study.manifest.scaling
     if task is None or task not in study.tasks:
@@ -71,9 +71,8 @@ def _cells(scores: pd.DataFrame, costs: pd.DataFrame, study: Study, task: str) -
             keys = {"task": task, "setting": setting, "variant": name, "place": place, "examples": examples}
             rows.append({**keys, "size": sizes[0], "parameters": float(sizes[1]), "tokens": examples * shape.length})
     cells = pd.DataFrame(rows).sort_values(["place", "size", "tokens"], kind="stable", ignore_index=True)
-    known = [name for name in ("macs",) if name in costs]
-    cells = cells.merge(costs[[*keys_of(costs), *known]], how="left", on=keys_of(costs)) if known else cells
-    cells["compute"] = OPERATIONS * cells["macs"] * cells["examples"] if known else np.nan
+    cells = cells.merge(costs.reindex(columns=[*CELL, "macs"]), how="left", on=CELL)
+    cells["compute"] = OPERATIONS * cells["macs"] * cells["examples"]
     total = scores.groupby(["setting", "variant"])["parameters"].max().rename("total").reset_index()
     return cells.merge(total, how="left", on=["setting", "variant"])
 

@@ -23,11 +23,14 @@ from kvformer.analysis.study import read_study
 from kvformer.config.run import RunConfig
 from kvformer.data.prepare import prepare
 from kvformer.errors import KvformerError
-from kvformer.records.run import Provenance, RunFolder, Summary
+from kvformer.records.provenance import Provenance
+from kvformer.records.run import RunFolder, Summary
 from kvformer.records.study import RunEntry
 
-PLATFORM = ("cpu", "gpu", "cuda", "device", "compile", "precision", "threads", "torch", "numpy")
+PLATFORM = ("cpu", "gpu", "cuda", "device", "compile", "precision", "threads", "linear", "torch", "numpy")
 """Facts and packages of a run's provenance that decide how sums are rounded."""
+UNRECORDED_LINEAR = "oneDNN"
+"""What computed linear maps on x86 CPUs before that was recorded."""
 SPREADS = 3.0
 """On another platform a result may differ by this many standard deviations between seeds, or by the study's margin."""
 FIRST_LOSS = 0.02
@@ -148,6 +151,7 @@ class Reference:
         if there is None:
             return "the original's is not recorded"
         old, new = (record.model_dump() | record.packages for record in (there, here))
+        old["linear"] = (there.linear or UNRECORDED_LINEAR) if here.linear else None
         return "; ".join(
             f"{key} {old.get(key)}, here {new.get(key)}" for key in PLATFORM if old.get(key) != new.get(key)
         )

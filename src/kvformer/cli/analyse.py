@@ -22,8 +22,10 @@ def run(options: Namespace) -> None:
     """Write results.json and curve_means.csv.gz."""
     from kvformer.analysis.analyse import analyse
     from kvformer.analysis.curves import average_curves, write_curves
+    from kvformer.analysis.frames import load_curves
     from kvformer.analysis.provenance import find_published
 
-    results = analyse(study_folder(options), options.published or find_published())
-    print(f"curves -> {write_curves(average_curves(results), results.folder)}")
+    curves = load_curves(folder := study_folder(options))
+    results = analyse(folder, options.published or find_published(), curves)
+    print(f"curves -> {write_curves(average_curves(results, curves), folder)}")
     print(f"results -> {results.write()}")

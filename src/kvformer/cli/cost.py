@@ -39,14 +39,19 @@ def run(options: Namespace) -> None:
 
     from kvformer.errors import ConfigError, DataError
     from kvformer.files import write_text
+    from kvformer.models.fast.memory import keep_memory
     from kvformer.records.manifest import load_manifest
     from kvformer.training.cost import measure
     from kvformer.training.gpus import choose_device
+    from kvformer.training.linear_maps import settle_linear
 
     if options.rounds < 2:
         raise ConfigError(f"--rounds: must be at least 2, not {options.rounds}")
     chosen, baseline = _chosen(options)
     device, rows = choose_device(options.device), []
+    keep_memory()
+    if device.type == "cpu":
+        settle_linear(options.data)
     _say_where(device, {config.training.precision for config in chosen})
     for (task, setting), group in groupby(chosen, key=lambda config: (config.task, config.setting)):
         runs = list(group)

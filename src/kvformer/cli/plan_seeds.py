@@ -58,7 +58,8 @@ def _table(rows: "pd.DataFrame") -> Iterator[str]:
 
 
 def _total(rows: "pd.DataFrame") -> str:
-    """What it takes to train all of them with the most seeds; a baseline is trained once per task."""
+    """What it takes to train all of them with the most seeds."""
+    from kvformer.analysis.planning import hours_of
+
     most = rows[rows["seeds"] == rows["seeds"].max()]
-    hours = (most["hours"] - most["baseline_hours"]).sum() + most.groupby("task")["baseline_hours"].max().sum()
-    return f"all of them with {most['seeds'].iloc[0]} seeds: {hours:.1f} hours, each baseline trained once"
+    return f"all of them with {most['seeds'].iloc[0]} seeds: {hours_of(most):.1f} hours, each baseline trained once"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvformer.cli.options import add_data, add_run, chosen_run, data_folders
-from kvformer.errors import Interrupted
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from kvformer.config.run import RunConfig
     from kvformer.records.run import Summary
     from kvformer.training.signals import StopSignals
+    from kvformer.training.stepping import KeptStep
 
 EXAMPLE = "kvformer train reverse kv --seed 0 --set model.dim=32 --out runs/reverse-kv"
 
@@ -29,16 +29,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=Path,
         metavar="FOLDER",
         help="do not start if the run in this folder, the first seed, failed",
-    )
-    parser.add_argument(
-        "--outcome", type=Path, metavar="FILE", help="also write how the run ended into this file: finished, diverged"
-    )
-    parser.add_argument(
-        "--attempts-left",
-        type=int,
-        default=1,
-        metavar="N",
-        help="with 0, a run that fails with an error is an outcome too (failed), and the exit code is 0",
     )
     add_how(parser)
 
@@ -59,32 +49,33 @@ def add_how(parser: ArgumentParser) -> None:
         metavar="FOLDER",
         help="finished runs by content: a run that is there is not trained again",
     )
-    parser.add_argument("--no-reuse", action="store_true", help="train again, even if the run is in the archive")
+    parser.add_argument(
+        "--no-reuse",
+        action="store_true",
+        help="train again, even if the run is in the archive (unless it came there since --study-started)",
+    )
+    parser.add_argument(
+        "--attempts-left",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with 0, a run that fails leaves empty files, so that nothing waits for it, and the exit code is 0",
+    )
+    parser.add_argument(
+        "--study-started", default="", metavar="TIME", help="failures before this time (ISO 8601, UTC) do not count"
+    )
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs asked for; says so if there are none")
 
 
 def run(options: Namespace) -> int:
     """Train the run, or take it over from the archive, and print its summary."""
-    from kvformer.files import write_text
-    from kvformer.records.run import RunFolder
-    from kvformer.training.attempts import give_up_what_fails, is_last
+    if options.attempts_left == 0:
+        from kvformer.training.attempts import give_up_what_fails
 
-    if options.outcome is None and is_last([options.out]):
         return give_up_what_fails(lambda folders: sys.argv[1:], [options.out])
     config, execution = _run_of(options)
     print(start_of(config), flush=True)
-    try:
-        summary = taken_over(config, execution, options, options.out) or _trained(config, execution, options)
-    except Interrupted:
-        raise
-    except Exception as error:
-        if options.attempts_left or options.outcome is None or RunFolder(options.out).failure() is None:
-            raise
-        print(f"failed, and not tried again: {type(error).__name__}: {error}")
-        write_text(options.outcome, "failed\n")
-        return 0
-    if options.outcome is not None:
-        write_text(options.outcome, f"{summary.status}\n")
+    summary = taken_over(config, execution, options, options.out) or _trained(config, execution, options)
     print(f"{end_of(summary)} -> {options.out}")
     return 0
 
@@ -103,14 +94,9 @@ def end_of(summary: "Summary") -> str:
     return f"{summary.status}: {metric} {value}, {summary.steps} steps in {seconds:.1f} s"
 
 
-def taken_over(
-    config: "RunConfig", execution: "Execution", options: Namespace, out: Path, since: str | None = None
-) -> "Summary | None":
-    """The summary of the run, taken over from the archive into the folder `out`; None where it must be trained.
-
-    since: with --no-reuse, only a run that was archived at this time or later.
-    """
-    if options.archive is None or (options.no_reuse and since is None):
+def taken_over(config: "RunConfig", execution: "Execution", options: Namespace, out: Path) -> "Summary | None":
+    """The summary of the run, taken over from the archive into the folder `out`; None where it must be trained."""
+    if options.archive is None or (options.no_reuse and not options.study_started):
         return None
 
     from kvformer.training.archive import Archive, planned_identity, prepared_digests
@@ -121,9 +107,8 @@ def taken_over(
     identity = planned_identity(config, data, device, compiler_mode)
     if identity is None:
         return None
-    return Archive(options.archive).take_over(
-        config, identity, out, options.keep_weights or execution.keep_weights, (since or "") if options.no_reuse else ""
-    )
+    keep_weights, since = options.keep_weights or execution.keep_weights, options.study_started
+    return Archive(options.archive).take_over(config, identity, out, keep_weights, since if options.no_reuse else "")
 
 
 def _kind_of_device(name: str) -> str:
@@ -144,7 +129,7 @@ def _trained(config: "RunConfig", execution: "Execution", options: Namespace) ->
     if options.first_seed is not None:
         from kvformer.training.canary import stop_if_first_seed_failed
 
-        stop_if_first_seed_failed(config, options.first_seed, options.out)
+        stop_if_first_seed_failed(config, options.first_seed, options.out, options.study_started)
     return trained(config, execution, options, options.out, STARTED)
 
 
@@ -156,8 +141,10 @@ def trained(
     started: float,
     device: "torch.device | None" = None,
     stop: "StopSignals | None" = None,
+    kept: "KeptStep | None" = None,
 ) -> "Summary":
-    """Train the run in the folder `out` and keep it in the archive. device, stop: where several runs share them."""
+    """Train the run in the folder `out` and keep it in the archive. device, stop, kept: where several runs share
+    them."""
     from kvformer.cli.progress import progress_reporter
     from kvformer.training.archive import Archive
     from kvformer.training.run import train_run
@@ -177,6 +164,7 @@ def trained(
             gpus=options.gpus,
             stop=stop,
             graphs=execution.cuda_graphs and not options.no_cuda_graphs,
+            kept=kept,
         )
     if options.archive is not None:
         try:

@@ -2,7 +2,6 @@
 that are finished are skipped, and one that fails does not stop the others. With --part, processes share a study."""
 
 import gc
-import os
 import sys
 import time
 import traceback
@@ -10,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kvformer.cli.options import data_folders
 from kvformer.cli.train import add_how, end_of, start_of, taken_over, trained
@@ -21,8 +20,11 @@ if TYPE_CHECKING:
     from kvformer.config.execution import Execution
     from kvformer.config.run import RunConfig
     from kvformer.records.run import Summary
+    from kvformer.records.study import RunEntry
     from kvformer.training.signals import StopSignals
+    from kvformer.training.stepping import KeptStep
 
+Run = TypeVar("Run", "RunConfig", "RunEntry")
 EXAMPLE = "kvformer train-many config/smoke.yaml --part 1/2"
 
 
@@ -48,14 +50,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Train the runs. Returns 1 if one of them failed."""
     from kvformer.errors import Interrupted
-    from kvformer.training.attempts import give_up_what_fails, is_last
-    from kvformer.training.canary import STARTED
+    from kvformer.training.attempts import give_up_what_fails
     from kvformer.training.provenance import utc_now
     from kvformer.training.signals import StopSignals
 
-    os.environ.setdefault(STARTED, utc_now())
+    options.study_started = options.study_started or utc_now()
     runs, execution = _asked_for(options)
-    if options.runs is not None and is_last(folders := [options.out / one.path for one in runs]):
+    if options.runs is not None and options.attempts_left == 0:
+        folders = [options.out / one.path for one in runs]
         return give_up_what_fails(lambda left: _command_for(runs, options.out, left), folders)
     first_seeds = {str(Path(one.path).parent): one.seed for one in reversed(runs)}
     failed = 0
@@ -78,7 +80,7 @@ def _command_for(runs: "list[RunConfig]", study: Path, folders: Sequence[Path]) 
     return given
 
 
-def part_of(runs: "list[RunConfig]", part: str) -> "list[RunConfig]":
+def part_of(runs: Sequence[Run], part: str) -> list[Run]:
     """The i-th of n parts (`i/n`) of the runs: whole cells, which have most in common, if there are enough of them.
 
     Raises:
@@ -89,15 +91,16 @@ def part_of(runs: "list[RunConfig]", part: str) -> "list[RunConfig]":
     number, _, count = part.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ConfigError(f"--part: is '{part}'; allowed: i/n with i from 1 to n, e.g. 2/8")
-    cells: dict[Path, list[RunConfig]] = {}
+    cells: dict[Path, list[Run]] = {}
     for one in runs:
         cells.setdefault(Path(one.path).parent, []).append(one)
-    shares = [*cells.values()] if len(cells) >= int(count) else [[one] for one in runs]
+    shares = list(cells.values()) if len(cells) >= int(count) else [[one] for one in runs]
     return [one for share in shares[int(number) - 1 :: int(count)] for one in share]
 
 
 class Process:
-    """Runs that are trained one after the other: they share PyTorch, the device and the signals to stop."""
+    """Runs that are trained one after the other: they share PyTorch, the device, the signals to stop and, if they are
+    of one cell, the recorded step."""
 
     def __init__(self, options: Namespace, execution: "Execution", stop: "StopSignals", held: ExitStack) -> None:
         from kvformer.cli import STARTED
@@ -105,6 +108,7 @@ class Process:
         self.options, self.execution, self.stop, self.held = options, execution, stop, held
         self.started = STARTED
         self.device: torch.device | None = None
+        self.kept: KeptStep | None = None
 
     def finish(self, one: "RunConfig", first_seed: int) -> bool:
         """Bring a run to its end: skip it, take it over or train it. False where it failed, which is printed.
@@ -135,26 +139,25 @@ class Process:
         """The summary of a run that is finished, in its folder or in the archive."""
         from kvformer.records.run import RunFolder
         from kvformer.training.archive import prepared_digests
-        from kvformer.training.canary import STARTED
         from kvformer.training.identity import outdated
 
         folder, data = RunFolder(out), prepared_digests(data_folders(self.options, self.execution)[0], one.datasets)
         if (summary := folder.outcome(one.hash)[1]) is not None and not outdated(one, folder, data):
             return summary
-        return taken_over(one, self.execution, self.options, out, since=os.environ[STARTED])
+        return taken_over(one, self.execution, self.options, out)
 
     def _trained(self, one: "RunConfig", out: Path, log: Path, first_seed: int) -> "Summary":
         from kvformer.training.canary import stop_if_first_seed_failed
 
         if one.seed != first_seed:
-            stop_if_first_seed_failed(one, out.parent / f"seed{first_seed}", out)
+            stop_if_first_seed_failed(one, out.parent / f"seed{first_seed}", out, self.options.study_started)
         device = self._claimed()
         log.parent.mkdir(parents=True, exist_ok=True)
         stream = log.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
         with stream, redirect_stdout(stream), redirect_stderr(stream):
             print(start_of(one))
             try:
-                summary = trained(one, self.execution, self.options, out, self.started, device, self.stop)
+                summary = trained(one, self.execution, self.options, out, self.started, device, self.stop, self.kept)
                 print(end_of(summary))
                 return summary
             except Exception:
@@ -170,7 +173,9 @@ class Process:
 
             self.device = self.held.enter_context(own_device(self.options.device or self.execution.device))
             import kvformer.training.run  # noqa: F401
+            from kvformer.training.stepping import KeptStep
 
+            self.kept = KeptStep()
             gc.freeze()  # what is there stays to the end: looking for garbage after each run is quick
         return self.device
 

@@ -10,7 +10,9 @@ def run(options: Namespace) -> None:
     from kvformer.spec.shapes import Shape
     from kvformer.spec.variants import VARIANTS, Variant
 
-    model = ModelConfig(dim=256, layers=6, heads=8, mlp_ratio=4.0, projection_bias=False, output_bias=False)
+    model = ModelConfig(
+        dim=256, layers=6, heads=8, mlp_ratio=4.0, projection_bias=False, output_bias=False, positions="rope"
+    )
     shape = Shape(length=64, inputs=65, outputs=65)
 
     def costs(variant: Variant) -> tuple[int, int, int]:
@@ -24,6 +26,6 @@ def run(options: Namespace) -> None:
         shares = f"{attention:9.3f} {whole:6.3f} {cache:6.3f}"
         print(f"{variant.name:13} {variant.formula:{width}} {shares}  {variant.reference}")
     print(
-        "Relative to qkv, in a decoder of width 256 with 8 heads and 6 layers. attention: parameters of the attention "
-        "layers; model: of all layers; cache: numbers kept per token."
+        "Relative to qkv, in a decoder of width 256 with 8 heads, 6 layers and rotary positions. attention: parameters "
+        "of the attention layers; model: of all layers; cache: numbers kept per token."
     )

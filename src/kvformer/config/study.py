@@ -209,7 +209,8 @@ class StudyConfig(Section):
         """
         runs = self.runs()
         present = {run.variant for run in runs}
-        variants = [variant for name, variant in VARIANTS.items() if name in present]
+        order = dict.fromkeys([*self.variants, *VARIANTS])  # as written; those of single tasks follow
+        variants = [VARIANTS[name] for name in order if name in present]
         if self.baseline not in present:
             names = ", ".join(variant.name for variant in variants)
             raise ConfigError(f"baseline: is {self.baseline}, which is not run in any task; allowed: {names}")

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_serializer
 
-from kvformer.files import read_json, write_bytes
+from kvformer.files import read_json, remove_partial, write_bytes
 from kvformer.locks import hold, owner_file
 from kvformer.records.base import FileRecord, Record
+from kvformer.records.provenance import DataRecord, Provenance
 
 Goal = Literal["max", "min"]
 RunStatus = Literal["finished", "diverged", "failed", "not started", "missing", "stale"]
@@ -19,15 +20,6 @@ RunStatus = Literal["finished", "diverged", "failed", "not started", "missing", 
 failed. missing: it was not run, or is not finished. stale: its folder belongs to another configuration."""
 LOCK_SECONDS = 10.0
 """How long a process waits for another one that trains in the same folder: long enough for one that is ending."""
-
-
-class DataRecord(Record):
-    """What a run says of one data set that it read. `label` is the name to print: a stand-in has its own."""
-
-    dataset: str = ""
-    label: str = ""
-    source: str = ""
-    sha256: str = ""
 
 
 class Primary(Record):
@@ -72,61 +64,6 @@ class Summary(FileRecord):
     @field_serializer("metrics")
     def _json_has_no_infinity(self, metrics: dict[str, float]) -> dict[str, float | str]:
         return {key: value if math.isfinite(value) else str(value) for key, value in metrics.items()}
-
-
-class GitState(Record):
-    """The commit of the checkout that trained, whether it was changed, and a digest of the changes; null if unknown."""
-
-    commit: str | None = None
-    dirty: bool | None = None
-    diff_sha256: str | None = None
-
-
-class Identity(Record):
-    """What the result of a run depends on: two runs with equal digests are the same run.
-
-    configuration: its hash. variant: SHA-256 of the variant's definition. code: digest of the code that trains. data:
-        SHA-256 of each prepared data set. device: kind of device (cpu, cuda). compile: mode of torch.compile.
-    digest: SHA-256 of all of them.
-
-    The exported copy of a study keeps only what its runs have in common; the rest has its default there.
-    """
-
-    configuration: str = ""
-    variant: str = ""
-    code: str = ""
-    data: list[str] = Field(default_factory=list)
-    device: str = ""
-    compile: str | None = None
-    digest: str = ""
-
-
-class Provenance(FileRecord):
-    """`provenance.json`: where, when and with what a run was trained. Times are ISO 8601, UTC.
-
-    cuda_graph: whether its steps were replayed as a CUDA graph. taken_over_from: the run folder in which it was
-        trained, where that is another one.
-    """
-
-    git: GitState = Field(default_factory=GitState)
-    packages: dict[str, str | None] = Field(default_factory=dict)
-    python: str | None = None
-    platform: str | None = None
-    cpu: str | None = None
-    gpu: str | None = None
-    cuda: str | None = None
-    threads: int | None = None
-    device: str | None = None
-    precision: str | None = None
-    compile: str | None = None
-    cuda_graph: bool | None = None
-    data: list[DataRecord] = Field(default_factory=list)
-    start: str | None = None
-    end: str | None = None
-    attempts: int | None = None
-    command: str | None = None
-    identity: Identity | None = None
-    taken_over_from: str | None = None
 
 
 NOT_STARTED = "not started"
@@ -203,11 +140,6 @@ class RunFolder:
         return self.path / "failure.json"
 
     @property
-    def attempts_file(self) -> Path:
-        """How often the run was started; exists only until it is finished."""
-        return self.path / "attempts.json"
-
-    @property
     def attention_file(self) -> Path:
         """`inputs`, `logits` and `weights` of a few examples (training.diagnostics.attention_maps)."""
         return self.path / "attention.npz"
@@ -251,10 +183,15 @@ class RunFolder:
         """Held by the process that writes the run. Raises KvformerError where another one holds it."""
         return hold(self.lock_file, LOCK_SECONDS, "another process is training this run")
 
+    def forget_outcome(self) -> None:
+        """Remove what says how an earlier training ended, and files that it did not write to their end; for the process
+        that holds the lock."""
+        for path in (self.summary_file, self.failure_file, self.correct_file):
+            path.unlink(missing_ok=True)
+        remove_partial(self.path)
+
     def clear_progress(self) -> None:
         """Remove the files of a run in progress, as far as possible; for the process that holds the lock."""
-        with suppress(OSError):
-            self.attempts_file.unlink()
         for path in self.progress.iterdir():
             if path != owner_file(self.lock_file):
                 with suppress(OSError):

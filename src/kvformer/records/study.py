@@ -9,7 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from kvformer.errors import DataError, KvformerError
 from kvformer.records.base import FileRecord, Record
-from kvformer.records.run import Goal, Primary, Provenance, Summary
+from kvformer.records.run import Goal, Primary, Summary
 
 Overrides = dict[str, Any]
 """Values of a setting by dotted key: {"training.learning_rate": 0.001}."""
@@ -169,16 +169,11 @@ class StudyManifest(FileRecord):
         return [run for run in self.runs if run.seed < wanted[run.task, run.variant]]
 
 
-class SharedProvenance(Provenance):
-    """What several runs of an exported study say of their origin; start and end span all of them. runs: their paths."""
+class StudyStart(FileRecord):
+    """`logs/start.json`: when the study was last started (ISO 8601, UTC), and how often a job of it is tried."""
 
-    runs: list[str] = Field(default_factory=list)
-
-
-class StudyProvenance(FileRecord):
-    """`provenance.json` in the folder of an exported study, which has no run folders."""
-
-    records: list[SharedProvenance] = Field(default_factory=list)
+    time: str
+    attempts: int
 
 
 def study_file(results: Path) -> Path:

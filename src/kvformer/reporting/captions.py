@@ -18,6 +18,12 @@ FIGURES = {
         "interval, shaded: the margin, fixed in advance, within which a difference counts as equivalent. An arrow head "
         "means that the interval continues outside the panel; the text next to it gives all of it.",
     ),
+    "ladder": (
+        "Paired differences of many variants",
+        "A panel per task (and per setting, where a task has two or three), a row per variant, in the study's order. "
+        "Mark: mean difference to the baseline at equal seed, bar: its 95 % interval, colour: the verdict, shaded: the "
+        "margin within which a difference counts as equivalent. An arrow head means that an interval goes on outside.",
+    ),
     "pareto": (
         "Cost and benefit",
         "The metric of each task (mean over seeds, 95 % interval) against what a variant costs: parameters and, where "

@@ -16,7 +16,8 @@ from rocrate.rocrate import ROCrate
 from kvformer.analysis.frames import load_runs, scores
 from kvformer.analysis.study import Study, read_study
 from kvformer.files import sha256_file, write_bytes, write_json
-from kvformer.records.run import Failure, Provenance, RunFolder
+from kvformer.records.provenance import Provenance
+from kvformer.records.run import Failure, RunFolder
 from kvformer.records.study import look_file, looks_taken
 
 METADATA = "ro-crate-metadata.json"

@@ -10,7 +10,7 @@ from kvformer.analysis import provenance
 from kvformer.analysis.study import read_study
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, write_bytes, write_json, write_text
-from kvformer.records.run import Provenance
+from kvformer.records.provenance import Provenance
 from kvformer.records.study import look_file, looks_taken
 
 FILES = {"study.json": "", "runs.csv": "collect", "curves.csv.gz": "collect", "report.html": "report"}

@@ -5,6 +5,7 @@ from math import nan
 
 import pandas as pd
 
+from kvformer.analysis.planning import hours_of
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.results import Results
 from kvformer.analysis.verdicts import BOTH_SOLVE
@@ -26,8 +27,8 @@ MEANINGS = {
 }
 """Verdicts on single tasks in the order of the key, and what they say."""
 SHORT = {
-    "cache_bytes_per_token": "KV cache",
     "attention_parameters": "attention params",
+    "cache_bytes_per_token": "KV cache",
     "macs": "MACs",
     "step_ratio": "step time",
 }
@@ -79,7 +80,6 @@ def average(verdicts: Verdicts) -> Average:
     axis = Axis.around([*ends, *(value for values in seeds.values() for value in values)], 1.5)
     known = set(verdicts.results.savings["cost"])
     costs = [cost for cost in SHORT if cost in known]
-    costs.sort(key=["attention_parameters", "cache_bytes_per_token", "macs", "step_ratio"].index)
     found = {
         variant: AverageRow(
             variant,
@@ -182,12 +182,6 @@ def planned(results: Results) -> pd.DataFrame:
     further = results.planning["plan"] == "further looks"
     rows = results.planning[further] if further.any() else results.planning
     return rows if rows["chance"].notna().any() else rows.iloc[:0]
-
-
-def hours_of(rows: pd.DataFrame) -> float:
-    """Core-hours of comparisons together: the baseline of a task is trained once."""
-    baseline = rows.groupby("task")["baseline_hours"].max().sum()
-    return float((rows["hours"] - rows["baseline_hours"]).sum() + baseline)
 
 
 def _hours(hours: float) -> str:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.results import TOO_FEW, Results
+from kvformer.reporting.wording import listing
 
 NAMED = 5
 """Up to this many tasks are named, more are counted."""
@@ -84,6 +85,4 @@ def on_sampling(results: Results) -> list[str]:
 def _names(names: Iterable[str]) -> str:
     """`A, B and C`; the number of tasks where there are many."""
     known = list(names)
-    if len(known) > NAMED:
-        return f"{len(known)} tasks"
-    return f"{', '.join(known[:-1])} and {known[-1]}" if len(known) > 1 else known[0]
+    return f"{len(known)} tasks" if len(known) > NAMED else listing(known)

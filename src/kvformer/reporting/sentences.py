@@ -10,11 +10,11 @@ from kvformer.analysis.quantities import Quantity, quantity, short_key
 from kvformer.analysis.results import Results
 from kvformer.analysis.study import ALL_SETTINGS, Study
 from kvformer.analysis.verdicts import BOTH_SOLVE, MIXED, VERDICTS
-from kvformer.reporting.cells import number, probability, signed
+from kvformer.reporting.cells import number, probability
+from kvformer.reporting.headline import NOTHING, ONE_SEED
 from kvformer.reporting.remarks import on_sampling, on_training
 from kvformer.reporting.tuning import remarks
-
-NOTHING = "No variant could be compared with the baseline: no pair of runs has finished."
+from kvformer.reporting.wording import count, listing, signed
 
 
 def findings(results: Results) -> list[str]:
@@ -55,14 +55,14 @@ def sentence(row: Mapping[Hashable, Any], where: str, subject: str, reference: s
     if pd.isna(low):
         return (
             f"On {where}, {subject} is {amount(abs(difference), what)} {_side(difference)} {reference}, "
-            f"in {n} {'pair' if n == 1 else 'pairs'} of runs: too few to say more."
+            f"in {count(n, 'pair')} of runs: too few to say more."
         )
     interval = f"95 % interval {_signed(low, what)} to {_signed(high, what)}"
     if verdict in ("better", "worse"):
-        count = row["favourable"] if verdict == "better" else row["unfavourable"]
+        pairs = row["favourable"] if verdict == "better" else row["unfavourable"]
         return (
             f"On {where}, {subject} is {amount(abs(difference), what)} {_side(difference)} {reference} "
-            f"({interval}, {count} of {n} pairs, {_adjusted(row)}): {verdict}."
+            f"({interval}, {pairs} of {n} pairs, {_adjusted(row)}): {verdict}."
         )
     found = f"{_with_unit(difference, what)} ({interval}"
     if verdict == "equivalent":
@@ -92,8 +92,7 @@ def _average(row: Mapping[Hashable, Any], results: Results) -> str:
     variant, verdict, baseline = str(row["variant"]), str(row["verdict"]), results.study.baseline
     own = results.paired[results.paired["variant"] == variant]
     places = {
-        word: _listing([results.study.label(task) for task in own.loc[own["verdict"] == word, "task"]])
-        for word in ("better", "worse")
+        word: listing(map(results.study.label, own.loc[own["verdict"] == word, "task"])) for word in ("better", "worse")
     }
     if verdict == MIXED:
         return (
@@ -105,20 +104,13 @@ def _average(row: Mapping[Hashable, Any], results: Results) -> str:
         BOTH_SOLVE: f"{variant} and {baseline} both solve the tasks",
         "undecided": f"no difference between {variant} and {baseline} was established",
     }.get(verdict, f"{variant} is {verdict} than {baseline}".replace("is leaning", "leans"))
-    mean, low, high, unsolved = (
-        signed(row[name], 2).replace("-", "−") for name in ("mean", "low", "high", "mean_unsolved")
-    )
+    mean, low, high, unsolved = (signed(row[name], 2) for name in ("mean", "low", "high", "mean_unsolved"))
     solved = (own["verdict"] == BOTH_SOLVE).sum()
     parts = [f"{mean} margins (95 % interval {low} to {high}, {row['n']} seeds)"]
     parts += [f"{unsolved} without the tasks that both solve ({solved})"] if solved and unsolved else []
     parts += [f"worse on at least {row['worse_at_least']} of {row['tasks']}"] if verdict == "worse" else []
     text = f"On average over {row['n_tasks_counted']} tasks, {relation}: {'; '.join(parts)}"
     return f"{text}, but it is worse on {places['worse']}." if places["worse"] and verdict != "worse" else f"{text}."
-
-
-def _listing(names: list[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def amount(value: float, what: Quantity) -> str:
@@ -156,11 +148,10 @@ def _adjusted(row: Mapping[Hashable, Any]) -> str:
 def _overview(table: pd.DataFrame, baseline: str) -> str:
     counts = Counter(table["verdict"])
     if counts[""] == len(table):
-        return "One seed: numbers without verdicts."
+        return ONE_SEED
     words = [f"{counts[word]} {word}" for word in VERDICTS if counts[word]]
     words += [f"{counts['']} with one seed"] if counts[""] else []
-    noun = "comparison" if len(table) == 1 else "comparisons"
-    return f"Of {len(table)} {noun} with {baseline}: {', '.join(words)}."
+    return f"Of {count(len(table), 'comparison')} with {baseline}: {', '.join(words)}."
 
 
 def _not_tuned(task: str, keys: list[str], study: Study) -> str:
@@ -174,5 +165,5 @@ def _not_tuned(task: str, keys: list[str], study: Study) -> str:
 def _excluded(results: Results) -> str:
     lost = results.incomplete["status"]
     counts = Counter(lost.where(lost != "finished", "without a value"))
-    words = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    words = ", ".join(f"{runs} {status}" for status, runs in sorted(counts.items()))
     return f"Excluded runs: {len(lost)} of {results.counts['runs'].sum()} ({words}). Incomplete pairs are left out."

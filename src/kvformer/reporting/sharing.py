@@ -43,8 +43,13 @@ def _details(spec: AttentionSpec, widen_mlp: bool) -> list[tuple[str, bool]]:
         ("small start", spec.small_position_init),
         ("offset keys", spec.offset_keys),
         ("own value removed", spec.exclusive),
-        ("gate", spec.gate != "none"),
+        ("gate", spec.gate == "element"),
+        ("gate per head", spec.gate == "head"),
         ("turned back", spec.rotary == "back"),
+        ("rotated keys apart", spec.rotary == "apart"),
+        ("one rotated key", spec.rotary == "apart_shared"),
+        ("KV latent", spec.latents == 1),
+        ("two KV latents", spec.latents == 2),
         ("wider MLP", widen_mlp),
     ]
 

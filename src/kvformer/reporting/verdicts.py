@@ -16,8 +16,6 @@ SAFE = ("equivalent", "not worse", "better")
 FAMILIES = {"synthetic": "Lists", "vision": "Images and sets", "language": "Text"}
 MANY_VARIANTS = 8
 """Above this many compared variants, variants are rows everywhere."""
-FEW_TASKS = 3
-"""Up to this many tasks there is no average."""
 LEARNED = 0.5
 """Below this accuracy a list task that can be solved was not learned."""
 

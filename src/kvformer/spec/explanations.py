@@ -32,7 +32,15 @@ that the key map absorbs, a sum of rotations of pairs by angles below a quarter 
 numbers per layer, can express what kv_pair expresses with d·h. At the start angles are drawn from a full turn, and the
 logits are about as directed as those of qkv."""
 
-THEOREMS = {"kv": GRAM, "kv_rot": NORMAL_FORM}
+ABSORPTION = """\
+Why the latent is enough for a decoder (docs/theory.md has the proof):
+q·(W_UK·c_j) = (W_UKᵀ·q)·c_j and Σ_j a_ij·W_UV·c_j = W_UV·(Σ_j a_ij·c_j). So keys and values need not be expanded: with
+queries [W_UKᵀ·q, q^r], keys [c, k^r] and values c, all heads share one key head, and the output is the same. Rotary
+positions or a norm between W_UK and the query would forbid it: hence the rotated part, and no qk_norm.
+kvformer expands in training and in decoding. Absorbed, a token costs 2D·d_c for a query instead of for every key, and
+H(2d_c + r) instead of H(h + r) + D for a pair."""
+
+THEOREMS = {"kv": GRAM, "kv_rot": NORMAL_FORM, "mla": ABSORPTION}
 """What `explain` adds for a variant."""
 
 MAPS = {
@@ -46,6 +54,14 @@ MAPS = {
     "pairwise": "queries are keys times one h x h matrix B per head: K·B·Kᵀ is not symmetric",
 }
 
+PARTS = {
+    "apart": "one map makes values and the first half of keys; the rotated half has a map of its own",
+    "apart_shared": "one map makes values and the first half of keys; the rotated half has a map of its own, the same "
+    "for all heads",
+    1: "keys and values are expanded from a latent of 2h numbers",
+    2: "keys and values are expanded from two latents of h numbers, each for half of the heads",
+}
+"""By `AttentionSpec.rotary` or `latents`, where keys have a rotated part apart."""
 
 SCORES = {
     "static": "the query is one learned vector per head, the same for every token",
@@ -72,6 +88,13 @@ def explain(variant: Variant) -> str:
 
 def _facts(spec: AttentionSpec) -> list[str]:
     facts = [MAPS[spec.sharing] if spec.scores in ("content", "frozen") else SCORES[spec.scores]]
+    if spec.rotates_apart:
+        facts = [PARTS[spec.latents or spec.rotary]]
+        if spec.latents:
+            facts.append("a rotated part of h/2 numbers, the same for all heads, joins each key")
+        facts.append(f"a decoder caches the rotated part and the {'latent' if spec.latents else 'values'}")
+    if spec.rotary == "back":
+        facts.append("rotated keys are values, too: outputs are turned back by the position of the query")
     if spec.scores == "frozen":
         facts.append(SCORES["frozen"])
     if spec.gram_logits:

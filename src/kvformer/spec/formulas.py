@@ -3,7 +3,7 @@
 Symbols: d width, H heads, h = d/H, g key/value heads, L layers, n tokens, m position channels, f hidden width.
 """
 
-from kvformer.spec.projections import NONE, frozen_maps, layer_maps, projection_widths
+from kvformer.spec.projections import INPUT, NONE, frozen_maps, layer_maps, projection_widths, query_width
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.shapes import Shape
 from kvformer.spec.terms import layer_terms
@@ -124,8 +124,8 @@ def attention_macs(
     """Multiply-accumulates of one attention layer for one sequence of n tokens, over itself or over `memory` tokens.
 
     Queries n·d², keys and values M·g·h·d each, output n·d², logits and weighted sum n·M·d each (no logits where they
-    are made of terms alone), pairwise n·d·h, and the terms' own. Pointwise work (gain, rotation, softmax, masks) is not
-    counted, nor is a causal mask as a saving.
+    are made of terms alone, and n·M·H·(h + r) where keys are wider), pairwise n·d·h, and the terms' own. Pointwise work
+    (gain, rotation, softmax, masks) is not counted, nor is a causal mask as a saving.
     """
     dim, cross = model.dim, memory is not None
     keys = length if memory is None else memory
@@ -133,9 +133,9 @@ def attention_macs(
     query_rows = widths.pop("query", 0)
     if cross and maps.query == "key":
         query_rows = dim if spec.kv_heads is None else spec.kv_heads * model.head_dim  # the key map, on another input
-    products = 1 if maps.query == NONE else 2
+    compared = 0 if maps.query == NONE else model.heads * query_width(spec, model)
     macs = length * dim * query_rows + keys * dim * sum(widths.values()) + length * dim**2
-    macs += products * length * keys * dim
+    macs += length * keys * (compared + dim)
     if spec.sharing == "pairwise":
         macs += length * dim * model.head_dim
     return macs + sum(term.macs(length, keys) for term in layer_terms(spec, model, keys, cross).values())
@@ -172,13 +172,14 @@ def macs(architecture: str, variant: Variant, model: ModelConfig, shape: Shape) 
 
 
 def cache_elements(variant: Variant, model: ModelConfig) -> int:
-    """Numbers that a decoder keeps per token: g·h for keys and g·h for values, for each layer that owns them.
+    """Numbers that a decoder keeps per token: the rows of the maps of keys and values, g·h each, for each layer that
+    owns them.
 
     One tensor serves as both where they are the same map and keys are not normalised; logits that are made of terms
     alone need no keys.
     """
     spec = variant.attention
     owners = -(-model.layers // spec.layers_per_kv)
-    keys = layer_maps(spec, model).key != NONE
-    values = not spec.values_are_keys or spec.normalise_keys
-    return owners * (keys + values) * (spec.kv_heads or model.heads) * model.head_dim
+    _, *stored = layer_maps(spec, model)
+    widths = {NONE: 0, INPUT: model.dim, **projection_widths(spec, model)}
+    return owners * sum(widths[name] for name in (stored if spec.normalise_keys else set(stored)))

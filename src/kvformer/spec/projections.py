@@ -16,7 +16,8 @@ NONE = "none"
 
 
 class Maps(NamedTuple):
-    """What makes queries, keys and values: the map `query`, `key` or `value`, or one of the stand-ins above."""
+    """What makes queries, keys and values as they are stored: the map `query`, `key`, `value`, `rotary` (the part of
+    the keys that rotary positions turn) or `latent` (what keys and values are expanded from), or a stand-in above."""
 
     query: str
     key: str
@@ -41,6 +42,8 @@ def layer_maps(spec: "AttentionSpec", model: ModelConfig, cross: bool = False) -
     """The maps of an attention layer. In cross-attention a variant whose queries are its keys may have a query map,
     as `model.cross_query` says."""
     maps = SHARING[spec.sharing]
+    if spec.rotates_apart:
+        maps = maps._replace(key="rotary", value="latent" if spec.latents else maps.key)
     if spec.scores in ("position", "uniform"):
         return maps._replace(query=NONE, key=NONE)
     if spec.scores == "static":
@@ -49,18 +52,43 @@ def layer_maps(spec: "AttentionSpec", model: ModelConfig, cross: bool = False) -
     return maps._replace(query="query") if own_query else maps
 
 
+def rotary_part(model: ModelConfig) -> int:
+    """r = h/2, the width of keys with a map of their own for rotary positions."""
+    return model.head_dim // 2
+
+
+def query_width(spec: "AttentionSpec", model: ModelConfig) -> int:
+    """Width of one head's queries: h, or h + r where keys are expanded from a latent and joined by a rotary part."""
+    return model.head_dim + (rotary_part(model) if spec.latents else 0)
+
+
+def projection_shapes(
+    spec: "AttentionSpec", model: ModelConfig, owns_keys_values: bool = True, cross: bool = False
+) -> dict[str, tuple[int, int]]:
+    """Heads and width of a head of each map of a layer, in the order of the fused matrix.
+
+    H heads for queries, g for keys, values and their rotary parts, and one for what all heads share.
+    owns_keys_values: False for a layer that uses the keys and values of a layer below it.
+    """
+    maps, groups, width = layer_maps(spec, model, cross), spec.kv_heads or model.heads, model.head_dim
+    shapes = {
+        "query": (model.heads, query_width(spec, model)),
+        "key": (groups, width),
+        "value": (groups, width),
+        "rotary": (groups if spec.rotary == "apart" else 1, rotary_part(model)),
+        "latent": (spec.latents, 2 * width // max(1, spec.latents)),
+    }
+    names = ["query"] if maps.query == "query" else []
+    names += [maps.key, maps.value] if owns_keys_values else []
+    return {name: shapes[name] for name in names if name in shapes}
+
+
 def projection_widths(
     spec: "AttentionSpec", model: ModelConfig, owns_keys_values: bool = True, cross: bool = False
 ) -> dict[str, int]:
-    """Rows of each map of a layer, in the order of the fused matrix: d for queries, g·h each for keys and values.
-
-    owns_keys_values: False for a layer that uses the keys and values of a layer below it.
-    """
-    maps, keys_values = layer_maps(spec, model, cross), (spec.kv_heads or model.heads) * model.head_dim
-    widths = {"query": model.dim} if maps.query == "query" else {}
-    if owns_keys_values:
-        widths |= {name: keys_values for name in dict.fromkeys((maps.key, maps.value)) if name in ("key", "value")}
-    return widths
+    """Rows of each map of a layer, in the order of the fused matrix."""
+    shapes = projection_shapes(spec, model, owns_keys_values, cross)
+    return {name: heads * width for name, (heads, width) in shapes.items()}
 
 
 def frozen_maps(spec: "AttentionSpec") -> frozenset[str]:

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 
-from kvformer.spec.projections import SHARING
+from kvformer.spec.projections import SHARING, rotary_part
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.terms import TERMS, rotated_width
 from kvformer.spec.variants import AttentionSpec, Variant
+
+FREE = ("mask_self", "exclusive", "gate")
+"""Fields of a spec that go with all others."""
 
 
 def unsupported(variant: Variant, model: ModelConfig, architecture: str) -> str | None:
@@ -15,6 +18,7 @@ def unsupported(variant: Variant, model: ModelConfig, architecture: str) -> str 
     """
     rules = (
         *_within(variant.attention),
+        *_rotated(variant.attention),
         *_places(variant.attention, model, architecture),
         *_sizes(variant.attention, model),
     )
@@ -41,9 +45,8 @@ def _within(spec: AttentionSpec) -> Iterator[tuple[bool, str]]:
         layered and spec.sharing not in ("none", "k=v", "q=I", "v=I"),
         "has layers_per_kv, which needs a query of its own in every layer (sharing none, k=v, q=I, v=I)",
     )
-    bare = spec == AttentionSpec(scores=spec.scores, mask_self=spec.mask_self, exclusive=spec.exclusive, gate=spec.gate)
     yield (
-        spec.scores in ("position", "uniform") and not bare,
+        spec.scores in ("position", "uniform") and not _has_only(spec, "scores", *FREE),
         f"has scores '{spec.scores}', which allows no sharing, kv_heads, turn, offset, normalised keys or term",
     )
     yield (
@@ -55,13 +58,31 @@ def _within(spec: AttentionSpec) -> Iterator[tuple[bool, str]]:
         "has scores 'frozen', which needs sharing none, q=k or q=I (values must stay trainable) and layers_per_kv 1",
     )
     yield (
+        spec.offset_keys and spec.values_are_keys,
+        "has offset_keys with values that are keys: shifted keys and values no longer share a cache",
+    )
+
+
+def _rotated(spec: AttentionSpec) -> Iterator[tuple[bool, str]]:
+    """Choices that exclude a way of rotating keys."""
+    yield (
         spec.rotary == "back" and not spec.values_are_keys,
         "turns outputs back, which needs values that are keys (k=v, q=k=v)",
     )
     yield (
-        spec.offset_keys and spec.values_are_keys,
-        "has offset_keys with values that are keys: shifted keys and values no longer share a cache",
+        spec.rotary in ("apart", "apart_shared") and spec.sharing != "k=v",
+        f"has rotary '{spec.rotary}', which needs sharing k=v",
     )
+    yield (
+        spec.latents > 0 and not _has_only(spec, "latents", "position", "small_position_init", *FREE),
+        "has latents, which allow no sharing, kv_heads, layers_per_kv, turn, offset, normalised keys, rotary or scores",
+    )
+    yield spec.normalise_keys and spec.rotary != "plain", f"has normalised keys, which rotary '{spec.rotary}' forbids"
+
+
+def _has_only(spec: AttentionSpec, *names: str) -> bool:
+    """Whether all other fields have their defaults."""
+    return spec == AttentionSpec(**{name: getattr(spec, name) for name in names})
 
 
 def _sizes(spec: AttentionSpec, model: ModelConfig) -> Iterator[tuple[bool, str]]:
@@ -77,6 +98,18 @@ def _sizes(spec: AttentionSpec, model: ModelConfig) -> Iterator[tuple[bool, str]
     yield (
         spec.offset_keys and width % 4 != 0,
         f"shifts half a key: model.dim / model.heads must be a multiple of 4, not {width}",
+    )
+    yield (
+        spec.rotates_apart and width % 4 != 0,
+        f"rotates half a head: model.dim / model.heads must be a multiple of 4, not {width}",
+    )
+    yield (
+        spec.latents > 0 and heads % max(1, spec.latents) != 0,
+        f"has {spec.latents} latents: model.heads must be a multiple of it, not {heads}",
+    )
+    yield (
+        spec.rotates_apart and model.rope_fraction != 1 and rotated_width(model) != rotary_part(model),
+        f"rotates half a head: model.rope_fraction must be 1 or 0.5, not {model.rope_fraction:g}",
     )
     rope = model.positions == "rope"
     yield (
@@ -95,9 +128,16 @@ def _places(spec: AttentionSpec, model: ModelConfig, architecture: str) -> Itera
         spec.layers_per_kv > 1 and architecture != "gpt",
         "shares keys and values between layers, which only decoders (gpt) support",
     )
+    apart = "rotates a part of its keys, which"
     yield (
-        spec.rotary == "back" and model.positions != "rope",
-        f"turns outputs back, which needs model.positions rope, not {model.positions}",
+        spec.needs_rope and model.positions != "rope",
+        f"{apart if spec.rotates_apart else 'turns outputs back, which'} needs model.positions rope, not "
+        f"{model.positions}",
+    )
+    yield spec.rotates_apart and architecture == "seq2seq", f"{apart} cross-attention (seq2seq) has no positions for"
+    yield (
+        spec.rotates_apart and model.qk_norm != "none",
+        f"puts its keys together from two parts; model.qk_norm must be none, not {model.qk_norm}",
     )
     yield (
         spec.normalise_keys and model.qk_norm != "none",

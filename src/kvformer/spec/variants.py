@@ -35,8 +35,11 @@ class AttentionSpec:
     offset_keys: the last half of each key is that of the token before.
     exclusive: outputs have no part along the token's own value (XSA).
     gate: a gate per `head` or `element` on the outputs of the heads.
-    rotary: what rotary positions do where keys are values, too: values stay `plain`, or they are rotated keys and the
-        outputs are turned `back`.
+    rotary: what rotary positions do where keys are values, too: values stay `plain`; they are rotated keys and the
+        outputs are turned `back`; or the last half of each key is a rotated part with a map of its own, one per key
+        head (`apart`) or one for all heads (`apart_shared`).
+    latents: 1: keys and values are expanded from one latent of 2h numbers, and each key has a rotated part of h/2
+        numbers that all heads share. 2: from two latents of h numbers, each for half of the heads.
     """
 
     sharing: str = "none"
@@ -51,7 +54,8 @@ class AttentionSpec:
     offset_keys: bool = False
     exclusive: bool = False
     gate: Literal["none", "head", "element"] = "none"
-    rotary: Literal["plain", "back"] = "plain"
+    rotary: Literal["plain", "back", "apart", "apart_shared"] = "plain"
+    latents: Literal[0, 1, 2] = 0
 
     @property
     def has_query_map(self) -> bool:
@@ -74,6 +78,16 @@ class AttentionSpec:
         return SHARING[self.sharing].query == "key"
 
     @property
+    def needs_rope(self) -> bool:
+        """Whether it is defined with rotary positions only."""
+        return self.rotary != "plain" or self.latents > 0
+
+    @property
+    def rotates_apart(self) -> bool:
+        """Whether rotary positions turn a part of the keys that has a map of its own."""
+        return self.rotary in ("apart", "apart_shared") or self.latents > 0
+
+    @property
     def rotated_when(self) -> Literal["stored", "read", "back"]:
         """When rotary positions rotate the keys (`terms.queries_keys.Rotary`)."""
         if not self.values_are_keys:
@@ -92,7 +106,7 @@ class AttentionSpec:
         return self.symmetric_logits and self.turn == "none"
 
 
-ADDED = ("turn", "scores", "offset_keys", "exclusive", "gate", "rotary")
+ADDED = ("turn", "scores", "offset_keys", "exclusive", "gate", "rotary", "latents")
 """Fields added after version 1.0: left out of definitions at their default, so that finished runs stay valid."""
 
 
@@ -205,6 +219,42 @@ VARIANTS: dict[str, Variant] = _table(
         "q_mqa with rotated values",
         "Su 2025, kexue.fm 10862",
         AttentionSpec("k=v", kv_heads=1, rotary="back"),
+    ),
+    Variant(
+        "q_kv_apart",
+        "q_kv, rotated half of K by its own map",
+        "Su 2025, kexue.fm 10907",
+        AttentionSpec("k=v", rotary="apart"),
+    ),
+    Variant(
+        "q_gqa2_apart",
+        "q_gqa2, rotated half of K by its own map",
+        "Su 2025, kexue.fm 10907",
+        AttentionSpec("k=v", kv_heads=2, rotary="apart"),
+    ),
+    Variant(
+        "q_mqa_apart",
+        "q_mqa, rotated half of K by its own map",
+        "Su 2025, kexue.fm 10907",
+        AttentionSpec("k=v", kv_heads=1, rotary="apart"),
+    ),
+    Variant(
+        "gta",
+        "q_gqa2, one rotated half of K for all heads",
+        "Zadouri et al. 2025, arXiv 2505.21487",
+        AttentionSpec("k=v", kv_heads=2, rotary="apart_shared"),
+    ),
+    Variant(
+        "mla",
+        "qkv, K and V from a latent and a rotated part",
+        "DeepSeek-AI 2024, arXiv 2405.04434",
+        AttentionSpec(latents=1),
+    ),
+    Variant(
+        "gla2",
+        "mla with two latents, half of the heads each",
+        "Zadouri et al. 2025, arXiv 2505.21487",
+        AttentionSpec(latents=2),
     ),
     Variant(
         "kv_norm",

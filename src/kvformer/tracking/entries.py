@@ -14,7 +14,8 @@ from typing import Any, Literal
 from kvformer.errors import DataError
 from kvformer.files import canonical_json
 from kvformer.records.metrics import MetricPoint, read_metrics
-from kvformer.records.run import NOT_STARTED, DataRecord, Failure, Provenance, RunConfiguration, RunFolder, Summary
+from kvformer.records.provenance import DataRecord, Provenance
+from kvformer.records.run import NOT_STARTED, Failure, RunConfiguration, RunFolder, Summary
 from kvformer.records.study import RunEntry, SettingEntry, StudyManifest
 
 State = Literal["done", "failed", "running", "missing", "cell", "study"]

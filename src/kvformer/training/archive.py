@@ -11,9 +11,10 @@ from kvformer.config.gpus import kind_of_device
 from kvformer.config.run import RunConfig
 from kvformer.config.study import StudyConfig
 from kvformer.errors import DataError
-from kvformer.files import PARTIAL, atomic_writer, remove_partial, sha256_file
+from kvformer.files import PARTIAL, atomic_writer, sha256_file
 from kvformer.records.manifest import MANIFEST, Manifest
-from kvformer.records.run import ArchivedRun, Identity, RunConfiguration, RunFolder, Summary
+from kvformer.records.provenance import Identity, Provenance
+from kvformer.records.run import ArchivedRun, RunConfiguration, RunFolder, Summary
 from kvformer.training.identity import identity_of
 from kvformer.training.provenance import utc_now
 
@@ -69,27 +70,16 @@ class Archive:
         if not entry.path.exists() or utc_now(before=time.time() - entry.path.stat().st_mtime) < since:
             return None
         try:
-            record = ArchivedRun.load(_record(entry.path))
-            for name, digest in record.files.items():
-                if sha256_file(entry.path / name) != digest:
-                    raise DataError(f"{entry.path / name}: was changed since it was archived")
+            record, summary, provenance = _checked(entry, identity)
             if keep_weights and entry.weights_file.name not in record.files:
                 raise DataError(f"{entry.path}: the weights of this run were not kept")
-            summary = Summary.load(entry.summary_file)
-            provenance = entry.provenance()
         except (DataError, OSError) as error:
             print(f"{error}; training again", flush=True)
             return None
-        if provenance is None or provenance.identity is None or provenance.identity.digest != identity.digest:
-            print(f"{entry.path}: is not the run of its name; training again", flush=True)
-            return None
         folder = RunFolder(out)
         with folder.locked():
-            folder.summary_file.unlink(missing_ok=True)
-            folder.failure_file.unlink(missing_ok=True)
-            remove_partial(out)
+            folder.forget_outcome()
             RunConfiguration(**run.model_dump(mode="json"), hash=run.hash).write(folder.config_file)
-            folder.correct_file.unlink(missing_ok=True)
             for path in (entry.attention_file, entry.samples_file, entry.correct_file, entry.metrics_file):
                 if path.name in record.files:
                     _copy(path, out / path.name)
@@ -156,6 +146,18 @@ def _finished(run: RunFolder, identity: Identity) -> bool:
     provenance = run.provenance()
     mine = provenance is not None and provenance.identity is not None and provenance.identity.digest == identity.digest
     return mine and run.summary_file.exists()
+
+
+def _checked(entry: RunFolder, identity: Identity) -> tuple[ArchivedRun, Summary, Provenance]:
+    """What an entry of the archive says. Raises DataError or OSError where it is not the unchanged run of its name."""
+    record = ArchivedRun.load(_record(entry.path))
+    for name, digest in record.files.items():
+        if sha256_file(entry.path / name) != digest:
+            raise DataError(f"{entry.path / name}: was changed since it was archived")
+    summary, provenance = Summary.load(entry.summary_file), Provenance.load(entry.provenance_file)
+    if provenance.identity is None or provenance.identity.digest != identity.digest:
+        raise DataError(f"{entry.path}: is not the run of its name")
+    return record, summary, provenance
 
 
 def _files(run: RunFolder) -> list[Path]:

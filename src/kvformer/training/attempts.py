@@ -1,10 +1,9 @@
-"""A run of a study with looks may fail without stopping the next look: its last attempt then leaves empty files.
+"""A run of a study with looks, or a trial, may fail without stopping the study: its last attempt leaves empty files.
 
-The workflow waits for the files of every run before it takes a look. A run whose last attempt fails leaves them empty,
-which counts as failed everywhere, and the same command tries it again.
+The workflow waits for the files of all these runs. Empty ones count as failed everywhere, and the next start of the
+study tries the run again.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,32 +12,10 @@ from pathlib import Path
 from types import FrameType
 
 from kvformer.errors import INTERRUPTED, KvformerError
-from kvformer.records.attempts import Attempts
 from kvformer.records.run import Failure, RunFolder
-from kvformer.training.canary import STARTED
 from kvformer.training.provenance import utc_now
 
-ATTEMPTS = "KVFORMER_ATTEMPTS"
-"""The variable with the number of attempts that the workflow makes at a run; only set where looks wait for runs."""
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-
-
-def is_last(folders: Sequence[Path]) -> bool:
-    """Count an attempt at those of these runs that have not ended, and say whether the workflow will make no other.
-
-    Raises OSError.
-    """
-    allowed, study = os.environ.get(ATTEMPTS), os.environ.get(STARTED, "")
-    if allowed is None:
-        return False
-    most = 0
-    for folder in map(RunFolder, folders):
-        if folder.summary() is None:
-            earlier = Attempts.read(folder.attempts_file)
-            count = earlier.count + 1 if earlier is not None and earlier.study == study else 1
-            Attempts(study=study, count=count).write(folder.attempts_file)
-            most = max(most, count)
-    return most >= int(allowed)
 
 
 def give_up_what_fails(command: Callable[[Sequence[Path]], Sequence[str]], folders: Sequence[Path]) -> int:
@@ -47,7 +24,7 @@ def give_up_what_fails(command: Callable[[Sequence[Path]], Sequence[str]], folde
     Runs that fail are given up, and the exit code is 0. Where the command was asked to stop, or another process trains
     such a run, the exit code is the command's.
 
-    command: the arguments that train the runs of these folders, in this order.
+    command: the arguments that train the runs of these folders, in this order; `--attempts-left` is added.
     """
     left = [*folders]
     while True:
@@ -71,8 +48,7 @@ def give_up_what_fails(command: Callable[[Sequence[Path]], Sequence[str]], folde
 
 def _run(arguments: Sequence[str]) -> tuple[int, bool]:
     """Run kvformer, and pass signals on. Returns its exit code, and whether there was a signal."""
-    environment = {name: value for name, value in os.environ.items() if name != ATTEMPTS}
-    trainer = subprocess.Popen([sys.executable, "-m", "kvformer", *arguments], env=environment)
+    trainer = subprocess.Popen([sys.executable, "-m", "kvformer", *arguments, "--attempts-left", "1"])
     stopped = False
 
     def forward(number: int, frame: FrameType | None) -> None:

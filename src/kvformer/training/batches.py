@@ -42,6 +42,15 @@ class Batches:
         if data.normalisation is not None:
             self._mean, self._std = (torch.tensor(values, device=device) for values in data.normalisation)
 
+    def take_over(self, other: "Batches") -> None:
+        """Move what training reads into the memory of batches of the same sizes: a recorded step reads it there."""
+        arrays, others = ([*each._train.values(), *each.data.tables.values()] for each in (self, other))
+        for array, old in zip(arrays, others, strict=True):
+            if (kept := other._resident.get(id(old))) is not None:
+                self._resident[id(array)] = kept.copy_(_tensor(array))
+        if self.data.normalisation is not None:
+            self._mean, self._std = other._mean.copy_(self._mean), other._std.copy_(self._std)
+
     @property
     def resident(self) -> bool:
         """Whether all training arrays are kept on the device, so that rows of them can be gathered there."""
@@ -120,7 +129,7 @@ class Batches:
             new = self.data.redraw(generator(run.task, "train", "epoch", epoch, run.seed))
             for name, array in new.items():
                 if (kept := self._resident.pop(id(self._train[name]), None)) is not None:
-                    self._resident[id(array)] = kept.copy_(torch.from_numpy(array))  # a recorded step reads this tensor
+                    self._resident[id(array)] = kept.copy_(_tensor(array))  # a recorded step reads this tensor
             self._train = new
         self._order = generator(run.task, "order", epoch, run.seed).permutation(_examples(self._train))
         self._epoch = epoch
@@ -169,9 +178,13 @@ class Batches:
         """The array as a tensor on the device, where it stays."""
         key = id(array)
         if key not in self._resident:
-            wide = array.astype(np.int32) if array.dtype == np.uint16 else np.array(array)  # GPUs index signed integers
-            self._resident[key] = torch.from_numpy(wide).to(self.device)
+            self._resident[key] = _tensor(array).to(self.device)
         return self._resident[key]
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """The array as a tensor of a type that GPUs index: signed integers."""
+    return torch.from_numpy(array.astype(np.int32) if array.dtype == np.uint16 else np.array(array))
 
 
 def _examples(arrays: Arrays) -> int:

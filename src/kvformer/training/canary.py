@@ -1,6 +1,5 @@
 """The first seed of a cell goes ahead: while it fails with an error, its other seeds are not started."""
 
-import os
 from pathlib import Path
 
 from kvformer.config.run import RunConfig
@@ -9,21 +8,18 @@ from kvformer.records.run import Failure, RunFolder
 from kvformer.training.identity import cell_digest
 from kvformer.training.provenance import utc_now
 
-STARTED = "KVFORMER_STUDY_STARTED"
-"""The variable with the time at which the study was started: failures of earlier attempts at it do not count."""
 
-
-def stop_if_first_seed_failed(run: RunConfig, first_seed: Path, out: Path) -> None:
+def stop_if_first_seed_failed(run: RunConfig, first_seed: Path, out: Path, since: str) -> None:
     """Leave the record of a run that was not started in `out` if the run in the folder `first_seed` failed.
 
-    It must have failed since the study was started, with the same configuration and code, and with an error: a run that
-    was killed or that needs more memory than there is says nothing about the other seeds.
+    It must have failed since the time `since` (ISO 8601, UTC), with the same configuration and code, and with an error:
+    a run that was killed or that needs more memory than there is says nothing about the other seeds.
 
     Raises:
         KvformerError: it failed; the line says why.
     """
     failure = RunFolder(first_seed).failure()
-    if failure is None or failure.cell is None or (failure.time or "") < os.environ.get(STARTED, ""):
+    if failure is None or failure.cell is None or (failure.time or "") < since:
         return
     if failure.cell != cell_digest(run):
         return

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from kvformer.config.run import RunConfig
 from kvformer.dependencies import code_digest
 from kvformer.files import canonical_json, sha256_bytes
-from kvformer.records.run import Identity, RunFolder
+from kvformer.records.provenance import Identity
+from kvformer.records.run import RunFolder
 from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import MODULES
 

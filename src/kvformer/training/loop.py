@@ -28,7 +28,7 @@ from kvformer.training.objectives import OBJECTIVES
 from kvformer.training.optimizers import make_optimizer, make_planned_optimizer
 from kvformer.training.schedules import learning_rate
 from kvformer.training.signals import StopSignals
-from kvformer.training.stepping import PlannedStepper, Stepper
+from kvformer.training.stepping import KeptStep, PlannedStepper, Stepper
 
 Report = Callable[[int, int, dict[str, float]], None]
 """Called with the step, the number of steps and the newest values, to show progress."""
@@ -52,7 +52,8 @@ class Outcome:
 class Trainer:
     """Trains one run in its folder. After `train`, `model` has the selected weights and is in evaluation mode.
 
-    graphs: whether steps are recorded as a CUDA graph where that is possible. The results are the same.
+    graphs: whether steps are recorded as a CUDA graph where that is possible. The results are the same. kept: the
+        recorded step of an earlier run; this run's is left there.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class Trainer:
         report: Report = silent,
         compiler_mode: str | None = None,
         graphs: bool = True,
+        kept: KeptStep | None = None,
     ) -> None:
         self.run, self.folder, self.device, self.report = run, folder, device, report
-        self.compiler_mode, self.graphs = compiler_mode, graphs
+        self.compiler_mode, self.graphs, self.kept = compiler_mode, graphs, kept or KeptStep()
         manifests = {name: load_manifest(data_folder / name, verify=True) for name in run.datasets}
         self.data = run.definition.load(run, manifests)
         self.batches = Batches(run, self.data, device)
@@ -83,6 +85,7 @@ class Trainer:
             "code": code_digest(MODULES[run.task]),
         }
         self.checkpoint = Checkpoint(folder, identity, device)
+        self.earlier = self.kept.take(run, self.data)
         self._start()
 
     def _start(self) -> None:
@@ -145,7 +148,13 @@ class Trainer:
         if not self.planned:
             return Stepper(*parts, self.state.loss_sum)
         stepper = PlannedStepper(*parts, self.state.loss_sum)
-        stepper.follow(recorder(self.device) if self.graphs else None)
+        if self.earlier is None:
+            stepper.follow(recorder(self.device) if self.graphs else None)
+            return stepper
+        self.earlier.become(stepper)
+        stepper, self.earlier = self.earlier, None
+        self.model, self.training_model, self.optimizer = stepper.model, stepper.compiled, stepper.optimizer
+        self.state.loss_sum = stepper.loss_sum
         return stepper
 
     def _record(self, log: MetricLog) -> None:
@@ -187,6 +196,7 @@ class Trainer:
                 self._write(log, values)
         log.close()
         self.model.eval()
+        self.kept.keep(self.stepper)
         state.seconds["evaluation"] += time.perf_counter() - begin
         return Outcome("diverged" if state.diverged else "finished", metrics, selected, correct)
 

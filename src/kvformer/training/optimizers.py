@@ -62,6 +62,16 @@ class PlannedAdam(Adam):
         """Everything that a step changes, but for the weights: moments, which start at zero, and their step counts."""
         return [value for entry in self.state.values() for value in entry.values() if isinstance(value, Tensor)]
 
+    def copy_from(self, other: "PlannedAdam") -> None:
+        """Copy the moments of an optimiser of equal parameters into this one's tensors; zeros before its first step."""
+        parameters, others = (
+            [parameter for group in each.param_groups for parameter in group["params"]] for each in (self, other)
+        )
+        for parameter, from_parameter in zip(parameters, others, strict=True):
+            moments = other.state.get(from_parameter, {})
+            for name, value in self.state.get(parameter, {}).items():
+                value.copy_(moments[name]) if name in moments else value.zero_()
+
 
 class PlannedMomentumAdam(PlannedAdam):
     """`PlannedAdam` that reads β₁ from `rates`, too, which PyTorch's fused kernel takes only as a number.

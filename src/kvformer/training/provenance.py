@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from kvformer.files import sha256_bytes
-from kvformer.records.run import GitState
+from kvformer.records.provenance import GitState
 
 PACKAGES = (
     *("kvformer", "torch", "numpy", "pydantic", "safetensors", "snakemake", "mlflow", "pandas", "seaborn"),

@@ -16,28 +16,23 @@ import torch
 
 from kvformer.config.run import RunConfig
 from kvformer.errors import Interrupted, KvformerError
-from kvformer.files import remove_partial, write_bytes
+from kvformer.files import write_bytes
+from kvformer.models.fast.linear import library
 from kvformer.models.fast.memory import keep_memory
-from kvformer.records.run import (
-    DataRecord,
-    Failure,
-    ParameterCounts,
-    Primary,
-    Provenance,
-    RunConfiguration,
-    RunFolder,
-    Summary,
-)
+from kvformer.records.provenance import DataRecord, Provenance
+from kvformer.records.run import Failure, ParameterCounts, Primary, RunConfiguration, RunFolder, Summary
 from kvformer.spec.formulas import parameters, total_attention_parameters
 from kvformer.spec.variants import VARIANTS
 from kvformer.training.diagnostics import attention_maps
 from kvformer.training.gpus import own_device
 from kvformer.training.identity import cell_digest, identity_of
+from kvformer.training.linear_maps import settle_linear
 from kvformer.training.loop import Outcome, Report, Trainer, silent
 from kvformer.training.precision import set_precision
 from kvformer.training.provenance import git_state, package_versions, processor, utc_now
 from kvformer.training.samples import sample_texts
 from kvformer.training.signals import StopSignals
+from kvformer.training.stepping import KeptStep
 
 
 def train_run(
@@ -53,6 +48,7 @@ def train_run(
     gpus: int = 0,
     stop: StopSignals | None = None,
     graphs: bool = True,
+    kept: KeptStep | None = None,
 ) -> Summary:
     """Train a run, write its folder `out` and return its summary. An interrupted run goes on where it stopped.
 
@@ -60,7 +56,7 @@ def train_run(
     training steps by torch.compile with this mode. started: `time.monotonic()` when the process began, so that
     start-up is counted. gpus: how many were asked for; if there is none, a line says so. stop: the signals that the
     caller listens to, where it trains several runs. graphs: whether steps are recorded as CUDA graphs; the results are
-    the same.
+    the same. kept: the recorded step of the caller's last run, and then of this one.
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
@@ -70,40 +66,35 @@ def train_run(
     started = time.monotonic() if started is None else started
     folder = RunFolder(out)
     with folder.locked(), nullcontext(stop) if stop else StopSignals() as stop:
-        folder.failure_file.unlink(missing_ok=True)
-        folder.summary_file.unlink(missing_ok=True)
-        folder.correct_file.unlink(missing_ok=True)
-        remove_partial(out)
+        folder.forget_outcome()
         trainer = None
         try:
             with own_device(device) as chosen:
-                if gpus and chosen.type == "cpu":
-                    print(f"warning: resources.gpu: {gpus}, but this run trains on the CPU", flush=True)
-                make_deterministic(run.threads)
-                set_precision(run.training.precision, chosen)
-                keep_memory()
-                trainer = Trainer(run, folder, data_folder, chosen, report, compiler_mode, graphs)
+                _set_up(run, chosen, data_folder, gpus)
+                trainer = Trainer(run, folder, data_folder, chosen, report, compiler_mode, graphs, kept)
                 startup = time.monotonic() - started
                 outcome = trainer.train(stop, checkpoint_seconds)
                 summary = _summary(trainer, outcome, startup)
-                if outcome.correct is not None:
-                    outcome.correct.write(folder.correct_file)
-                _write_results(trainer, summary, _provenance(trainer, summary.data, started), keep_weights)
-        except Interrupted:
-            raise
+                provenance = _provenance(trainer, summary.data, started)
+                _write_results(trainer, outcome, summary, provenance, keep_weights)
         except Exception as error:
-            memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-            failure = _failure(error, trainer.state.attempts if trainer else 1, None if memory else cell_digest(run))
-            with suppress(OSError):  # a full disk must not hide what went wrong
-                failure.write(folder.failure_file)
-            if memory:
-                raise KvformerError(
-                    f"{out}: the run needs more memory than there is ({error}); make the model or the batches smaller"
-                ) from None
+            if not isinstance(error, Interrupted):
+                _record_failure(error, folder, run, trainer.state.attempts if trainer else 1)
             raise
         folder.clear_progress()
     folder.remove_progress()
     return summary
+
+
+def _set_up(run: RunConfig, device: torch.device, data_folder: Path, gpus: int) -> None:
+    """Let this process compute as the run asks for; say so where it gets no GPU."""
+    if gpus and device.type == "cpu":
+        print(f"warning: resources.gpu: {gpus}, but this run trains on the CPU", flush=True)
+    make_deterministic(run.threads)
+    set_precision(run.training.precision, device)
+    keep_memory()
+    if device.type == "cpu":
+        settle_linear(data_folder)
 
 
 def make_deterministic(threads: int) -> None:
@@ -115,9 +106,17 @@ def make_deterministic(threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _failure(error: Exception, attempt: int, cell: str | None) -> Failure:
-    kind, trace = type(error).__name__, traceback.format_exc()
-    return Failure(type=kind, error=str(error), time=utc_now(), attempt=attempt, trace=trace, cell=cell)
+def _record_failure(error: Exception, folder: RunFolder, run: RunConfig, attempt: int) -> None:
+    """Write down why the run ended. Raises KvformerError where there is not enough memory."""
+    memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    kind, trace, cell = type(error).__name__, traceback.format_exc(), None if memory else cell_digest(run)
+    failure = Failure(type=kind, error=str(error), time=utc_now(), attempt=attempt, trace=trace, cell=cell)
+    with suppress(OSError):  # a full disk must not hide what went wrong
+        failure.write(folder.failure_file)
+    if memory:
+        raise KvformerError(
+            f"{folder.path}: the run needs more memory than there is ({error}); make the model or the batches smaller"
+        ) from None
 
 
 def _summary(trainer: Trainer, outcome: Outcome, startup: float) -> Summary:
@@ -166,6 +165,7 @@ def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Pro
         precision=run.training.precision,
         compile=trainer.compiler_mode,
         cuda_graph=trainer.stepper.recorded if trainer.stepper is not None else None,
+        linear=None if gpu else library(),
         data=data,
         start=utc_now(before=time.monotonic() - started),
         end=utc_now(),
@@ -175,9 +175,13 @@ def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Pro
     )
 
 
-def _write_results(trainer: Trainer, summary: Summary, provenance: Provenance, keep_weights: bool) -> None:
+def _write_results(
+    trainer: Trainer, outcome: Outcome, summary: Summary, provenance: Provenance, keep_weights: bool
+) -> None:
     """Write every file of the run's folder atomically, the summary last: a folder with a summary is complete."""
     run, folder, model = trainer.run, trainer.folder, trainer.model
+    if outcome.correct is not None:
+        outcome.correct.write(folder.correct_file)
     RunConfiguration(**run.model_dump(mode="json"), hash=run.hash).write(folder.config_file)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **attention_maps(model, trainer.objective, trainer.batches))  # type: ignore[arg-type]

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from kvformer.config.run import RunConfig
 from kvformer.seeding import integer_seed
+from kvformer.tasks.base import TaskData
 from kvformer.training.batches import Batch, Batches
 from kvformer.training.graphs import Action, Recorder, recorded
+from kvformer.training.identity import cell_digest
 from kvformer.training.objectives import Objective
 from kvformer.training.optimizers import PlannedAdam, rates
 from kvformer.training.precision import autocast
@@ -93,6 +95,19 @@ class PlannedStepper(Stepper):
         self.rates = torch.zeros(PLANNED, len(self.optimizer.rates), dtype=self.optimizer.rates.dtype, device=device)
         self.rows = torch.zeros(PLANNED, self.batches.full_size, dtype=torch.long, device=device)
 
+    @torch.no_grad()
+    def become(self, other: "PlannedStepper") -> None:
+        """Take the steps of another run of the same cell: its values are copied to where the recorded step reads
+        them."""
+        tensors, others = ([*each.model.parameters(), *each.model.buffers(), each.loss_sum] for each in (self, other))
+        for tensor, value in zip(tensors, others, strict=True):
+            tensor.copy_(value)
+        self.model.train()
+        self.optimizer.copy_from(other.optimizer)
+        other.batches.take_over(self.batches)
+        self.run, self.batches, self.objective = other.run, other.batches, other.objective
+        self.next = -1  # what is planned was another run's
+
     def step(self, step: int) -> None:
         """The step with this number, from 0."""
         if step != self.next or step >= self.first + len(self.plan):
@@ -149,3 +164,29 @@ class PlannedStepper(Stepper):
         """All tensors that a step changes."""
         own = [self.loss_sum, self.place, self.optimizer.rates]
         return [*self.model.parameters(), *self.optimizer.tensors(), *own]
+
+
+class KeptStep:
+    """Keeps the recorded step of the last run of a process for the next run, if that differs only in its seed.
+
+    Recording takes about as long as all steps of a small run.
+    """
+
+    stepper: PlannedStepper | None = None
+
+    def take(self, run: RunConfig, data: TaskData) -> PlannedStepper | None:
+        """What was kept, if it takes the steps of this run, too; otherwise it is let go, with its memory."""
+        kept, self.stepper = self.stepper, None
+        if kept is None or cell_digest(kept.run) != cell_digest(run) or _sizes(kept.batches.data) != _sizes(data):
+            return None
+        return kept
+
+    def keep(self, stepper: Stepper | None) -> None:
+        """Keep what took the steps of a run that ended, where it was recorded."""
+        self.stepper = stepper if isinstance(stepper, PlannedStepper) and stepper.recorded else None
+
+
+def _sizes(data: TaskData) -> tuple[object, ...]:
+    """What fixes the shapes of a training step, besides the configuration."""
+    arrays = {**data.splits["train"], **data.tables}
+    return data.shape, {name: (array.shape, array.dtype) for name, array in arrays.items()}

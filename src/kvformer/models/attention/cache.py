@@ -6,7 +6,8 @@ from torch import Tensor
 
 
 class KeysValues(NamedTuple):
-    """Keys and values of one attention layer, (B, G, M, h) each; `values is keys` where one map makes both."""
+    """Keys and values of one attention layer as they are stored, (B, G, M, h) each; `values is keys` where one map
+    makes both. Where terms put keys or values together from stored parts, these may differ in heads and width."""
 
     keys: Tensor
     values: Tensor

@@ -3,8 +3,9 @@
     logits_ij = q_i·k_j + γ_j + r_ij + mask_ij        weights = softmax_j(logits)        output_i = Σ_j weights_ij v_j
 
 Shapes: queries (B, H, N, h), already scaled; keys and values (B, G, M, h) with H a multiple of G: head a reads the keys
-of head a·G/H. Queries and keys may have no width; the logits then consist of the other parts. key_bias γ (1 or H, M).
-bias r (1 or H, N, M). mask: 0 and -inf, broadcastable to (B, H, N, M). Each of these three may be None.
+of head a·G/H. Queries and keys may be wider than values, or have no width; the logits then consist of the other parts.
+key_bias γ (1 or H, M). bias r (1 or H, N, M). mask: 0 and -inf, broadcastable to (B, H, N, M). Each of these three may
+be None.
 """
 
 import math
@@ -99,7 +100,8 @@ def fused(
     mask: Tensor | None,
     multiple: int | None = None,
 ) -> Tensor:
-    """PyTorch's fused kernel. A key bias is carried in one extra feature: [q, 1]·[k, γ] = q·k + γ.
+    """PyTorch's fused kernel. A key bias is carried in one extra feature: [q, 1]·[k, γ] = q·k + γ. Values are filled
+    up with zeros to the width of keys, which the kernel needs.
 
     multiple: features are then filled up with zeros to a multiple of this; default is 1 on a CPU, and 8 on a GPU, whose
     kernels need it.
@@ -108,16 +110,17 @@ def fused(
     if key_bias is not None and len(key_bias) not in (1, keys.shape[1]):
         # Keys that several query heads share have no room for a bias of each of these heads.
         mask, key_bias = _sum(key_bias[None, :, None, :], mask), None
-    width = queries.shape[-1]
+    width = values.shape[-1]
     if key_bias is not None:
         multiple = multiple or (1 if queries.device.type == "cpu" else 8)
-        zeros = -(width + 1) % multiple
+        zeros = -(queries.shape[-1] + 1) % multiple
         ones = queries.new_ones(*queries.shape[:-1], 1)
         extra = key_bias[None, :, :, None].expand(keys.shape[0], keys.shape[1], -1, 1)
         queries, keys = torch.cat([queries, ones], dim=-1), torch.cat([keys, extra.to(keys.dtype)], dim=-1)
-        values = F.pad(values, (0, 1 + zeros))
         if zeros:
             queries, keys = F.pad(queries, (0, zeros)), F.pad(keys, (0, zeros))
+    if queries.shape[-1] > width:
+        values = F.pad(values, (0, queries.shape[-1] - width))
     mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=1.0, enable_gqa=grouped)
     return mixed[..., :width]
 

@@ -17,7 +17,7 @@ from kvformer.models.attention.cache import KeysValues, KeyValueCache
 from kvformer.models.attention.kernels import Recorded, additive_mask, attend
 from kvformer.models.attention.term_module import TermModule, add_up
 from kvformer.models.fast.linear import Linear, linear
-from kvformer.spec.projections import INPUT, LEARNED, NONE, frozen_maps, layer_maps, projection_widths
+from kvformer.spec.projections import INPUT, LEARNED, NONE, frozen_maps, layer_maps, projection_shapes, query_width
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.terms import Span, Stream, layer_terms
 from kvformer.spec.variants import AttentionSpec
@@ -40,11 +40,12 @@ class Attention(nn.Module):
         self.spec = spec
         self.heads, self.head_dim = model.heads, model.head_dim
         self.kv_heads = spec.kv_heads or model.heads
-        self.scale = 1 / math.sqrt(model.head_dim if model.scale == "head" else model.dim)
+        self.scale = 1 / math.sqrt(query_width(spec, model) if model.scale == "head" else model.dim)
         self.dropout = model.attention_dropout
         self.owns_keys_values = owns_keys_values
         self.maps = layer_maps(spec, model, self.cross)
-        self.widths = projection_widths(spec, model, owns_keys_values, self.cross)
+        self.shapes = projection_shapes(spec, model, owns_keys_values, self.cross)
+        self.widths = {name: heads * width for name, (heads, width) in self.shapes.items()}
         self.rows = _rows({name: rows for name, rows in self.widths.items() if name not in frozen_maps(spec)})
         self.projection, self.projection_bias = _matrix(self.rows, model)
         self.frozen_rows = _rows({name: rows for name, rows in self.widths.items() if name in frozen_maps(spec)})
@@ -79,7 +80,7 @@ class Attention(nn.Module):
         queries, stored, first = self.project(x, memory, shared, cache)
         keys, values = stored
         for term in self.terms:
-            keys = term.read(keys)
+            keys, values = term.read(keys, values)
 
         # Logits s·c·q_i·k_j + γ_j + r_ij. The scale is applied to the queries.
         span = Span(first, queries.shape[2], keys.shape[2], causal)
@@ -114,7 +115,7 @@ class Attention(nn.Module):
         if name == LEARNED and self.learned_query is not None:
             queries = self.learned_query[None, :, None, :].expand(x.shape[0], -1, x.shape[1], -1)
         else:
-            queries = self.split_heads(x) if name == INPUT else projected[name]
+            queries = split_heads(x, self.heads) if name == INPUT else projected[name]
         if self.pair is not None:
             queries = queries @ self.pair
         for term in self.terms:
@@ -125,12 +126,12 @@ class Attention(nn.Module):
         self, projected: Projected, source: Tensor, first: int = 0, cache: KeyValueCache | None = None
     ) -> KeysValues:
         """Keys and values as they are stored; one tensor where one map makes both and keys are not normalised."""
-        values = self.split_heads(source) if self.maps.value == INPUT else projected[self.maps.value]
+        values = split_heads(source, self.heads) if self.maps.value == INPUT else projected[self.maps.value]
         if self.maps.key == NONE:
             return KeysValues(values[..., :0], values)
-        keys = self.split_heads(source) if self.maps.key == INPUT else projected[self.maps.key]
+        keys = split_heads(source, self.heads) if self.maps.key == INPUT else projected[self.maps.key]
         for term in self.terms:
-            keys = term.keys(keys, first, cache)
+            keys, values = term.keys(keys, first, cache), term.values(values)
         values = keys if self.maps.value == self.maps.key else values
         return KeysValues(F.normalize(keys, dim=-1) if self.spec.normalise_keys else keys, values)
 
@@ -146,12 +147,9 @@ class Attention(nn.Module):
                 part = slice(rows[mine[0]].start, rows[mine[-1]].stop)
                 fused = linear(x, weight[part], bias[part] if bias is not None else None)
                 parts = fused.split([self.widths[name] for name in mine], dim=-1)
-                projected |= {name: self.split_heads(part) for name, part in zip(mine, parts, strict=True)}
+                for name, columns in zip(mine, parts, strict=True):
+                    projected[name] = split_heads(columns, self.shapes[name][0])
         return projected
-
-    def split_heads(self, x: Tensor) -> Tensor:
-        """(B, N, heads·h) to (B, heads, N, h)."""
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def initialise(self, scheme: str, stream: Stream) -> None:
         """Draw the maps; the same map gets the same draws in every variant, up to the scheme's bound."""
@@ -178,6 +176,11 @@ class Attention(nn.Module):
                 self.pair.normal_(0, 1 / math.sqrt(self.head_dim), generator=stream("pair"))
             if self.learned_query is not None:
                 self.learned_query.uniform_(-1, 1, generator=stream("learned query"))
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, N, heads·h) to (B, heads, N, h)."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _rows(widths: dict[str, int]) -> dict[str, slice]:

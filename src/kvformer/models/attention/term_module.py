@@ -36,9 +36,13 @@ class TermModule(nn.Module):
         """New keys (B, G, N, h) as they are stored."""
         return self.term.keys(self, keys, first, cache)
 
-    def read(self, keys: Tensor) -> Tensor:
-        """All stored keys (B, G, M, h) as they meet the queries."""
-        return self.term.read(self, keys)
+    def values(self, values: Tensor) -> Tensor:
+        """New values (B, G, N, h) as they are stored."""
+        return self.term.values(self, values)
+
+    def read(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """All stored keys and values (B, G, M, h) as they meet the queries."""
+        return self.term.read(self, keys, values)
 
     def gain(self) -> Tensor | None:
         """Factor s on the logits, (1 or H,)."""

@@ -11,7 +11,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kvformer.analysis.results import Results
-from kvformer.reporting.figures import accuracy, attention, diagnostics, forest, gaps, grid, loss, pareto, scaling
+from kvformer.reporting.figures import (
+    accuracy,
+    attention,
+    diagnostics,
+    forest,
+    gaps,
+    grid,
+    ladder,
+    loss,
+    pareto,
+    scaling,
+)
 from kvformer.reporting.figures.data import FigureData
 from kvformer.reporting.style import FORMATS, figure_style, save
 
@@ -19,6 +30,7 @@ Draw = Callable[[FigureData], Iterator[tuple[str, Figure]]]
 KINDS: dict[str, Draw] = {
     "accuracy": accuracy.draw,
     "forest": forest.draw,
+    "ladder": ladder.draw,
     "pareto": pareto.draw,
     "grid": grid.draw,
     "gaps": gaps.draw,

@@ -18,14 +18,19 @@ from kvformer.reporting.style import GREY, WIDTH
 Record = dict[str, Any]
 NAMED_RUNS = 2
 """Up to this many lost runs of a comparison are named; more are counted."""
+MANY = 8
+"""Colours do not tell more compared variants apart."""
 ROW = 0.23
 """Height of a variant's row, in inches."""
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
-    """One figure for each quantity that tasks are judged by (accuracy, loss, BLEU), since each has its own axis."""
+    """One figure for each quantity that tasks are judged by (accuracy, loss, BLEU), since each has its own axis.
+
+    Many variants are drawn by `ladder` instead.
+    """
     table = data.results.paired
-    if table.empty:
+    if table.empty or len(data.variants) > MANY:
         return
     kinds = table["metric"].map(quantity)
     for what in dict.fromkeys(kinds):
@@ -40,7 +45,7 @@ def draw_quantity(data: FigureData, what: Quantity, table: pd.DataFrame) -> Figu
     height = sum(ROW * len(rows) + 0.12 for _, rows in groups)
     figure = Figure(figsize=(WIDTH, 1.15 + height), layout="constrained")
     ax = figure.subplots()
-    limits = _limits(table, scale)
+    limits = limits_of(table, scale)
     ticks, y = {}, 0.0
     for task, rows in groups:
         top = y
@@ -72,7 +77,7 @@ def draw_quantity(data: FigureData, what: Quantity, table: pd.DataFrame) -> Figu
     return figure
 
 
-def _limits(table: pd.DataFrame, scale: float) -> tuple[float, float]:
+def limits_of(table: pd.DataFrame, scale: float) -> tuple[float, float]:
     """The ends of the axis: wide enough for every mean and margin, and for nine of ten intervals."""
     low, high = (table[name].dropna().to_numpy(dtype=float) for name in ("low", "high"))
     means, margins = (table[name].dropna().to_numpy(dtype=float) for name in ("difference", "margin"))

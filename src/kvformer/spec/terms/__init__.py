@@ -10,8 +10,10 @@ from kvformer.spec.projections import NONE, layer_maps
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.terms import logits
 from kvformer.spec.terms.base import Span, Stream, Term
+from kvformer.spec.terms.latents import Latents
 from kvformer.spec.terms.outputs import Exclusive, Gate
-from kvformer.spec.terms.queries_keys import OffsetKeys, QKNorm, Rotary, Turn, rotated_width
+from kvformer.spec.terms.queries_keys import OffsetKeys, QKNorm, Turn
+from kvformer.spec.terms.rotary import Rotary, RotaryApart, rotated_width
 
 if TYPE_CHECKING:
     from kvformer.spec.variants import AttentionSpec
@@ -48,7 +50,12 @@ def layer_terms(
     if spec.exclusive and not cross:
         terms["exclusive"] = Exclusive(model, length)
     if model.positions == "rope" and content and not cross:
-        terms["rotary"] = Rotary(model, length, spec.rotated_when)
+        if spec.latents:
+            terms["rotary"] = Latents(model, length, spec.latents)
+        elif spec.rotates_apart:
+            terms["rotary"] = RotaryApart(model, length)
+        else:
+            terms["rotary"] = Rotary(model, length, spec.rotated_when)
     if spec.scores == "position":
         terms["position"] = logits.HeadRelative(model, length)
     elif spec.position != "none":

@@ -81,9 +81,13 @@ class Term:
         """New keys (B, G, N, h) as they are stored. cache: that of an incremental decoder, which may keep more."""
         return keys
 
-    def read(self, p: Any, keys: "Tensor") -> "Tensor":
-        """All stored keys (B, G, M, h) as they meet the queries."""
-        return keys
+    def values(self, p: Any, values: "Tensor") -> "Tensor":
+        """New values (B, G, N, h) as they are stored, unless they are the keys."""
+        return values
+
+    def read(self, p: Any, keys: "Tensor", values: "Tensor") -> "tuple[Tensor, Tensor]":
+        """All stored keys and values (B, G, M, h) as they meet the queries."""
+        return keys, values
 
     def gain(self, p: Any) -> "Tensor | None":
         """Factor s on the logits, (maps,)."""

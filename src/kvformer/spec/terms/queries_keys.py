@@ -1,4 +1,4 @@
-"""Terms on queries and keys: norm, turn, offset, rotation. They act in the order of `layer_terms`.
+"""Terms on queries and keys: norm, turn, offset. They act in the order of `layer_terms`; `rotary` follows.
 
 Pair t of a vector is (x_2t, x_2t+1), read as the complex number z_t = x_2t + i·x_2t+1.
 """
@@ -6,8 +6,6 @@ Pair t of a vector is (x_2t, x_2t+1), read as the complex number z_t = x_2t + i�
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
 
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.terms.base import Stream, Term
@@ -130,57 +128,6 @@ class OffsetKeys(Term):
         if cache is not None:
             cache.tail = tail[:, :, -1:]
         return torch.cat([own, torch.cat([before, tail[:, :, :-1]], dim=2)], dim=-1)
-
-
-class Rotary(Term):
-    """Rotary positions: pair t at position i is turned by i·θ_t, θ_t = base^(-2t/r) (Su et al. 2021, arXiv 2104.09864).
-
-    S_ij = c·q_iᵀR_{j-i}k_j depends on the distance alone. r = 2·round(fraction·h/2) components are rotated. when:
-    `stored`: keys are rotated before they are stored. `read`: keys that are values, too, are stored as they are, and
-    rotated when they meet the queries. `back`: rotated keys serve as values, and the outputs are turned back:
-    o_i = Σ_j a_ij R_{j-i}k_j.
-    """
-
-    explanation = "rotary positions: logits depend on the distance of query and key"
-
-    def __init__(self, model: ModelConfig, length: int, when: Literal["stored", "read", "back"] = "stored") -> None:
-        super().__init__(model, length)
-        self.when, self.base = when, model.rope_base
-        self.rotated = rotated_width(model)
-
-    def constants(self) -> dict[str, np.ndarray]:
-        """`cos` and `sin` (length, r/2)."""
-        frequencies = self.base ** (-2 * np.arange(self.rotated // 2) / self.rotated)
-        angles = np.arange(self.length)[:, None] * frequencies
-        return {"cos": np.cos(angles).astype(np.float32), "sin": np.sin(angles).astype(np.float32)}
-
-    def queries(self, p: Any, queries: "Tensor", first: int) -> "Tensor":
-        """Rotated."""
-        return self._rotated(p, queries, first)
-
-    def keys(self, p: Any, keys: "Tensor", first: int, cache: Any = None) -> "Tensor":
-        """Rotated, unless that waits until they are read."""
-        return keys if self.when == "read" else self._rotated(p, keys, first)
-
-    def read(self, p: Any, keys: "Tensor") -> "Tensor":
-        """Rotated, if they are stored as they are."""
-        return self._rotated(p, keys, 0) if self.when == "read" else keys
-
-    def outputs(self, p: Any, outputs: "Tensor", x: "Tensor", values: "Tensor", first: int) -> "Tensor":
-        """Turned back where values are rotated keys."""
-        return self._rotated(p, outputs, first, back=True) if self.when == "back" else outputs
-
-    def _rotated(self, p: Any, x: "Tensor", first: int, back: bool = False) -> "Tensor":
-        import torch
-
-        rows = slice(first, first + x.shape[2])
-        part = turned(x[..., : self.rotated], p.cos[rows], -p.sin[rows] if back else p.sin[rows])
-        return part if self.rotated == self.head_dim else torch.cat([part, x[..., self.rotated :]], dim=-1)
-
-
-def rotated_width(model: ModelConfig) -> int:
-    """r, the components of a head that are rotated: 2·round(rope_fraction·h/2)."""
-    return 2 * round(model.rope_fraction * model.head_dim / 2)
 
 
 def turned(x: "Tensor", cos: "Tensor", sin: "Tensor") -> "Tensor":
