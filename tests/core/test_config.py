@@ -319,7 +319,7 @@ training_sections = st.fixed_dictionaries(
         "learning_rate": st.floats(1e-12, 1e3),
         "betas": st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)).map(list),
         "clip_norm": st.none() | st.floats(1e-3, 1e3),
-        "schedule": st.sampled_from(["constant", "cosine", "warmup_cosine", "one_cycle", "inverse_sqrt"]),
+        "schedule": st.sampled_from(["constant", "cosine", "warmup_cosine", "one_cycle", "inverse_sqrt", "wsd"]),
         "threads": st.integers(1, 64),
     },
 )

@@ -115,6 +115,7 @@ def test_a_checkpoint_of_another_variant_or_code_is_not_resumed(
     [
         {"precision": "bf16"},
         {"schedule": "one_cycle"},
+        {"schedule": "wsd", "decay_share": 0.6},
         {"optimizer": "adam", "weight_decay": 0.5},
         {"optimizer": "adamw", "weight_decay": 0.5, "clip_norm": 0.1},
     ],

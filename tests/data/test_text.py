@@ -40,6 +40,14 @@ _Burthen _\\[dispersedly, within_
 
 **ARIEL**\x20\x20
 Bow-wow
+
+**AUDLEY**\x20\x20
+*[Coming forward.]*
+My lords. *Sound a horn.*
+
+**PAGE**\x20\x20
+[Within]_
+Who's there?
 """
 
 
@@ -73,7 +81,9 @@ def test_a_play_becomes_plain_text_in_the_layout_of_tiny_shakespeare() -> None:
     assert play_text(PLAY) == (
         "First Citizen:\nBefore we proceed any further, hear me speak.\n'Tis -- so.\nWhat shouts are these?  Hm.\n\n"
         "All:\nSpeak, speak.\n\n"
-        "ARIEL:\nBow-wow\n"
+        "ARIEL:\nBow-wow\n\n"
+        "AUDLEY:\nMy lords.\n\n"
+        "PAGE:\nWho's there?\n"
     )
 
 

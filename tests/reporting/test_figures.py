@@ -107,6 +107,7 @@ def test_every_kind_is_drawn_for_every_task_or_family(figures: Figures) -> None:
         "pareto": families,
         "grid": ["copy"],
         "gaps": families,
+        "scaling": [],
         "loss": tasks,
         "settings": ["copy"],
         "epochs": ["characters"],

@@ -14,6 +14,7 @@ from kvformer.analysis.planning import plan
 from kvformer.analysis.published import compare_published, load_published
 from kvformer.analysis.results import FILE, Results
 from kvformer.analysis.sampling import sampling
+from kvformer.analysis.scaling import scaling
 from kvformer.analysis.study import Study, read_study
 from kvformer.analysis.tuning import tuning_table
 from kvformer.records.run import RunFolder
@@ -64,6 +65,7 @@ def analyse(results: Path, published: Path | None = None, curves: pd.DataFrame |
     if any(len(study.settings(task)) > 1 for task in study.tasks):
         tables["settings"] = comparisons.summarise(expected, study, by_setting=True)
         tables["paired_settings"] = decisions.paired_differences(expected, study, by_setting=True)
+    tables |= scaling(expected, tables["cost"], study)
     if published:
         tables["published"] = compare_published(runs, study, load_published(published))
     return Results.of(results, study, tables)

@@ -177,6 +177,36 @@ class Results:
     ]
     """How much of a difference's variance comes from seeds, and how much from a finite test set
     (`sampling.decompose`)."""
+    scaling: Annotated[
+        pd.DataFrame,
+        Columns(
+            "task setting variant",
+            "n expected",
+            "size parameters total tokens compute loss loss_low loss_high gap gap_low gap_high fitted predicted",
+            "held_out",
+        ),
+    ]
+    """Loss against size, tokens and compute (`scaling.scaling`); empty unless the study names a task for it.
+
+    size: the baseline's parameters without embeddings and head at the setting; parameters: the variant's; total: with
+    them. compute: floating-point operations of the run. gap: loss minus the baseline's, paired. fitted: by the law of
+    all points. predicted: by the law of all points but those of the largest size, which are held_out.
+    """
+    scaling_law: Annotated[pd.DataFrame, Columns("quantity", "", "value low high")]
+    """E, A, alpha, B and beta of the law L = E + A/(m·N)^α + B/D^β, which all variants share (`scaling_law.Law`)."""
+    scaling_variants: Annotated[
+        pd.DataFrame,
+        Columns(
+            "variant trend",
+            "n",
+            "worth worth_low worth_high compute compute_low compute_high gap gap_low gap_high "
+            "slope slope_low slope_high error error_low error_high",
+        ),
+    ]
+    """Each variant in the law. worth: its m, what one of its parameters is worth in parameters of the baseline.
+    compute: how much more it needs for the same loss, in per cent. gap: mean over settings. slope: of the gap, per
+    tenfold size at equal tokens; trend: `grows`, `shrinks`, or `neither` where the interval of the slope holds 0.
+    error: of the predicted losses of the held-out size, in per cent. n: seeds that finished every setting."""
     published: Annotated[
         pd.DataFrame,
         Columns(

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from kvformer.config.grid import DURATIONS, SECTIONS
 from kvformer.config.messages import describe_errors, unknown
 from kvformer.config.run import RunConfig
+from kvformer.config.scaling import check_scaling
 from kvformer.config.study import StudyConfig
 from kvformer.config.tuning import tuning_runs
 from kvformer.data.datasets import find_dataset
@@ -46,6 +47,7 @@ def _validate(raw: dict[str, Any], where: str, overrides: Iterable[str], task: s
             find_dataset(dataset)
         study.runs()
         tuning_runs(study)
+        check_scaling(study)
     except ValidationError as error:
         raise ConfigError(f"{where}: {describe_errors(error, StudyConfig)}") from None
     except (ConfigError, DataError) as error:
@@ -73,7 +75,7 @@ def single_run(
     section = tasks.get(task) or {} if isinstance(tasks, dict) else tasks
     if isinstance(section, dict):  # validation rejects anything else
         alone = {"variants": [variant], "seeds": [seed], "tuning": None}
-        raw = {**raw, "seeds": [seed], "tasks": {task: {**section, **alone}}}
+        raw = {**raw, "seeds": [seed], "scaling": None, "tasks": {task: {**section, **alone}}}
     study = _validate(raw, str(base or "configuration"), overrides, task)
     runs = {run.setting: run for run in study.runs()}
     if setting is None and len(runs) > 1:

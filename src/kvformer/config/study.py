@@ -84,6 +84,11 @@ class StudyConfig(Section):
         Execution(), description="Where and how jobs run. Changing these keys retrains nothing."
     )
     cost: bool = Field(False, description="Also count and measure what every variant costs (`kvformer cost`).")
+    scaling: str | None = Field(
+        None,
+        description="A task whose settings differ in size and steps: fit a scaling law to its losses "
+        "(docs/statistics.md). Needs `cost: true`.",
+    )
     on_missing: Literal["fail", "skip"] = Field(
         "fail",
         description="What to do with tasks whose data are not available: stop before any job starts, or leave them "
@@ -229,6 +234,7 @@ class StudyConfig(Section):
                 for setting in self.settings[name]
             ],
             skipped=list(skipped),
+            scaling=self.scaling if self.scaling in sections else None,
         )
 
     def _task_entry(self, name: str) -> TaskEntry:

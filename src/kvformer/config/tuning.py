@@ -93,6 +93,7 @@ def tuning_manifest(study: StudyConfig) -> StudyManifest:
             "skipped": [],
             "looks": [],
             "weights": [],
+            "scaling": None,
         }
     )
 

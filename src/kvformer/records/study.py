@@ -131,7 +131,8 @@ class StudyManifest(FileRecord):
     """The resolved study as data.
 
     runs: with looks, all that the last look may need; `asked` says which of them are asked for. looks: seeds at each
-    look, none where the seeds are fixed. weights: the share of the permitted error that each look may spend.
+    look, none where the seeds are fixed. weights: the share of the permitted error that each look may spend. scaling:
+    the task whose losses a scaling law is fitted to.
     """
 
     name: str
@@ -146,6 +147,11 @@ class StudyManifest(FileRecord):
     skipped: list[SkippedTask] = Field(default_factory=list)
     looks: list[int] = Field(default_factory=list)
     weights: list[float] = Field(default_factory=list)
+    scaling: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_if_scaled(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_empty(fields(self), "scaling")
 
     def asked(self, taken: Sequence[LookRecord], at_most: bool = False) -> list[RunEntry]:
         """The runs that are asked for once the looks `taken` (the first ones, in their order) have been taken.

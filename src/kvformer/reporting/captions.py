@@ -43,6 +43,14 @@ FIGURES = {
         "margin. The scale fits the second half of training, so earlier values can lie outside. If the learning rate "
         "falls, a curve that is flat at the end does not predict a longer run.",
     ),
+    "scaling": (
+        "Scaling",
+        "Left: loss against the operations of a run, mean over seeds, both axes logarithmic. A line joins the losses "
+        "of the law fitted to all points, over the sizes: one line per variant for the smaller number of tokens of "
+        "each size, one for the larger. Hollow marks: the largest size; dashes there: what a law fitted without it "
+        "predicts. Right: paired difference to the baseline at each size with its 95 % interval, above 0 is worse; "
+        "faint and hollow: the smaller number of tokens.",
+    ),
     "loss": (
         "Loss during training",
         "Above against the seconds spent in optimisation steps, below against steps; left the loss on training, right "
@@ -169,6 +177,25 @@ _TABLES = {
         "way random effects, Satterthwaite's degrees of freedom), and is wider by the given factor. Floor: half the "
         "width that is left with unlimited seeds. Where each seed draws its own test examples (lists, sets), the "
         "paired interval contains it. Only tasks judged by accuracy, whose runs keep which examples they get right."
+    ),
+    "scaling_variants": (
+        "Each variant in the law L = E + A/(m·N)^α + B/D^β. Worth: m, what one of its parameters is worth in those of "
+        "{baseline}. More compute: what it needs for the same loss, in per cent of what {baseline} needs, at the "
+        "operations per parameter of the largest size. Mean gap: loss minus that of {baseline}, over all settings; per "
+        "tenfold size: its change at equal tokens. The gap grows or shrinks if the 95 % interval of that change "
+        "excludes 0. Error: predicted over measured loss of the largest size minus 1, by a law fitted without it. "
+        "Intervals of gaps: Student's t over seeds; others: paired bootstrap over seeds. They do not contain the error "
+        "of the law's form."
+    ),
+    "scaling_law": (
+        "The constants that all variants share, with 95 % intervals (paired bootstrap over seeds). A wide interval "
+        "means that these sizes and numbers of tokens do not tell the constant. N: parameters without embeddings and "
+        "head, D: tokens, L in nats."
+    ),
+    "scaling": (
+        "Loss, mean over n seeds that finished, against parameters (without embeddings and head; total: all), tokens "
+        "and operations of a run. Fitted: by the law of all points. Predicted: by a law without the largest size. Gap: "
+        "paired difference to {baseline}. Intervals: Student's t over seeds."
     ),
     "cost": (
         "Cost of a run: medians over seeds. Stepping: seconds in optimisation steps only. Ratio: samples/s over that "

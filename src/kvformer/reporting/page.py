@@ -15,6 +15,7 @@ from kvformer.reporting.captions import FIGURES
 from kvformer.reporting.headline import headline
 from kvformer.reporting.page_looks import banner
 from kvformer.reporting.page_method import method
+from kvformer.reporting.scaling import held_out_sentence, scaling_sentences
 from kvformer.reporting.sentences import findings
 from kvformer.reporting.tables import study_tables
 from kvformer.reporting.verdicts import Verdicts
@@ -24,6 +25,7 @@ REASON_LENGTH = 300
 SECTIONS = {
     "tasks": "Tasks",
     "training": "Training",
+    "scaling": "Scaling",
     "grids": "Grids",
     "attention": "Attention",
     "cost": "Cost",
@@ -84,6 +86,7 @@ def _context(results: Results, lock: Path | None) -> dict[str, Any]:
         "samples": page_files.samples(results),
         "method": method(verdicts),
         "sentences": findings(results),
+        "scaling": [words for words in (*scaling_sentences(results), held_out_sentence(results)) if words],
     }
     return parts | {"sections": _sections(parts)}
 
@@ -142,6 +145,7 @@ def _sections(parts: dict[str, Any]) -> dict[str, str]:
     """The sections that have something to show."""
     figures, tables = parts["figures"], parts["tables"]
     empty = {
+        "scaling": not parts["scaling"],
         "grids": not figures["grid"] and "paired_settings" not in tables and "tuning" not in tables,
         "attention": not any(figures[kind] for kind in ("attention", "heads", "diagnostics")),
         "cost": not parts["costs"],

@@ -11,6 +11,7 @@ from kvformer.analysis.results import Results
 from kvformer.reporting.captions import table_captions
 from kvformer.reporting.cells import interval, number, probability, signed, whole
 from kvformer.reporting.render import DIFFERENCE, Layout, Table, alike, lay_out, with_better_in
+from kvformer.reporting.scaling import scaling_tables
 from kvformer.reporting.training_tables import training_tables
 
 
@@ -168,6 +169,7 @@ def study_tables(results: Results) -> list[Table]:
         "success": (lay_out(solved, SUCCESS), ()),
         "aggregate": (lay_out(results.aggregate, AGGREGATE), ()),
         **training_tables(results),
+        **scaling_tables(results),
         "cost": (_costs(results.cost), ()),
         "published": (
             published.drop(columns="differs in"),

@@ -99,6 +99,12 @@ def parameters(architecture: str, variant: Variant, model: ModelConfig, shape: S
     raise ValueError(f"there is no architecture '{architecture}'")
 
 
+def block_parameters(architecture: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:
+    """Parameters of all blocks: those of a model without embeddings, positions and head."""
+    stack = _stack_parameters(variant, model, shape.length)
+    return stack + (_stack_parameters(variant, model, shape.length, cross=True) if architecture == "seq2seq" else 0)
+
+
 def total_attention_parameters(architecture: str, variant: Variant, model: ModelConfig, shape: Shape) -> int:
     """Parameters of all attention layers of a model."""
     spec, group = variant.attention, variant.attention.layers_per_kv

@@ -142,10 +142,13 @@ class TrainingConfig(Section):
     betas: tuple[Probability, Probability] = Field((0.9, 0.999), strict=False, description="Adam's decay rates.")
     epsilon: Rate = Field(1e-8, description="Adam's epsilon.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay.")
-    schedule: Literal["constant", "cosine", "warmup_cosine", "one_cycle", "inverse_sqrt"] = Field(
+    schedule: Literal["constant", "cosine", "warmup_cosine", "one_cycle", "inverse_sqrt", "wsd"] = Field(
         "constant",
         description="Learning-rate schedule over the steps. cosine falls from the first step, warmup_cosine after the "
-        "warm-up.",
+        "warm-up, wsd (warm-up, stable, decay) at the end.",
+    )
+    decay_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.2, description="Share of the steps, at the end, over which wsd falls linearly to 0."
     )
     warmup_steps: Count = Field(0, description="Steps of linear warm-up (all but one_cycle).")
     clip_norm: Rate | None = Field(None, description="Clip the gradient to this global norm.")
@@ -165,6 +168,8 @@ class TrainingConfig(Section):
     threads: Annotated[int, Field(gt=0, le=1024)] = Field(
         1, description="CPU threads of a training process. They change how sums are rounded, and so the result."
     )
+
+    added: ClassVar[frozenset[str]] = frozenset({"decay_share"})
 
     @model_validator(mode="after")
     def _one_duration(self) -> "TrainingConfig":

@@ -12,6 +12,8 @@ def learning_rate(step: int, steps: int, training: TrainingConfig, model: ModelC
         after the warm-up. All are multiplied by t/warm-up during warm-up, so that step 0 has rate 0.
     one_cycle: half a cosine from 1/25 of the peak to the peak over the first quarter of the steps, then half a cosine
         to 1e-5 of the peak (fastai's defaults).
+    wsd: the peak rate, and over the last decay_share of the steps a straight line to 0, which the step after the last
+        would have (Hägele et al. 2024, arXiv 2405.18392).
     inverse_sqrt: peak · d^-½ · min(t^-½, t · warm-up^-1.5) with t counted from 1 (Vaswani et al. 2017, section 5.3).
     """
     peak, warmup = training.learning_rate, training.warmup_steps
@@ -26,6 +28,8 @@ def learning_rate(step: int, steps: int, training: TrainingConfig, model: ModelC
         return peak * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
     if training.schedule == "warmup_cosine" and step > warmup:
         return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    if training.schedule == "wsd":
+        return peak * min(rise, (steps - step) / (training.decay_share * steps))
     return peak * rise
 
 

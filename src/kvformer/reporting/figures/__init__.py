@@ -11,7 +11,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kvformer.analysis.results import Results
-from kvformer.reporting.figures import accuracy, attention, diagnostics, forest, gaps, grid, ladder, loss, pareto
+from kvformer.reporting.figures import (
+    accuracy,
+    attention,
+    diagnostics,
+    forest,
+    gaps,
+    grid,
+    ladder,
+    loss,
+    pareto,
+    scaling,
+)
 from kvformer.reporting.figures.data import FigureData
 from kvformer.reporting.style import FORMATS, figure_style, save
 
@@ -23,6 +34,7 @@ KINDS: dict[str, Draw] = {
     "pareto": pareto.draw,
     "grid": grid.draw,
     "gaps": gaps.draw,
+    "scaling": scaling.draw,
     "loss": loss.draw,
     "settings": grid.draw_curves,
     "epochs": loss.draw_epochs,
