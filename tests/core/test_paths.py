@@ -70,7 +70,24 @@ def test_a_name_with_a_dollar_that_exists_is_meant(tmp_path: Path) -> None:
 def test_paths_of_commands_are_expanded(tmp_path: Path) -> None:
     assert main(["prepare", "human_numbers", "--out", "$SCRATCH/data"]) == 0
     assert (tmp_path / "scratch" / "data" / "human_numbers" / "manifest.json").is_file()
-    assert main(["train", "reverse", "kv", "--out", "~/run", "--set", "training.steps=2", "--set", "model.dim=16"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "reverse",
+                "kv",
+                "--out",
+                "~/run",
+                "--data",
+                "$SCRATCH/data",
+                "--set",
+                "training.steps=2",
+                "--set",
+                "model.dim=16",
+            ]
+        )
+        == 0
+    )
     assert (tmp_path / "home" / "run" / "summary.json").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "scratch"]
 
