@@ -134,12 +134,6 @@ def _rows(finding: Finding, plan: Plan, chances: Array) -> list[dict[str, Any]]:
     ]
 
 
-def hours_of(rows: pd.DataFrame) -> float:
-    """Core-hours of comparisons together (rows of one number of seeds): the baseline of a task is trained once."""
-    baseline = rows.groupby("task")["baseline_hours"].max().sum()
-    return float((rows["hours"] - rows["baseline_hours"]).sum() + baseline)
-
-
 def _order(rows: list[dict[str, Any]]) -> tuple[bool, float, float]:
     """Cheapest first, by the hours for a good chance; then those that have none, the best first; hopeless ones last."""
     price = next((row["hours"] for row in rows if row["chance"] >= GOOD), inf)

@@ -59,7 +59,7 @@ def _table(rows: "pd.DataFrame") -> Iterator[str]:
 
 def _total(rows: "pd.DataFrame") -> str:
     """What it takes to train all of them with the most seeds."""
-    from kvformer.analysis.planning import hours_of
+    from kvformer.reporting.panels import hours_of
 
     most = rows[rows["seeds"] == rows["seeds"].max()]
     return f"all of them with {most['seeds'].iloc[0]} seeds: {hours_of(most):.1f} hours, each baseline trained once"

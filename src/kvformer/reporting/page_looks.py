@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from kvformer.analysis.planning import hours_of
 from kvformer.records.study import looks_taken
-from kvformer.reporting.panels import planned
+from kvformer.reporting.panels import hours_of, planned
 from kvformer.reporting.verdicts import Verdicts
 from kvformer.reporting.wording import SPACE, count
 

@@ -5,7 +5,6 @@ from math import nan
 
 import pandas as pd
 
-from kvformer.analysis.planning import hours_of
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.results import Results
 from kvformer.analysis.verdicts import BOTH_SOLVE
@@ -182,6 +181,12 @@ def planned(results: Results) -> pd.DataFrame:
     further = results.planning["plan"] == "further looks"
     rows = results.planning[further] if further.any() else results.planning
     return rows if rows["chance"].notna().any() else rows.iloc[:0]
+
+
+def hours_of(rows: pd.DataFrame) -> float:
+    """Core-hours of comparisons together (rows of one number of seeds): the baseline of a task is trained once."""
+    baseline = rows.groupby("task")["baseline_hours"].max().sum()
+    return float((rows["hours"] - rows["baseline_hours"]).sum() + baseline)
 
 
 def _hours(hours: float) -> str:
