@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import RerunTrigger
 
 # Not workflow.basedir, which is the folder of another Snakefile where this workflow is a module of it.
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
@@ -122,6 +123,11 @@ if EXECUTION.tracking_uri:
 
 # The plan of thousands of jobs is millions of objects that live to the end: searching them for garbage took a fifth of planning.
 gc.set_threshold(200_000)
+
+
+def compares():
+    """Whether to look for what has changed besides the ages of files: in the process that plans, unless it is told not to."""
+    return workflow.is_main_process and RerunTrigger.PARAMS in workflow.rerun_triggers
 
 
 def alternatives(values):

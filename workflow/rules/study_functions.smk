@@ -22,7 +22,7 @@ def study_differs(wildcards):
 def write_again(path, study):
     """Make Snakemake write a study down again where the file `path` says something else. Parameters alone would not do:
     Snakemake compares them only where it ran before, not after `.snakemake` was deleted."""
-    if workflow.is_main_process and Path(path).exists():
+    if compares() and Path(path).exists():
         content = None
         with suppress(ValueError):  # damaged
             content = read_json(Path(path))

@@ -4,8 +4,6 @@ import functools
 from bisect import bisect
 from contextlib import suppress
 
-from snakemake.settings.types import RerunTrigger
-
 from kvformer.records.run import RunFolder
 from kvformer.records.study import StudyStart
 from kvformer.training.identity import outdated
@@ -87,9 +85,7 @@ def trained_again(path):
     if path in GIVEN_UP:
         return True
     with suppress(FileNotFoundError):  # no values are chosen that can be used; once they are, this is asked again
-        return RerunTrigger.PARAMS in workflow.rerun_triggers and outdated(
-            resolved(path), RunFolder(Path(STUDY_FOLDER, path))
-        )
+        return compares() and outdated(resolved(path), RunFolder(Path(STUDY_FOLDER, path)))
     return False
 
 
