@@ -27,7 +27,7 @@ from tools.numbers.values import UNITS, Difference, Mean, Unit
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results" / "reference"
-STUDIES = ("reference", "controls", "oddities", "acceptance", "default", "repairs", "scaling")
+STUDIES = ("reference", "controls", "oddities", "acceptance", "default", "repairs", "scaling", "successor_n16")
 
 
 class Side(NamedTuple):

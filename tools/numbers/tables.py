@@ -3,7 +3,7 @@
 from math import sqrt
 
 from tools.numbers.inline import cost, published_cells, published_row
-from tools.numbers.results import Side, study
+from tools.numbers.results import Side, published, study
 from tools.numbers.values import fixed, signed, table, thousands
 
 MARKS = {"equivalent": "=", "worse": "<", "better": ">", "undecided": "?", "both solve": "✓", "not worse": "≥"}
@@ -152,6 +152,27 @@ def numbers_published() -> str:
         rows.append([f"context {context}", f"`{variant}`", published, ours.text_with_interval, gap])
     header = ["numbers, 15 epochs", "", "published, mean ± s.e. of 5 runs", "here, mean [95 % interval] of 5 seeds"]
     return table([*header, "difference ± its s.e., points"], rows)
+
+
+CONFIGURATIONS = 4
+"""Of layers and heads, over which the successor's means were taken."""
+
+
+def successor_published() -> str:
+    """Findings: the successor's means over its configurations at d 32 and n 16, and ours."""
+    found, theirs = study("successor_n16"), published()
+    theirs = theirs[
+        (theirs["study"] == "kayyam2026-rerun") & theirs["conditions"].str.contains("model.dim=32 ", na=False)
+    ]
+    rows = []
+    for row in theirs.sort_values(["task", "variant"], kind="stable").to_dict("records"):
+        settings = [name for name in found.study.settings(row["task"]) if name.startswith("dim32-")]
+        means = [found.mean(row["task"], Side(row["variant"], name)).mean for name in settings]
+        ours, error = sum(means) / len(means), row["std"] / sqrt(CONFIGURATIONS)
+        deviation = (ours - row["mean"]) / error
+        published_mean = f"{fixed(row['mean'], 3)} ± {fixed(error, 3)}"
+        rows.append([row["task"], f"`{row['variant']}`", published_mean, fixed(ours, 3), signed(deviation, 1)])
+    return table(["d 32, n 16", "", "published, mean ± s.e.", "here", "difference in s.e."], rows)
 
 
 SETTINGS = (
