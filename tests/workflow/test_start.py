@@ -96,7 +96,7 @@ def test_a_project_and_results_with_other_special_characters_work(project: Proje
     result = moved.snakemake("--cores", "2", *moved.study(study))
     assert result.returncode == 0, result.stdout[-3000:]
     results = moved.folder / "re #%'\\;*[x]&~=,|ü:s"
-    assert sorted(path.name for path in results.iterdir()) == ["archive", "mlflow", "small"]
+    assert sorted(path.name for path in results.iterdir()) == ["archive", "data", "mlflow", "small"]
     assert (results / "small" / "report.html").is_file() and (results / "mlflow" / "mlflow.db").stat().st_size > 0
     assert not (moved.folder / "results").exists()
     assert [path.name for path in moved.folder.parent.iterdir()] == [name], "nothing is written elsewhere"
