@@ -10,12 +10,12 @@ import itertools
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kvformer.models.attention.cache import KeysValues, KeyValueCache
 from kvformer.models.attention.kernels import Recorded, additive_mask, attend
 from kvformer.models.attention.term_module import TermModule, add_up
+from kvformer.models.fast.directions import unit
 from kvformer.models.fast.linear import Linear, linear
 from kvformer.spec.projections import INPUT, LEARNED, NONE, frozen_maps, layer_maps, projection_shapes, query_width
 from kvformer.spec.sections import ModelConfig
@@ -133,7 +133,7 @@ class Attention(nn.Module):
         for term in self.terms:
             keys, values = term.keys(keys, first, cache), term.values(values)
         values = keys if self.maps.value == self.maps.key else values
-        return KeysValues(F.normalize(keys, dim=-1) if self.spec.normalise_keys else keys, values)
+        return KeysValues(unit(keys) if self.spec.normalise_keys else keys, values)
 
     def apply_maps(self, x: Tensor, names: tuple[str, ...]) -> Projected:
         """x (B, N, D) through these maps, neighbours by one product."""

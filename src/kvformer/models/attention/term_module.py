@@ -6,14 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from kvformer.models.attention.cache import KeyValueCache
+from kvformer.models.fast.directions import without
 from kvformer.models.fast.linear import linear
 from kvformer.spec.terms import Span, Stream, Term
 
 
 class TermModule(nn.Module):
-    """The parameters and constants of a term, and the linear map that a term may use; the methods are the term's."""
+    """The parameters and constants of a term, and fast operations that a term may use; the methods are the term's."""
 
     linear = staticmethod(linear)
+    without = staticmethod(without)
 
     def __init__(self, term: Term) -> None:
         super().__init__()

@@ -20,13 +20,11 @@ class Exclusive(Term):
 
     def outputs(self, p: Any, outputs: "Tensor", x: "Tensor", values: "Tensor", first: int) -> "Tensor":
         """Without the part along the own value; heads that share values share it."""
-        import torch
-
-        own = values[:, :, first : first + outputs.shape[2]].contiguous()
+        own = values[:, :, first : first + outputs.shape[2]]
         if own.shape[1] < outputs.shape[1]:
             own = own.repeat_interleave(outputs.shape[1] // own.shape[1], dim=1)
-        share = torch.linalg.vecdot(outputs, own) / torch.linalg.vecdot(own, own).clamp_min(1e-8)
-        return torch.addcmul(outputs, share[..., None], own, value=-1)
+        without: Tensor = p.without(outputs, own.contiguous())
+        return without
 
 
 class Gate(Term):
