@@ -181,12 +181,6 @@ def antisymmetric_share(name: str, task: str, variant: str, decimals: int = 1) -
     return f"{fixed(50 * (1 - symmetry), decimals)} %"
 
 
-def travel(name: str, task: str) -> str:
-    """About how far Adam can move a parameter in a run: the sum of the learning rates of its steps."""
-    found = study(name)
-    return fixed(found.learning_rates(task), 2)
-
-
 def between(name: str, task: str, variant: str) -> str:
     """`+0.033 nats [+0.028, +0.039]`: the published setting minus the corrected one, paired by seed."""
     return study(name).published_minus_corrected[task, variant].text()

@@ -10,7 +10,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from kvformer.analysis import results as report
@@ -182,12 +181,6 @@ class Results:
     def steps(self, task: str) -> int:
         """Optimisation steps of a run."""
         return int(self.scores.loc[self.scores["task"] == task, "steps"].iloc[0])
-
-    def learning_rates(self, task: str) -> float:
-        """The sum of the learning rates over the steps of a run, from the recorded ones."""
-        chosen = self.curves[(self.curves["task"] == task) & (self.curves["metric"] == "train/learning_rate")]
-        rates = chosen.groupby("step")["value"].first()
-        return float(np.trapezoid([rates.iloc[0], *rates], [0, *rates.index]))
 
     def cost(self, tasks: Sequence[str], variant: str, column: str) -> list[float]:
         """The ratio to qkv of a cost, in each setting of these tasks; empty where it was not measured."""
