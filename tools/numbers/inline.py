@@ -99,11 +99,6 @@ def verdict(name: str, task: str, variant: str, setting: str = "") -> str:
     return _difference(name, task, variant, "", setting).verdict
 
 
-def p_value(name: str, task: str, variant: str, setting: str = "") -> str:
-    """Holm-adjusted p of a comparison with the study's baseline."""
-    return probability(_difference(name, task, variant, "", setting).p)
-
-
 def _difference(name: str, task: str, variant: str, to: str, setting: str) -> Difference:
     found = study(name)
     return found.difference(task, Side(variant, setting), Side(to or found.study.baseline, setting))
@@ -160,18 +155,6 @@ def diagnostic_range(name: str, task: str, variants: str, metric: str) -> str:
     return span(list(values), 2, sign=bool((values < 0).any()))
 
 
-def diagnostic_of_seed(name: str, task: str, variant: str, metric: str, seed: int) -> str:
-    """A diagnostic at the end of one run."""
-    return fixed(study(name).last(task, variant, f"diagnostics/{metric}")[seed], 2)
-
-
-def result_of_seed(name: str, task: str, variant: str, seed: int) -> str:
-    """The result of one run."""
-    found = study(name)
-    (values,) = found.values(task, Side(variant)).values()
-    return fixed(values[seed], results.unit_of(found.metric(task)).digits)
-
-
 def antisymmetric_share(name: str, task: str, variant: str, decimals: int = 1) -> str:
     """Mean share of the logits' energy in their antisymmetric part at the end of training, in per cent (first layer).
 
@@ -194,11 +177,6 @@ def between_verdict(name: str, task: str, variant: str) -> str:
 def between_p(name: str, task: str, variant: str) -> str:
     """Holm-adjusted p of that comparison."""
     return probability(study(name).published_minus_corrected[task, variant].p)
-
-
-def between_better_in(name: str, task: str, variant: str) -> str:
-    """`5 of 5`: pairs in which the published setting does better."""
-    return study(name).published_minus_corrected[task, variant].better_in
 
 
 def gap_change(name: str, task: str, variant: str, to: str) -> str:

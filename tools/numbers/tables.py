@@ -4,7 +4,7 @@ from math import sqrt
 
 from tools.numbers.inline import cost, published_cells, published_row
 from tools.numbers.results import Side, published, study
-from tools.numbers.values import fixed, signed, table, thousands
+from tools.numbers.values import fixed, signed, table
 
 MARKS = {"equivalent": "=", "worse": "<", "better": ">", "undecided": "?", "both solve": "✓", "not worse": "≥"}
 MARKS |= {"leaning worse": "(<)", "leaning better": "(>)", "": ""}
@@ -124,18 +124,6 @@ def controls() -> str:
         rows.append(row)
     columns = ["difference to `kv`, points", "better in", "verdict"]
     return table(["", "sort", *columns, "shift", *columns], rows)
-
-
-def controls_cost() -> str:
-    """Findings: what the controls cost on sort."""
-    found = study("controls").costs.query("task == 'sort'").to_dict("records")
-    costs = {row["variant"]: row for row in found}
-    rows = []
-    for variant in ("qkv", "kv", "kv_gain", "kv_bias", "kv_pos", "kv_rel"):
-        row = costs[variant]
-        counted = [thousands(row["parameters"]), thousands(row["macs"]), f"{fixed(row['peak_bytes'] / 1e6, 1)} MB"]
-        rows.append([f"`{variant}`", *counted, fixed(row["step_ratio"] / costs["qkv"]["step_ratio"], 2)])
-    return table(["sort, d 256", "parameters", "MACs per list", "peak memory of a step", "step time / `qkv`"], rows)
 
 
 def numbers_published() -> str:
