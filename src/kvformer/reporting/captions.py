@@ -46,10 +46,9 @@ FIGURES = {
     "scaling": (
         "Scaling",
         "Left: loss against the operations of a run, mean over seeds, both axes logarithmic. A line joins the losses "
-        "of the law fitted to all points, over the sizes: one line per variant for the smaller number of tokens of "
-        "each size, one for the larger. Hollow marks: the largest size; dashes there: what a law fitted without it "
-        "predicts. Right: paired difference to the baseline at each size with its 95 % interval, above 0 is worse; "
-        "faint and hollow: the smaller number of tokens.",
+        "of the law fitted to all points, for one variant and one number of tokens. Hollow marks: the largest size; "
+        "dashes there: what a law fitted without it predicts. Right: paired difference to the baseline at each size "
+        "with its 95 % interval, above 0 is worse; faint and hollow: the smaller number of tokens.",
     ),
     "loss": (
         "Loss during training",

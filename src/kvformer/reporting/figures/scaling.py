@@ -16,6 +16,8 @@ APART = 1.1
 """Factor in size between the marks of two variants at one size."""
 FAINT_ALPHA = 0.45
 """Opacity of the runs on fewer tokens in the panel of gaps."""
+TOKENS = EngFormatter(places=1, sep="")
+"""1.2M."""
 
 
 def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
@@ -26,7 +28,7 @@ def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
         figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
         ranks = points.groupby(["variant", "size"])["tokens"].rank(method="first")
-        points = points.assign(rank=ranks, longest=ranks == ranks.max())
+        points = points.assign(longest=ranks == ranks.max())
         _losses(left, data, points)
         _gaps(right, data, points)
         left.set_ylabel(task.axis)
@@ -35,9 +37,9 @@ def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
 
 
 def _losses(ax: Axes, data: FigureData, points: pd.DataFrame) -> None:
-    """Loss against compute: a line through the fitted losses for each variant and rank of the number of tokens."""
+    """Loss against compute: a line through the fitted losses for each variant and number of tokens."""
     across = "compute" if points["compute"].notna().any() else "total"
-    for (variant, _), own in points.groupby(["variant", "rank"], sort=False):
+    for (variant, _), own in points.groupby(["variant", "tokens"], sort=False):
         style, own = data.styles[str(variant)], own.sort_values("size")
         ax.plot(own[across], own["fitted"], color=style.colour, linewidth=0.9, zorder=1)
         for held_out, rows in own.groupby("held_out"):
@@ -53,6 +55,13 @@ def _losses(ax: Axes, data: FigureData, points: pd.DataFrame) -> None:
             markersize=10,
             zorder=3,
         )
+    for tokens in np.unique(points["tokens"].to_numpy(float)).tolist():
+        alike = points[points["tokens"] == tokens]
+        last = alike[alike["size"] == alike["size"].max()]
+        lowest = (last[across].max(), last[["loss", "fitted"]].to_numpy().min())
+        label = f"{TOKENS(tokens)} tokens"
+        ax.annotate(label, lowest, (8, -6), textcoords="offset points", ha="right", va="top", fontsize="x-small")
+    ax.margins(y=0.08)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("Compute (floating-point operations)" if across == "compute" else "Parameters")
