@@ -45,15 +45,14 @@ class Latents(RotaryApart):
         return (F.rms_norm(wide, (self.width,), eps=EPSILON) * p.scale[:, None, :]).to(values.dtype)
 
     def read(self, p: Any, keys: "Tensor", values: "Tensor") -> "tuple[Tensor, Tensor]":
-        """Keys (B, H, M, h + r) and values (B, H, M, h), expanded."""
-        return self._joined(self._expanded(p, p.up_key, values), keys), self._expanded(p, p.up_value, values)
-
-    def _expanded(self, p: Any, up: "Tensor", latents: "Tensor") -> "Tensor":
+        """Keys (B, H, M, h + r) and values (B, H, M, h), expanded by one product per latent."""
         import torch
 
-        weights = up.flatten(0, 1).chunk(self.latents)
-        heads = [p.linear(latent, weight) for latent, weight in zip(latents.unbind(1), weights, strict=True)]
-        return torch.cat(heads, dim=-1).unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+        weights = torch.cat([p.up_key, p.up_value], dim=1).flatten(0, 1).chunk(self.latents)  # (H/latents·2h, w) each
+        heads = [p.linear(latent, weight) for latent, weight in zip(values.unbind(1), weights, strict=True)]
+        expanded = heads[0] if self.latents == 1 else torch.cat(heads, dim=-1)
+        content, mixed = expanded.unflatten(-1, (self.heads, -1)).transpose(1, 2).chunk(2, dim=-1)
+        return self._joined(content, keys), mixed
 
     def macs(self, queries: int, keys: int) -> int:
         """Both expansions of every key."""
