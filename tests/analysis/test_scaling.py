@@ -47,7 +47,7 @@ def test_the_slopes_of_the_search_are_those_of_its_residuals() -> None:
 
 
 def test_the_intervals_of_noisy_studies_hold_the_law_behind_them() -> None:
-    """Thirty studies of four seeds: about 95 % of the intervals of m hold the truth."""
+    """Thirty studies of four seeds: about 95 % of the intervals of m contain the true value."""
     inside = []
     for seed in range(30):
         made = points(4, 0.005, seed)
