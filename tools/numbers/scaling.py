@@ -28,8 +28,8 @@ def more_compute(variant: str) -> str:
 
 
 def scaling_table() -> str:
-    """Findings: each variant that is compared. Error: predicted over measured loss of the largest size minus 1, by a law
-    fitted without it."""
+    """Findings: each variant that is compared. Error: of the largest size's loss as predicted by a law
+    fitted without it, in per cent."""
     rows = []
     for variant in study(STUDY).study.variants[1:]:
         row = _row(variant)

@@ -191,7 +191,7 @@ def intervals(points: Points, statistic: Callable[[Array], Array], found: Array)
     """95 % intervals over seeds of what `statistic` computes from the losses of the points; NaN with two seeds or less.
 
     Seeds are drawn with replacement, the same ones for all variants and sizes (paired bootstrap). From few seeds its
-    percentiles are too narrow: with 3 seeds they are about the lowest and the highest, which contain the true value in 75 %.
+    percentiles are too narrow: with 3 seeds they are about the lowest and the highest (75 % coverage).
     So its standard error is used, corrected
     by √(n/(n-1)), with Student's t for n - 1 degrees of freedom (Hesterberg 2015, arXiv 1411.5279).
 
