@@ -17,44 +17,19 @@ TASKS = {
     "translation_en_de": "translation (BLEU)",
 }
 """Names in print of tasks that are not printed as they are."""
-SHARING = {
-    "qkv": "`qkv`",
-    "q_kv": "`q_kv` (K = V)",
-    "kv": "`kv` (Q = K)",
-    "kv_pos": "`kv_pos`",
-    "k": "`k` (Q = K = V)",
-    "k_pos": "`k_pos`",
-}
-
-
-def differences() -> str:
-    """Findings: every task and variant of the reference study."""
-    found = study("reference")
-    rows = []
-    for task in found.study.tasks:
-        baseline = found.mean(task, Side("qkv"))
-        cells = [_against_qkv("reference", task, variant) for variant in list(SHARING)[1:]]
-        rows.append([TASKS.get(task, task), baseline.text, *cells])
-    return table(["", *SHARING.values()], rows)
-
-
-def _against_qkv(name: str, task: str, variant: str) -> str:
-    cell = study(name).difference(task, Side(variant), Side("qkv"))
-    return f"{cell.text(unit=False)} {MARKS[cell.verdict]}".strip()
-
-
-def ladder(name: str, variants: str) -> str:
-    """Findings: some variants of a study, named with spaces, against its baseline; a row per task and setting."""
+def differences(name: str, variants: str, settings: bool = True) -> str:
+    """Findings: some variants of a study, named with spaces, against its baseline: a row per task, or per setting where
+    a task has several."""
     found = study(name)
     rows = []
     for task in found.study.tasks:
-        settings = found.study.settings(task)
-        for setting in settings if len(settings) > 1 else [""]:
-            baseline = found.mean(task, Side(found.study.baseline, setting)).text
-            sides = [Side(variant, setting) for variant in variants.split()]
-            cells = [found.difference(task, side, Side(found.study.baseline, setting)) for side in sides]
+        several = found.study.settings(task) if settings and len(found.study.settings(task)) > 1 else [""]
+        for setting in several:
+            baseline = Side(found.study.baseline, setting)
+            cells = [found.difference(task, Side(variant, setting), baseline) for variant in variants.split()]
             words = [f"{cell.text(unit=False)} {MARKS[cell.verdict]}".strip() for cell in cells]
-            rows.append([", ".join(filter(None, (TASKS.get(task, task), setting))), baseline, *words])
+            label = ", ".join(filter(None, (TASKS.get(task, task), setting)))
+            rows.append([label, found.mean(task, baseline).text, *words])
     return table(["", *(f"`{variant}`" for variant in (found.study.baseline, *variants.split()))], rows)
 
 
@@ -68,18 +43,17 @@ SIZES = (
 )
 
 
-def costs() -> str:
-    """Findings: parameters, MACs, cache and step time against qkv."""
+def costs(name: str, variants: str) -> str:
+    """Findings: parameters, MACs, cache and step time of variants, named with spaces, against qkv."""
     names = {"parameters": "parameters", "macs": "MACs", "cache_bytes_per_token": "cache", "step_ratio": "step time"}
-    variants = ("q_kv", "kv", "kv_pos", "k", "k_pos")
     rows = []
     for label, task in SIZES:
         for column, words in names.items():
             if column == "cache_bytes_per_token" and task in ("lists", "mnist", "cifar10"):
                 continue  # only decoders have one
-            rows.append([label, words, *(cost("reference", task, variant, column) for variant in variants)])
+            rows.append([label, words, *(cost(name, task, variant, column) for variant in variants.split())])
             label = ""
-    return table(["", "", *(f"`{variant}`" for variant in variants)], rows)
+    return table(["", "", *(f"`{variant}`" for variant in variants.split())], rows)
 
 
 ODDITIES = (
