@@ -17,6 +17,8 @@ TASKS = {
     "translation_en_de": "translation (BLEU)",
 }
 """Names in print of tasks that are not printed as they are."""
+
+
 def differences(name: str, variants: str, settings: bool = True) -> str:
     """Findings: some variants of a study, named with spaces, against its baseline: a row per task, or per setting where
     a task has several."""
