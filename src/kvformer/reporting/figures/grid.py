@@ -50,7 +50,7 @@ def _curve(data: FigureData, task: Task, keys: list[str]) -> Figure:
     figure = Figure(figsize=(4.6, 3.1), layout="constrained")
     ax = figure.subplots()
     values = _values(data, task, keys[0])
-    numeric = all(isinstance(value, int | float) for value in values)
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     logarithmic = numeric and min(values) > 0 and max(values) / min(values) >= 4
     places = values if numeric else range(len(values))
     span = (math.log(max(places) / min(places)) if logarithmic else max(places) - min(places)) or 1
