@@ -11,7 +11,7 @@ from kvformer.analysis.results import Results
 from kvformer.analysis.verdicts import BOTH_SOLVE
 from kvformer.reporting.plots import Axis, Range, Tick
 from kvformer.reporting.verdicts import Cell, Verdicts
-from kvformer.reporting.wording import SPACE, count, interval, listing, name, percent, sentence_case, signed
+from kvformer.reporting.wording import SPACE, count, interval, listing, margin_of, name, percent, sentence_case, signed
 
 BOLD = -20
 """A cost is bold from this change on, in per cent."""
@@ -144,9 +144,7 @@ def margins(verdicts: Verdicts) -> str:
     for metric, margin in verdicts.study.manifest.equivalence_margin.items():
         what = quantity(metric)
         if any(cell.what.name == what.name for cell in verdicts.cells.values()):
-            size = f"{what.scale * margin:g}"
-            step = "point" if (size, what.step) == ("1", "points") else what.step
-            found.append(f"{size} {step}" + (f" of {what.title}" if what.step != what.title else ""))
+            found.append(margin_of(margin, what) + (f" of {what.title}" if what.step != what.title else ""))
     return listing(found).replace(" and ", " or ") if found else "not fixed in this study"
 
 

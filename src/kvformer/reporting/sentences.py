@@ -14,7 +14,7 @@ from kvformer.reporting.cells import number, probability
 from kvformer.reporting.headline import NOTHING, ONE_SEED
 from kvformer.reporting.remarks import on_sampling, on_training
 from kvformer.reporting.tuning import remarks
-from kvformer.reporting.wording import count, listing, signed
+from kvformer.reporting.wording import count, listing, margin_of, signed, with_step
 
 
 def findings(results: Results) -> list[str]:
@@ -68,13 +68,13 @@ def sentence(row: Mapping[Hashable, Any], where: str, subject: str, reference: s
     if verdict == "equivalent":
         return (
             f"On {where}, {subject} and {reference} are equivalent: a difference of {found}) inside the margin of "
-            f"±{amount(row['margin'], what)}, which was fixed in advance."
+            f"±{margin_of(row['margin'], what)}, which was fixed in advance."
         )
     found += f", {n} pairs, {_adjusted(row)})"
     if verdict == "not worse":
         return (
             f"On {where}, {subject} is not worse than {reference} by more than the margin of "
-            f"{amount(row['margin'], what)}: {found}."
+            f"{margin_of(row['margin'], what)}: {found}."
         )
     if verdict.startswith("leaning"):
         return (
@@ -115,8 +115,7 @@ def _average(row: Mapping[Hashable, Any], results: Results) -> str:
 
 def amount(value: float, what: Quantity) -> str:
     """A size with its unit: percentage points for accuracy, nats for a loss."""
-    size = _digits(what.scale * value)
-    return f"{size} {'point' if (size, what.step) == ('1', 'points') else what.step}"
+    return with_step(_digits(what.scale * value), what)
 
 
 def _digits(value: float) -> str:
