@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from situations import TASKS, results
 
+from kvformer.analysis.quantities import quantity
 from kvformer.analysis.results import Results
 from kvformer.records.study import Comparison, LookRecord, look_file
 from kvformer.reporting import panels
@@ -14,9 +15,10 @@ from kvformer.reporting.headline import headline
 from kvformer.reporting.page import write_report
 from kvformer.reporting.page_looks import banner
 from kvformer.reporting.page_method import method
+from kvformer.reporting.plots import Axis
 from kvformer.reporting.sharing import has_query, shares
 from kvformer.reporting.verdicts import Verdicts
-from kvformer.reporting.wording import labelled, listing, markup, sentence_case, tenth
+from kvformer.reporting.wording import labelled, listing, margin_of, markup, sentence_case, tenth
 from kvformer.spec.variants import VARIANTS
 
 WORSE = ["worse", "both solve", "equivalent", "both solve", "undecided", "worse", "leaning worse"]
@@ -215,6 +217,24 @@ def test_the_map_orders_tasks_and_names_only_verdicts_that_occur(tmp_path: Path)
     assert (cell.short, cell.text, cell.interval) == ("−0.080", "−0.080", "[−0.090,\xa0−0.070]")
     assert found.cells["sort", "kv"].short == "−4.0"
     assert panels.margins(found) == "1 point of accuracy, 0.02 nats of loss or 1 BLEU"
+
+
+def test_the_tooltip_says_what_is_known(tmp_path: Path) -> None:
+    found = Verdicts(results(tmp_path, {"kv": WORSE}, {"kv": "worse"})).cells
+    assert found["sort", "kv"].words == "worse, −4.00 points [−4.50,\xa0−3.50], worse in 5 of 5 seeds"
+    assert found["shift", "kv"].words == "both solve it in all 5 seeds"
+    single = Verdicts(results(tmp_path, {"kv": ""}, {"kv": ""}, seeds=1)).cells
+    assert single["sort", "kv"].words == "−0.30 points, worse in 1 of 1 seed"
+
+
+def test_an_axis_has_few_round_numbers_at_every_scale() -> None:
+    for high in (1e-7, 0.013, 4.0, 7e5, 3e17):
+        ticks = Axis.around([0.0, high], 0).ticks(4)
+        assert 1 <= len(ticks) <= 5 and ticks[0].text.strip("0.") == ""
+
+
+def test_a_small_margin_is_printed_in_full() -> None:
+    assert margin_of(0.0004, quantity("loss")) == "0.0004 nats" and margin_of(0.01, quantity("accuracy")) == "1 point"
 
 
 def test_the_method_names_the_test_and_its_assumption(tmp_path: Path) -> None:

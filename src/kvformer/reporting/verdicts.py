@@ -10,7 +10,7 @@ from kvformer.analysis.quantities import Quantity, quantity
 from kvformer.analysis.results import Results
 from kvformer.analysis.verdicts import BOTH_SOLVE, OPEN
 from kvformer.reporting.sharing import has_query, shares
-from kvformer.reporting.wording import interval, level, signed, tenth
+from kvformer.reporting.wording import count, interval, level, signed, tenth
 
 SAFE = ("equivalent", "not worse", "better")
 FAMILIES = {"synthetic": "Lists", "vision": "Images and sets", "language": "Text"}
@@ -68,7 +68,7 @@ class Cell:
         if self.solved:
             return f"both solve it in all {self.n} seeds"
         number = f"{self.text} {self.what.step} {self.interval}".strip()
-        return f"{self.word}, {number}, lower in {self.worse_in} of {self.n} seeds"
+        return ", ".join(filter(None, [self.word, number, f"worse in {self.worse_in} of {count(self.n, 'seed')}"]))
 
 
 @dataclass(frozen=True)
