@@ -12,8 +12,7 @@ from kvformer.analysis.study import ALL_SETTINGS, Study
 from kvformer.analysis.verdicts import BOTH_SOLVE, MIXED, VERDICTS
 from kvformer.reporting.cells import number, probability
 from kvformer.reporting.headline import NOTHING, ONE_SEED
-from kvformer.reporting.remarks import on_sampling, on_training
-from kvformer.reporting.tuning import remarks
+from kvformer.reporting.remarks import on_sampling, on_training, on_tuning
 from kvformer.reporting.wording import count, listing, margin_of, signed, with_step
 
 
@@ -25,7 +24,7 @@ def findings(results: Results) -> list[str]:
     sentences += [_average(row, results) for row in results.overall.to_dict("records") if not pd.isna(row["low"])]
     sentences += [sentence(row, place(row, study), row["variant"], study.baseline) for row in table.to_dict("records")]
     sentences += [*on_training(results), *on_sampling(results)]
-    sentences += remarks(results.tuning, study)
+    sentences += on_tuning(results.tuning, study)
     sentences += [_not_tuned(task.name, keys, study) for task in study.tasks.values() if (keys := task.nuisance)]
     if len(results.incomplete):
         sentences.append(_excluded(results))
