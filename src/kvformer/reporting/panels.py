@@ -10,7 +10,7 @@ from kvformer.analysis.quantities import quantity
 from kvformer.analysis.results import Results
 from kvformer.analysis.verdicts import BOTH_SOLVE
 from kvformer.reporting.plots import Axis, Range, Tick
-from kvformer.reporting.verdicts import Cell, Verdicts
+from kvformer.reporting.verdicts import Verdicts
 from kvformer.reporting.wording import SPACE, count, interval, listing, margin_of, name, percent, sentence_case, signed
 
 BOLD = -20
@@ -85,14 +85,10 @@ def average(verdicts: Verdicts) -> Average:
             variant,
             verdicts.word(variant),
             signed(row["mean"], 2),
-            interval(row["low"], row["high"], 2) if row["n"] > 2 else "",
+            interval(row["low"], row["high"], 2),
             int(row["worse_at_least"]),
             int(row["tasks"]),
-            axis.row(
-                1,
-                *_bar(row["n"], row["mean"], row["low"], row["high"]),
-                seeds.get(variant, ()) if not verdicts.many else (),
-            ),
+            axis.row(1, row["mean"], row["low"], row["high"], () if verdicts.many else seeds.get(variant, ())),
             [_saving(verdicts, variant, cost) for cost in costs],
         )
         for variant in verdicts.variants
@@ -100,11 +96,6 @@ def average(verdicts: Verdicts) -> Average:
     }
     ticks = axis.ticks(5, lambda value: signed(value, 0) if value else verdicts.baseline)
     return Average(found, ticks, axis.row(1, nan, nan, nan), [SHORT[cost] for cost in costs])
-
-
-def _bar(n: int, mean: float, low: float, high: float) -> tuple[float, float, float]:
-    """Two pairs have an interval that says nothing."""
-    return (mean, low, high) if n > 2 else (mean, nan, nan)
 
 
 def _saving(verdicts: Verdicts, variant: str, cost: str) -> Saving:
@@ -117,12 +108,6 @@ def _saving(verdicts: Verdicts, variant: str, cost: str) -> Saving:
     tip = f"{SHORT[cost]}: median {percent(row['median'])} over {count(row['settings'], 'setting')}, {spread}"
     left = min(100.0, 100 + row["median"])
     return Saving(SHORT[cost], percent(row["median"]), tip, bool(row["median"] <= BOLD), round(left))
-
-
-def task_row(cell: Cell, axis: Axis) -> Range:
-    """A variant in the forest of a task."""
-    ends = _bar(cell.n, cell.mean, cell.low, cell.high)
-    return axis.row(cell.margin, *ends, cell.dots, drawn=not cell.solved and cell.n > 0)
 
 
 def key(verdicts: Verdicts) -> dict[str, str]:

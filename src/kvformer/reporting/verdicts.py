@@ -1,5 +1,6 @@
 """The verdicts of a study, in the order and in the units in which the page and the README show them."""
 
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,8 +60,8 @@ class Cell:
 
     @property
     def interval(self) -> str:
-        """Its interval; with two pairs or fewer it says nothing."""
-        return interval(self.low, self.high, self.what.step_decimals) if self.n > 2 else ""
+        """Its interval; empty with two pairs or fewer."""
+        return interval(self.low, self.high, self.what.step_decimals)
 
     @property
     def words(self) -> str:
@@ -111,6 +112,7 @@ class Verdicts:
         values = {key: rows.set_index("seed")["value"] for key, rows in self.results.seeds.groupby(["task", "variant"])}
         lost = self.results.incomplete
         diverged = lost[lost["status"] == "diverged"].groupby(["task", "variant"]).size()
+        runs = Counter((run.task, run.variant) for run in self.study.runs)
         for row in self.results.paired.to_dict("records"):
             key = row["task"], row["variant"]
             what = quantity(row["metric"])
@@ -132,7 +134,7 @@ class Verdicts:
                 failure=row["failure_bound"],
                 dots=tuple(sign * value for value in dots),
                 diverged=int(diverged.get(key, 0)),
-                runs=sum(key == (run.task, run.variant) for run in self.study.runs),
+                runs=runs[key],
             )
 
     @cached_property
@@ -144,8 +146,8 @@ class Verdicts:
     def groups(self) -> list[Group]:
         """With and without a query map, the best average first; without averages in the study's order."""
         compared = [variant for variant in self.study.variants if variant != self.baseline]
-        means = {variant: self.overall[variant]["mean"] if variant in self.overall else nan for variant in compared}
-        compared.sort(key=lambda variant: -means[variant] if means[variant] == means[variant] else 0)
+        means = {variant: row["mean"] for variant, row in self.overall.items() if not isnan(row["mean"])}
+        compared.sort(key=lambda variant: -means.get(variant, 0.0))
         without = [variant for variant in compared if has_query(variant) is False]
         groups = [
             Group("Keeps its query", "query", [variant for variant in compared if variant not in without]),
@@ -168,7 +170,7 @@ class Verdicts:
 
     def _loss(self, task: str) -> tuple[bool, float]:
         row = [cell for (name, _), cell in self.cells.items() if name == task and cell.n]
-        return all(cell.solved for cell in row), sum(cell.mean / (cell.margin or 1) for cell in row if cell.margin > 0)
+        return all(cell.solved for cell in row), sum(cell.mean / cell.margin for cell in row if cell.margin > 0)
 
     def _task(self, name: str) -> Task:
         means = self.results.summary[self.results.summary["task"] == name].set_index("variant")["mean"]
@@ -197,6 +199,11 @@ class Verdicts:
     def averaging(self, *words: str) -> list[str]:
         """The variants with one of these verdicts on average."""
         return [variant for variant in self.variants if self.word(variant) in words]
+
+    @cached_property
+    def safe(self) -> list[str]:
+        """The variants that are equivalent, not worse or better on average, the best average first."""
+        return sorted(self.averaging(*SAFE), key=lambda variant: -self.overall[variant]["mean"])
 
     def word(self, variant: str) -> str:
         """The verdict of a variant on average; empty where there is no average, or only one seed."""
