@@ -9,7 +9,7 @@ import pandas as pd
 
 from kvformer.analysis.quantities import quantity
 from kvformer.reporting.plots import Axis
-from kvformer.reporting.style import Dash, VariantStyle, variant_styles
+from kvformer.reporting.style import variant_styles
 from kvformer.reporting.verdicts import Verdicts
 from kvformer.reporting.wording import SPACE, name, sentence_case, signed
 
@@ -72,15 +72,11 @@ class PageStyle:
 
 def styles(variants: Iterable[str]) -> dict[str, PageStyle]:
     """The colours of the figures, darker or lighter where a name in them could not be read."""
-    return {variant: _style(style) for variant, style in variant_styles(variants).items()}
-
-
-def _style(style: VariantStyle) -> PageStyle:
-    return PageStyle(_readable(style.colour, WHITE), _readable(style.colour, NIGHT), _dashes(style.dash))
-
-
-def _dashes(dash: Dash) -> str:
-    return " ".join(f"{1.6 * length:.1f}" for length in dash[1]) if dash[1] else "none"
+    found = {}
+    for variant, style in variant_styles(variants).items():
+        dashes = " ".join(f"{1.6 * length:.1f}" for length in style.dash[1] or ()) or "none"
+        found[variant] = PageStyle(_readable(style.colour, WHITE), _readable(style.colour, NIGHT), dashes)
+    return found
 
 
 def _readable(colour: str, ground: tuple[int, int, int]) -> str:
