@@ -219,6 +219,14 @@ def test_the_map_orders_tasks_and_names_only_verdicts_that_occur(tmp_path: Path)
     assert panels.margins(found) == "1 point of accuracy, 0.02 nats of loss or 1 BLEU"
 
 
+def test_tasks_with_fewer_seeds_by_plan_are_not_incomplete(tmp_path: Path) -> None:
+    found = results(tmp_path, {"kv": WORSE}, {"kv": "worse"}, pairs={("mnist", "kv"): 2, ("sort", "kv"): 4})
+    runs = found.study.manifest.runs
+    runs[:] = [run for run in runs if run.task != "mnist" or run.seed < 2]
+    page = write_report(found).read_text(encoding="utf-8")
+    assert page.count("<sup>‡</sup>") == 1 and "‡ Fewer than 5 pairs" in page and "2 to 5 seeds ·" in page
+
+
 def test_the_tooltip_says_what_is_known(tmp_path: Path) -> None:
     found = Verdicts(results(tmp_path, {"kv": WORSE}, {"kv": "worse"})).cells
     assert found["sort", "kv"].words == "worse, −4.00 points [−4.50,\xa0−3.50], worse in 5 of 5 seeds"

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from kvformer.analysis.results import Results
 from kvformer.analysis.verdicts import OPEN
 from kvformer.reporting.headline import NAMED, be, named
-from kvformer.reporting.sharing import has_query
 from kvformer.reporting.verdicts import SAFE, Verdicts
 from kvformer.reporting.wording import SPACE, capital, count, interval, listing, name, sentence_case, signed, word
 
@@ -58,7 +57,7 @@ def _found(verdicts: Verdicts) -> str:
 
 
 def _needed(verdicts: Verdicts) -> str:
-    without = [variant for variant in verdicts.variants if has_query(variant) is False]
+    without = verdicts.without_query
     by_word = {verdict: [v for v in without if verdicts.word(v) == verdict] for verdict in ("worse", *SAFE)}
     worse = by_word["worse"]
     if worse == without:

@@ -4,7 +4,7 @@ Verdicts come in the order worse, equivalent, not worse, better, mixed, not deci
 """
 
 from kvformer.analysis.verdicts import OPEN
-from kvformer.reporting.sharing import SAID, has_query
+from kvformer.reporting.sharing import SAID
 from kvformer.reporting.verdicts import SAFE, Task, Verdicts
 from kvformer.reporting.wording import capital, listing, name, sentence_case
 
@@ -43,7 +43,7 @@ def named(variants: list[str], verdicts: Verdicts) -> str:
 def _on_average(verdicts: Verdicts) -> list[str]:
     clauses = []
     worse = verdicts.averaging("worse")
-    without = [variant for variant in verdicts.variants if has_query(variant) is False]
+    without = verdicts.without_query
     if verdicts.asks_for_query and len(without) > 1 and set(without) <= set(worse):
         others = [variant for variant in worse if variant not in without]
         also = f", and so {be(others)} {named(others, verdicts)}" if others else ""
@@ -72,7 +72,7 @@ def _safe(verdicts: Verdicts, word: str) -> str:
 
 def _on(verdicts: Verdicts, task: Task) -> str:
     """What is decided on a single task."""
-    cells = [cell for (name_, _), cell in verdicts.cells.items() if name_ == task.name]
+    cells = [cell for cell in verdicts.cells.values() if cell.task == task.name]
     parts = []
     for word in ("worse", *SAFE):
         variants = [cell.variant for cell in cells if cell.word == word and cell.n]

@@ -113,8 +113,7 @@ def _saving(verdicts: Verdicts, variant: str, cost: str) -> Saving:
 def key(verdicts: Verdicts) -> dict[str, str]:
     """The verdicts that occur on single tasks, with their meaning."""
     found = {cell.word for cell in verdicts.cells.values() if cell.n}
-    meanings = MEANINGS | {BOTH_SOLVE: f"in all {verdicts.pairs} seeds: says nothing about a difference"}
-    return {} if verdicts.silent else {word: words for word, words in meanings.items() if word in found}
+    return {} if verdicts.silent else {word: words for word, words in MEANINGS.items() if word in found}
 
 
 def units(verdicts: Verdicts) -> str:
@@ -151,7 +150,7 @@ def plans(verdicts: Verdicts) -> list[Plan]:
         return []
     share = 100 / len(verdicts.below)
     hours = float(verdicts.results.counts["seconds"].sum()) / 3600
-    now = verdicts.pairs_said if verdicts.study.manifest.looks else str(verdicts.seeds)
+    now = verdicts.pairs_said if verdicts.study.manifest.looks else verdicts.seeds_said
     found = [Plan(now, str(still), _hours(hours), share * still, True)]
     for seeds, rows in planning.groupby("seeds"):
         left = still - rows["chance"].sum()

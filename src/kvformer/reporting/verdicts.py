@@ -1,7 +1,7 @@
 """The verdicts of a study, in the order and in the units in which the page and the README show them."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import isnan, nan
@@ -25,13 +25,15 @@ LEARNED = 0.5
 class Cell:
     """A variant on a task. Numbers are in printed units and signed so that minus is worse; NaN where unknown.
 
-    word: its verdict, empty with a single pair. dots: the difference of each seed. diverged: how many runs did.
+    word: its verdict, empty with a single pair. n: pairs. seeds: those that the study expects on the task by now. dots:
+    the difference of each seed. diverged: how many of the variant's runs did.
     """
 
     task: str
     variant: str
     word: str
     n: int
+    seeds: int
     mean: float
     low: float
     high: float
@@ -47,6 +49,11 @@ class Cell:
     def solved(self) -> bool:
         """Whether both sides solve the task in all seeds."""
         return self.word == BOTH_SOLVE
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether it has fewer pairs than seeds."""
+        return 0 < self.n < self.seeds
 
     @property
     def short(self) -> str:
@@ -95,6 +102,11 @@ class Group:
     variants: list[str]
 
 
+def _span(numbers: Iterable[int]) -> str:
+    known = set(numbers)
+    return " to ".join(map(str, sorted({min(known), max(known)}))) if known else "0"
+
+
 class Verdicts:
     """Cells, averages and the order of both. `variants` are those that are compared, without the baseline."""
 
@@ -125,6 +137,7 @@ class Verdicts:
                 variant=row["variant"],
                 word=row["verdict"] if row["n"] > 1 else "",
                 n=int(row["n"]),
+                seeds=self.seeds[row["task"]],
                 mean=sign * row["difference"],
                 low=ends[0],
                 high=ends[1],
@@ -148,18 +161,22 @@ class Verdicts:
         compared = [variant for variant in self.study.variants if variant != self.baseline]
         means = {variant: row["mean"] for variant, row in self.overall.items() if not isnan(row["mean"])}
         compared.sort(key=lambda variant: -means.get(variant, 0.0))
-        without = [variant for variant in compared if has_query(variant) is False]
         groups = [
-            Group("Keeps its query", "query", [variant for variant in compared if variant not in without]),
-            Group("No query of its own", "no query", without),
+            Group("Keeps its query", "query", [variant for variant in compared if has_query(variant) is not False]),
+            Group("No query of its own", "no query", [variant for variant in compared if has_query(variant) is False]),
         ]
         groups = [group for group in groups if group.variants]
         return sorted(groups, key=lambda group: compared.index(group.variants[0])) if self.overall else groups
 
+    @cached_property
+    def without_query(self) -> list[str]:
+        """The compared variants that have no query map."""
+        return [variant for variant in self.variants if has_query(variant) is False]
+
     @property
     def asks_for_query(self) -> bool:
         """Whether the study compares variants without a query with a baseline that has one."""
-        return bool(has_query(self.baseline)) and any(has_query(variant) is False for variant in self.variants)
+        return bool(has_query(self.baseline)) and bool(self.without_query)
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
@@ -223,13 +240,17 @@ class Verdicts:
     @property
     def pairs_said(self) -> str:
         """`5`, or `8 to 12` where comparisons have different numbers of pairs."""
-        known = {cell.n for cell in self.cells.values() if cell.n}
-        return " to ".join(map(str, sorted({min(known), max(known)}))) if known else "0"
+        return _span(cell.n for cell in self.cells.values() if cell.n)
+
+    @cached_property
+    def seeds(self) -> dict[str, int]:
+        """The seeds of each task that the study expects by now."""
+        return Counter(task for task, _ in {(run.task, run.seed) for run in self.study.runs})
 
     @property
-    def seeds(self) -> int:
-        """The seeds per cell that the study expects by now."""
-        return len({run.seed for run in self.study.runs})
+    def seeds_said(self) -> str:
+        """`5`, or `2 to 5` where tasks have different numbers of seeds."""
+        return _span(self.seeds.values())
 
     @property
     def few(self) -> bool:
