@@ -57,6 +57,23 @@ def test_the_headline_in_the_words_of_the_rule(tmp_path: Path) -> None:
     assert title(tmp_path, many, word="equivalent").endswith("4 of 5 variants are not decided.")
 
 
+def test_what_both_sides_solve_is_decided(tmp_path: Path) -> None:
+    both = "both solve"
+    assert title(tmp_path, {"kv": both}, word=both) == "`kv` solves every task, as `qkv` does."
+    assert title(tmp_path, {"kv": both, "k": both}, word=both) == "`kv` and `k` solve every task, as `qkv` does."
+    few = results(tmp_path, {"kv": [both, both], "k": ["worse", both]}, tasks=["sort", "copy"])
+    assert headline(Verdicts(few)) == (
+        "Compared with `qkv`: on sort, `k` is worse, and `kv` solves it, as `qkv` does; "
+        "on copy, every variant solves it."
+    )
+
+
+def test_an_average_over_one_seed_is_not_decided(tmp_path: Path) -> None:
+    found = results(tmp_path, {"kv": WORSE}, {"kv": "worse"})
+    found.overall["n"] = 1  # no other seed has every task
+    assert said(found)["How sure is that?"].startswith("**The average is not decided;")
+
+
 def test_another_baseline_is_named_and_one_without_query_is_not_asked_for_it(tmp_path: Path) -> None:
     found = results(tmp_path, {"qkv": SAFE, "kv_pos": WORSE}, {"qkv": "equivalent", "kv_pos": "worse"}, baseline="kv")
     assert headline(Verdicts(found)).startswith("`kv_pos` is worse than `kv` on average.")

@@ -161,7 +161,7 @@ def _sure(verdicts: Verdicts) -> str:
 
 
 def _averages(verdicts: Verdicts) -> str:
-    decided = [variant for variant in verdicts.overall if verdicts.word(variant) not in OPEN]
+    decided = [variant for variant in verdicts.overall if verdicts.word(variant) not in ("", *OPEN)]
     of = len(verdicts.overall)
     if of == 1:
         return "the average is" if decided else "the average is not"
