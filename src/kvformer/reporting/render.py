@@ -73,9 +73,12 @@ class Table:
         return found
 
     def _columns(self) -> list[Column]:
-        bold = {place: frozenset(row for row, at in self.bold if at == place) for _, place in self.bold}
         return [
-            Column(str(name), [str(cell) or EMPTY for cell in self.frame.iloc[:, place]], bold.get(place, frozenset()))
+            Column(
+                header=str(name),
+                cells=[str(cell) or EMPTY for cell in self.frame.iloc[:, place]],
+                bold=frozenset(row for row, at in self.bold if at == place),
+            )
             for place, name in enumerate(self.frame.columns)
         ]
 

@@ -69,10 +69,8 @@ def draw_quantity(data: FigureData, what: Quantity, table: pd.DataFrame) -> Figu
     better = "right" if table["goal"].iloc[0] == "max" else "left"
     unit = "" if what.step == what.title else f"{what.step}; "
     ax.set_xlabel(f"Difference to {data.labels[data.study.baseline]} in {what.title} ({unit}{better} is better)")
-    handles = [
-        handle for handle in legend_handles(data, points=True) if handle.get_label() != data.labels[data.study.baseline]
-    ]
-    finish(figure, f"Paired differences in {what.title}", handles, _note(data, table))
+    compared = legend_handles(data, points=True)[1:]
+    finish(figure, f"Paired differences in {what.title}", compared, _note(data, table))
     return figure
 
 

@@ -18,7 +18,7 @@ LEGEND_COLUMNS = 4
 
 
 def legend_handles(data: FigureData, points: bool = False) -> list[Line2D]:
-    """A legend entry for each variant, as a line, or as a marked point."""
+    """A legend entry for each variant, the baseline first, as a line, or as a marked point."""
     return [
         Line2D([], [], label=data.labels[name], **(style.point if points else style.line))
         for name, style in data.styles.items()
