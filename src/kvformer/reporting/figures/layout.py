@@ -41,9 +41,10 @@ def panel_grid(panels: int, most: int) -> tuple[int, int]:
     return columns, -(-panels // columns)
 
 
-def draw_grid(figure: Figure, panels: int, columns: int, **shared: bool) -> list[Axes]:
-    """The axes of this many panels, row by row. shared: `sharex` and `sharey` of `Figure.subplots`."""
-    axes = figure.subplots(panel_grid(panels, columns)[1], columns, squeeze=False, **shared).ravel()
+def draw_grid(figure: Figure, panels: int, columns: int, sharex: bool = False, sharey: bool = False) -> list[Axes]:
+    """The axes of this many panels, row by row."""
+    rows = panel_grid(panels, columns)[1]
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel()
     for ax in axes[panels:]:
         ax.remove()
     return list(axes[:panels])
