@@ -135,7 +135,7 @@ def _difference(task: str, word: str) -> tuple[float, float]:
 
 def _pair(task: str, variant: str, word: str, n: int) -> dict[str, Any]:
     mean, half = _difference(task, word)
-    low, high = (mean - half, mean + half) if n > 1 else (float("nan"), float("nan"))
+    low, high = (mean - half, mean + half) if n > 2 else (float("nan"), float("nan"))
     return {
         "task": task,
         "setting": "default",
@@ -185,7 +185,7 @@ def _averages(
         worse = sum(given == "worse" for given in words[variant])
         overall.append(
             {"variant": variant, "verdict": word, "n": n, "tasks": tasks, "worse_at_least": worse, "mean": mean}
-            | ({"low": mean - half, "high": mean + half} if n > 1 else {})
+            | ({"low": mean - half, "high": mean + half} if n > 2 else {})
         )
         seeds += [
             {"variant": variant, "seed": seed, "value": mean + half * (seed % 3 - (n > 1)) / 2} for seed in range(n)

@@ -97,6 +97,17 @@ def test_an_export_replaces_an_earlier_one(trained: Path, copy: Path) -> None:
     assert not any(path.exists() for path in stale)
 
 
+def test_an_export_deletes_no_folder_of_others(trained: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "paper/figures/mine.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("drawn by hand")
+    with pytest.raises(
+        KvformerError, match=r"paper/figures: is not of an earlier export \(no study\.json next to it\)"
+    ):
+        export(trained, tmp_path / "paper")
+    assert mine.read_text() == "drawn by hand" and not (tmp_path / "paper/tables").exists()
+
+
 def test_an_export_of_an_analysed_study_has_its_numbers(trained: Path, tmp_path: Path) -> None:
     source = shutil.copytree(trained, tmp_path / "source")
     results = analyse(source)

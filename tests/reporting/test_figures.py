@@ -394,6 +394,15 @@ def test_settings_that_leave_a_key_as_it_is_have_its_value(heat_data: FigureData
     assert [text.get_text() for text in difference.texts] == ["0.0", "0.0", "+10.0", "+10.0"]
 
 
+def test_a_grid_over_a_switch_names_its_values(heat_data: FigureData) -> None:
+    study = heat_data.study
+    for setting in heat_data.tasks["copy"].settings:
+        values = {"training.early_stopping": setting.startswith("d32")}
+        study.overrides["copy", setting] = study.configurations["copy", setting] = values
+    (ax,) = dict(grid.draw(heat_data))["copy"].axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["True", "True", "False", "False"]
+
+
 def test_a_study_of_one_seed_without_curves_or_maps_still_has_figures(heat_data: FigureData, tmp_path: Path) -> None:
     results = analyse(tmp_path)
     curves = average_curves(results)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from situations import TASKS, results
 
+from kvformer.analysis.quantities import quantity
 from kvformer.analysis.results import Results
 from kvformer.records.study import Comparison, LookRecord, look_file
 from kvformer.reporting import panels
@@ -14,9 +15,10 @@ from kvformer.reporting.headline import headline
 from kvformer.reporting.page import write_report
 from kvformer.reporting.page_looks import banner
 from kvformer.reporting.page_method import method
+from kvformer.reporting.plots import Axis
 from kvformer.reporting.sharing import has_query, shares
 from kvformer.reporting.verdicts import Verdicts
-from kvformer.reporting.wording import labelled, listing, markup, sentence_case, tenth
+from kvformer.reporting.wording import labelled, listing, margin_of, markup, sentence_case, tenth
 from kvformer.spec.variants import VARIANTS
 
 WORSE = ["worse", "both solve", "equivalent", "both solve", "undecided", "worse", "leaning worse"]
@@ -53,6 +55,23 @@ def test_the_headline_in_the_words_of_the_rule(tmp_path: Path) -> None:
     )
     many = dict.fromkeys(["kv", "k", "kv_pos", "k_pos"], "leaning worse") | {"mqa": "equivalent"}
     assert title(tmp_path, many, word="equivalent").endswith("4 of 5 variants are not decided.")
+
+
+def test_what_both_sides_solve_is_decided(tmp_path: Path) -> None:
+    both = "both solve"
+    assert title(tmp_path, {"kv": both}, word=both) == "`kv` solves every task, as `qkv` does."
+    assert title(tmp_path, {"kv": both, "k": both}, word=both) == "`kv` and `k` solve every task, as `qkv` does."
+    few = results(tmp_path, {"kv": [both, both], "k": ["worse", both]}, tasks=["sort", "copy"])
+    assert headline(Verdicts(few)) == (
+        "Compared with `qkv`: on sort, `k` is worse, and `kv` solves it, as `qkv` does; "
+        "on copy, every variant solves it."
+    )
+
+
+def test_an_average_over_one_seed_is_not_decided(tmp_path: Path) -> None:
+    found = results(tmp_path, {"kv": WORSE}, {"kv": "worse"})
+    found.overall["n"] = 1  # no other seed has every task
+    assert said(found)["How sure is that?"].startswith("**The average is not decided;")
 
 
 def test_another_baseline_is_named_and_one_without_query_is_not_asked_for_it(tmp_path: Path) -> None:
@@ -215,6 +234,32 @@ def test_the_map_orders_tasks_and_names_only_verdicts_that_occur(tmp_path: Path)
     assert (cell.short, cell.text, cell.interval) == ("−0.080", "−0.080", "[−0.090,\xa0−0.070]")
     assert found.cells["sort", "kv"].short == "−4.0"
     assert panels.margins(found) == "1 point of accuracy, 0.02 nats of loss or 1 BLEU"
+
+
+def test_tasks_with_fewer_seeds_by_plan_are_not_incomplete(tmp_path: Path) -> None:
+    found = results(tmp_path, {"kv": WORSE}, {"kv": "worse"}, pairs={("mnist", "kv"): 2, ("sort", "kv"): 4})
+    runs = found.study.manifest.runs
+    runs[:] = [run for run in runs if run.task != "mnist" or run.seed < 2]
+    page = write_report(found).read_text(encoding="utf-8")
+    assert page.count("<sup>‡</sup>") == 1 and "‡ Fewer than 5 pairs" in page and "2 to 5 seeds ·" in page
+
+
+def test_the_tooltip_says_what_is_known(tmp_path: Path) -> None:
+    found = Verdicts(results(tmp_path, {"kv": WORSE}, {"kv": "worse"})).cells
+    assert found["sort", "kv"].words == "worse, −4.00 points [−4.50,\xa0−3.50], worse in 5 of 5 seeds"
+    assert found["shift", "kv"].words == "both solve it in all 5 seeds"
+    single = Verdicts(results(tmp_path, {"kv": ""}, {"kv": ""}, seeds=1)).cells
+    assert single["sort", "kv"].words == "−0.30 points, worse in 1 of 1 seed"
+
+
+def test_an_axis_has_few_round_numbers_at_every_scale() -> None:
+    for high in (1e-7, 0.013, 4.0, 7e5, 3e17):
+        ticks = Axis.around([0.0, high], 0).ticks(4)
+        assert 1 <= len(ticks) <= 5 and ticks[0].text.strip("0.") == ""
+
+
+def test_a_small_margin_is_printed_in_full() -> None:
+    assert margin_of(0.0004, quantity("loss")) == "0.0004 nats" and margin_of(0.01, quantity("accuracy")) == "1 point"
 
 
 def test_the_method_names_the_test_and_its_assumption(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from kvformer.reporting.sentences import findings
 from kvformer.reporting.style import figure_style, save
 from kvformer.reporting.verdicts import Verdicts
 
-DRAWN = ("accuracy", "forest", "grid", "loss", "attention")
+DRAWN = ("accuracy", "forest", "grid", "pareto", "loss", "attention")
 LOCK = """\
 # a lock as pip writes it
 numpy==2.2.9 \\
@@ -99,7 +99,9 @@ def test_the_verdict_comes_first_and_sentences_are_folded(results: Results, page
 def test_every_section_that_is_linked_is_there(page: str) -> None:
     links = re.findall(r'<li><a href="#(\w+)">', page[page.index("<nav") : page.index("</nav>")])
     assert links == re.findall(r'<section aria-labelledby="(\w+)">', page)
-    assert {"tasks", "training", "grids", "attention", "excluded", "provenance", "method", "words"} <= set(links)
+    assert {"tasks", "training", "grids", "attention", "cost", "excluded", "provenance", "method", "words"} <= set(
+        links
+    )
 
 
 def test_nothing_is_fetched_and_links_are_relative(page: str) -> None:

@@ -16,10 +16,10 @@ def run(options: Namespace) -> None:
     from kvformer.analysis.study import read_study
     from kvformer.analysis.tuning import choose, tuning_table
     from kvformer.records.tuning import FOLDER, choice_file
-    from kvformer.reporting.tuning import remarks
+    from kvformer.reporting.remarks import on_tuning
 
     choice = choose(options.results)
     choice.write(choice_file(options.results))
     print(f"{len(choice.cells)} choices -> {choice_file(options.results)}")
-    for remark in remarks(pd.DataFrame(tuning_table(options.results)), read_study(options.results / FOLDER)):
+    for remark in on_tuning(pd.DataFrame(tuning_table(options.results)), read_study(options.results / FOLDER)):
         print(f"warning: {remark}", file=sys.stderr)

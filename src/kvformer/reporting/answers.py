@@ -9,7 +9,6 @@ from typing import NamedTuple
 from kvformer.analysis.results import Results
 from kvformer.analysis.verdicts import OPEN
 from kvformer.reporting.headline import NAMED, be, named
-from kvformer.reporting.sharing import has_query
 from kvformer.reporting.verdicts import SAFE, Verdicts
 from kvformer.reporting.wording import SPACE, capital, count, interval, listing, name, sentence_case, signed, word
 
@@ -58,7 +57,7 @@ def _found(verdicts: Verdicts) -> str:
 
 
 def _needed(verdicts: Verdicts) -> str:
-    without = [variant for variant in verdicts.variants if has_query(variant) is False]
+    without = verdicts.without_query
     by_word = {verdict: [v for v in without if verdicts.word(v) == verdict] for verdict in ("worse", *SAFE)}
     worse = by_word["worse"]
     if worse == without:
@@ -93,10 +92,10 @@ def _least(verdicts: Verdicts, variants: list[str]) -> str:
 
 
 def _safe(verdicts: Verdicts) -> str:
-    safe = sorted(verdicts.averaging(*SAFE), key=lambda variant: -verdicts.overall[variant]["mean"])
-    if not safe:
+    if not verdicts.safe:
         return "**None that is shown.** No variant is equivalent, not worse or better on average."
-    best, row = safe[0], verdicts.overall[safe[0]]
+    best, *others = verdicts.safe
+    row = verdicts.overall[best]
     inside = ", inside ±1" if row["verdict"] == "equivalent" else ""
     what = f"{verdicts.shares[best]} ({name(best)})" if verdicts.shares[best] else name(best)
     mean, ends = signed(row["mean"], 2), interval(row["low"], row["high"], 2)
@@ -106,16 +105,15 @@ def _safe(verdicts: Verdicts) -> str:
     text += f" It is worse on {where}" if worse else " It is worse on no task for certain"
     still = len(verdicts.of(best, *OPEN))
     text += f"; {count(still, 'task is', 'tasks are')} open." if still else "."
-    others = safe[1:]
     return text + (f" So {be(others)} {named(others, verdicts)}." if others else "")
 
 
 def _saved(verdicts: Verdicts) -> str:
     """What the best safe variant saves, and a variant without a query that saves as many parameters, but no cache."""
-    safe = sorted(verdicts.averaging(*SAFE), key=lambda variant: -verdicts.overall[variant]["mean"])
-    if not safe:
+    if not verdicts.safe:
         return ""
-    saved = savings(verdicts.results, safe[0])
+    best = verdicts.safe[0]
+    saved = _savings(verdicts.results, best)
     parts = [
         ("half the " if round(saved[cost]) == -50 else f"{-saved[cost]:.0f}{SPACE}% of the ") + words
         for cost, words in COSTS.items()
@@ -124,14 +122,14 @@ def _saved(verdicts: Verdicts) -> str:
     if not parts:
         return ""
     first, *others = parts
-    text = f"**{name(safe[0])}: {first}**" + (f", {listing(others)}." if others else ".")
+    text = f"**{name(best)}: {first}**" + (f", {listing(others)}." if others else ".")
     return text + _without_cache(verdicts, saved)
 
 
 def _without_cache(verdicts: Verdicts, saved: dict[str, float]) -> str:
     """A variant that is worse and saves as many parameters, but no cache."""
     parameters, cache = "attention_parameters", "cache_bytes_per_token"
-    found = {variant: savings(verdicts.results, variant) for variant in verdicts.averaging("worse")}
+    found = {variant: _savings(verdicts.results, variant) for variant in verdicts.averaging("worse")}
     alike = {
         abs(other[parameters] - saved[parameters]): variant
         for variant, other in reversed(found.items())
@@ -142,7 +140,7 @@ def _without_cache(verdicts: Verdicts, saved: dict[str, float]) -> str:
     return f" {name(alike[min(alike)])} saves as many parameters, no cache."
 
 
-def savings(results: Results, variant: str) -> dict[str, float]:
+def _savings(results: Results, variant: str) -> dict[str, float]:
     """By cost, the median change of a variant in per cent."""
     rows = results.savings[results.savings["variant"] == variant]
     return dict(zip(rows["cost"], rows["median"], strict=True))
@@ -163,7 +161,7 @@ def _sure(verdicts: Verdicts) -> str:
 
 
 def _averages(verdicts: Verdicts) -> str:
-    decided = [variant for variant in verdicts.overall if verdicts.word(variant) not in OPEN]
+    decided = [variant for variant in verdicts.overall if verdicts.word(variant) not in ("", *OPEN)]
     of = len(verdicts.overall)
     if of == 1:
         return "the average is" if decided else "the average is not"

@@ -19,6 +19,7 @@ TRIALS = ("tuning.json", "tuning/study.json", "tuning/runs.csv")
 OPTIONAL = ("results.json", "correct.csv.gz", "cost.csv", "profile.csv", *TRIALS)
 """What it has where the study has it."""
 FOLDERS = ("tables", "figures")
+LOOKS = "looks"
 HEAVY = (".svg", ".pdf", ".tex")
 """Formats that a compact copy leaves out: PNG, CSV and Markdown show the same."""
 HEAVY_LINK = re.compile(r'<a href="(?:tables|figures)/[^"]+\.(?:svg|pdf|tex)"[^>]*>\w+</a>')
@@ -36,7 +37,8 @@ def export(results: Path, out: Path, compact: bool = False) -> list[Path]:
     earlier export left in `out` is replaced. compact: only PNG of figures, CSV and Markdown of tables.
 
     Raises:
-        KvformerError: a part of the study has not been made yet, or `out` holds run folders or is `results`.
+        KvformerError: a part of the study has not been made yet, or `out` holds run folders, is `results`, or holds
+            tables, figures or looks that are not of an export.
     """
     study = read_study(results)
     for name, command in {**FILES, **dict.fromkeys(FOLDERS)}.items():
@@ -44,10 +46,15 @@ def export(results: Path, out: Path, compact: bool = False) -> list[Path]:
             raise KvformerError(f"{results / name}: no such file; `kvformer {command or name} {results}` makes it")
     if (out / "runs").exists() or out.resolve() == results.resolve():
         raise KvformerError(f"{out}: holds the study itself; an export goes to a folder of its own")
+    for folder in (*FOLDERS, LOOKS):
+        if (out / folder).exists() and not (out / "study.json").is_file():
+            raise KvformerError(
+                f"{out / folder}: is not of an earlier export (no study.json next to it); name a new folder"
+            )
     paths = [results / name for name in (*FILES, *OPTIONAL) if (results / name).is_file()]
     for name in OPTIONAL:
         (out / name).unlink(missing_ok=True)
-    shutil.rmtree(out / "looks", ignore_errors=True)
+    shutil.rmtree(out / LOOKS, ignore_errors=True)
     paths += [look_file(results, record.look) for record in looks_taken(results)]
     for folder in FOLDERS:
         shutil.rmtree(out / folder, ignore_errors=True)

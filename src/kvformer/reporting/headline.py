@@ -1,10 +1,10 @@
 """The headline of a study: one sentence per verdict, in the words of the rule. Markdown with `code` alone.
 
-Verdicts come in the order worse, equivalent, not worse, better, mixed, not decided.
+Verdicts come in the order worse, equivalent, not worse, better, both solve, mixed, not decided.
 """
 
-from kvformer.analysis.verdicts import OPEN
-from kvformer.reporting.sharing import SAID, has_query
+from kvformer.analysis.verdicts import BOTH_SOLVE, MIXED, OPEN
+from kvformer.reporting.sharing import SAID
 from kvformer.reporting.verdicts import SAFE, Task, Verdicts
 from kvformer.reporting.wording import capital, listing, name, sentence_case
 
@@ -43,7 +43,7 @@ def named(variants: list[str], verdicts: Verdicts) -> str:
 def _on_average(verdicts: Verdicts) -> list[str]:
     clauses = []
     worse = verdicts.averaging("worse")
-    without = [variant for variant in verdicts.variants if has_query(variant) is False]
+    without = verdicts.without_query
     if verdicts.asks_for_query and len(without) > 1 and set(without) <= set(worse):
         others = [variant for variant in worse if variant not in without]
         also = f", and so {be(others)} {named(others, verdicts)}" if others else ""
@@ -51,7 +51,9 @@ def _on_average(verdicts: Verdicts) -> list[str]:
     elif worse:
         clauses.append(f"{named(worse, verdicts)} {be(worse)} worse than {name(verdicts.baseline)} on average")
     clauses += [_safe(verdicts, word) for word in SAFE if verdicts.averaging(word)]
-    if mixed := verdicts.averaging("mixed"):
+    if solved := verdicts.averaging(BOTH_SOLVE):
+        clauses.append(f"{_solve(solved, verdicts)} every task, as {name(verdicts.baseline)} does")
+    if mixed := verdicts.averaging(MIXED):
         clauses.append(f"{named(mixed, verdicts)} {be(mixed)} better on some tasks and worse on others")
     return clauses
 
@@ -72,7 +74,7 @@ def _safe(verdicts: Verdicts, word: str) -> str:
 
 def _on(verdicts: Verdicts, task: Task) -> str:
     """What is decided on a single task."""
-    cells = [cell for (name_, _), cell in verdicts.cells.items() if name_ == task.name]
+    cells = [cell for cell in verdicts.cells.values() if cell.task == task.name]
     parts = []
     for word in ("worse", *SAFE):
         variants = [cell.variant for cell in cells if cell.word == word and cell.n]
@@ -80,9 +82,18 @@ def _on(verdicts: Verdicts, task: Task) -> str:
             parts.append(f"every variant is {word}")
         elif variants:
             parts.append(f"{named(variants, verdicts)} {be(variants)} {word}")
+    solved = [cell.variant for cell in cells if cell.solved]
+    if len(solved) == len(cells) > 1:
+        parts.append("every variant solves it")
+    elif solved:
+        parts.append(f"{_solve(solved, verdicts)} it, as {name(verdicts.baseline)} does")
     where = sentence_case(task.label)
     *first, last = parts or ["nothing is decided"]
     return f"on {where}, {', '.join(first)}{', and ' if first else ''}{last}"
+
+
+def _solve(variants: list[str], verdicts: Verdicts) -> str:
+    return f"{named(variants, verdicts)} {'solves' if len(variants) == 1 else 'solve'}"
 
 
 def be(variants: list[str]) -> str:

@@ -19,7 +19,7 @@ from kvformer.reporting.scaling import held_out_sentence, scaling_sentences
 from kvformer.reporting.sentences import findings
 from kvformer.reporting.tables import study_tables
 from kvformer.reporting.verdicts import Verdicts
-from kvformer.reporting.wording import breakable, count, labelled, markup
+from kvformer.reporting.wording import breakable, labelled, markup
 
 REASON_LENGTH = 300
 SECTIONS = {
@@ -107,8 +107,10 @@ def _state(results: Results, verdicts: Verdicts) -> dict[str, Any]:
 
 
 def _seeds(verdicts: Verdicts) -> str:
-    looks = verdicts.study.manifest.looks
-    return f"{verdicts.pairs} of up to {looks[-1]} seeds" if looks else count(verdicts.seeds, "seed")
+    if looks := verdicts.study.manifest.looks:
+        return f"{verdicts.pairs} of up to {looks[-1]} seeds"
+    said = verdicts.seeds_said
+    return f"{said} seed" if said == "1" else f"{said} seeds"
 
 
 def _first_screen(verdicts: Verdicts) -> dict[str, Any]:
@@ -124,11 +126,19 @@ def _first_screen(verdicts: Verdicts) -> dict[str, Any]:
         "units": panels.units(verdicts) if verdicts.cells else "",
         "key": panels.key(verdicts),
         "uneven": bool(verdicts.study.manifest.looks) and len({cell.n for cell in verdicts.cells.values()}) > 1,
-        "short": any(0 < cell.n < verdicts.seeds for cell in verdicts.cells.values()),
+        "short": _short(verdicts),
         "open_counts": ", ".join(f"{words.count(word)} {word}" for word in OPEN if word in words),
         "plans": panels.plans(verdicts),
         "plan_words": panels.plan_words(verdicts),
     }
+
+
+def _short(verdicts: Verdicts) -> str:
+    """What is missing where comparisons have fewer pairs than seeds; empty where none has."""
+    expected = {cell.seeds for cell in verdicts.cells.values() if cell.incomplete}
+    if not expected:
+        return ""
+    return f"Fewer than {expected.pop()} pairs" if len(expected) == 1 else "Fewer pairs than seeds"
 
 
 def _records(results: Results, lock: Path | None) -> dict[str, Any]:
@@ -146,9 +156,9 @@ def _sections(parts: dict[str, Any]) -> dict[str, str]:
     figures, tables = parts["figures"], parts["tables"]
     empty = {
         "scaling": not parts["scaling"],
-        "grids": not figures["grid"] and "paired_settings" not in tables and "tuning" not in tables,
+        "grids": not figures["grid"] and not {"settings", "paired_settings", "tuning"} & tables.keys(),
         "attention": not any(figures[kind] for kind in ("attention", "heads", "diagnostics")),
-        "cost": not parts["costs"],
+        "cost": not parts["costs"] and not figures["pareto"],
         "published": not {"published", "published_context"} & tables.keys(),
     }
     return {name: title for name, title in SECTIONS.items() if not empty.get(name)}

@@ -26,9 +26,13 @@ def pictures(folder: Path, kind: str, study: Study) -> list[dict[str, Any]]:
         width, height = (int.from_bytes(content[start : start + 4]) for start in (16, 20))  # of the PNG header
         label = study.label(name) if name in study.tasks else name.capitalize()
         drawn.append(
-            {"name": found[name].stem, "alt": f"{FIGURES[kind][0]}: {label}"}
-            | {"uri": "data:image/png;base64," + b64encode(content).decode()}
-            | {"width": round(width * CSS_DPI / PNG_DPI), "height": round(height * CSS_DPI / PNG_DPI)}
+            {
+                "name": found[name].stem,
+                "alt": f"{FIGURES[kind][0]}: {label}",
+                "uri": "data:image/png;base64," + b64encode(content).decode(),
+                "width": round(width * CSS_DPI / PNG_DPI),
+                "height": round(height * CSS_DPI / PNG_DPI),
+            }
         )
     return drawn
 

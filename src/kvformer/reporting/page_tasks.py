@@ -6,28 +6,20 @@ from functools import partial
 from math import isnan
 from typing import Any
 
-from kvformer.reporting.panels import task_row
 from kvformer.reporting.plots import Axis, Range, Tick
 from kvformer.reporting.verdicts import FAMILIES, Cell, Task, Verdicts
 from kvformer.reporting.wording import SPACE, interval, listing, signed
 
 
 @dataclass(frozen=True)
-class ForestRow:
-    """A variant in a forest."""
-
-    cell: Cell
-    plot: Range
-
-
-@dataclass(frozen=True)
 class Forest:
-    """The differences on a task. solved: the solved runs of each variant of a list task, where some are not."""
+    """The differences on a task. rows: each variant and its plot. solved: the solved runs of each variant of a list
+    task, where some are not."""
 
     task: Task
     unit: str
     ticks: list[Tick]
-    rows: list[ForestRow]
+    rows: list[tuple[Cell, Range]]
     solved: str
 
 
@@ -48,11 +40,12 @@ def _cells(verdicts: Verdicts, task: Task) -> list[Cell]:
 def _forest(verdicts: Verdicts, task: Task) -> Forest:
     cells = _cells(verdicts, task)
     drawn = [cell for cell in cells if cell.n and not cell.solved]
-    ends = [end for cell in drawn if cell.n > 2 for end in (cell.low, cell.high)]
-    means = [value for cell in drawn for value in (cell.mean, *cell.dots)]
+    ends = [value for cell in drawn for value in (cell.mean, cell.low, cell.high, *cell.dots)]
     margin = cells[0].margin
-    axis = Axis.around([*ends, *means], 1e-9 if isnan(margin) else 1.3 * margin, 0.03)
-    rows = [ForestRow(cell, task_row(cell, axis)) for cell in cells]
+    axis = Axis.around(ends, 1e-9 if isnan(margin) else 1.3 * margin, 0.03)
+    rows = [
+        (cell, axis.row(cell.margin, cell.mean, cell.low, cell.high, cell.dots, drawn=cell in drawn)) for cell in cells
+    ]
     return Forest(task, cells[0].what.step, axis.ticks(4), rows, _solved(verdicts, task) if task.solvable else "")
 
 
@@ -86,21 +79,17 @@ def choices(verdicts: Verdicts) -> list[dict[str, Any]]:
     """The average of each variant under other choices of tasks."""
     rows = []
     for variant in verdicts.variants:
-        row = verdicts.overall.get(variant)
-        if row:
+        if row := verdicts.overall.get(variant):
+            left_out = [signed(row[f"leave_out_{end}"], 2) for end in ("low", "high")]
             texts = [
-                f"{signed(row['mean'], 2)} {interval(row['low'], row['high'], 2)}",
-                "–"
-                if isnan(row["mean_unsolved"])
-                else f"{signed(row['mean_unsolved'], 2)} {interval(row['low_unsolved'], row['high_unsolved'], 2)}",
-                interval(row["task_low"], row["task_high"], 2) or "–",
-                "–"
-                if isnan(row["leave_out_low"])
-                else f"{signed(row['leave_out_low'], 2)} to {signed(row['leave_out_high'], 2)}",
+                f"{signed(row['mean'], 2)} {interval(row['low'], row['high'], 2)}".strip(),
+                f"{signed(row['mean_unsolved'], 2)} {interval(row['low_unsolved'], row['high_unsolved'], 2)}".strip(),
+                interval(row["task_low"], row["task_high"], 2),
+                " to ".join(filter(None, left_out)),
                 f"{row['worse']} / {row['equal']} / {row['better']}",
                 f"{row['worse_at_least']} of {row['tasks']}",
             ]
-            rows.append({"variant": variant, "texts": texts})
+            rows.append({"variant": variant, "texts": [text or "–" for text in texts]})
     return rows
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kvformer.analysis.quantities import quantity
 from kvformer.reporting.plots import Axis
-from kvformer.reporting.style import Dash, VariantStyle, variant_styles
+from kvformer.reporting.style import variant_styles
 from kvformer.reporting.verdicts import Verdicts
 from kvformer.reporting.wording import SPACE, name, sentence_case, signed
 
@@ -72,15 +72,11 @@ class PageStyle:
 
 def styles(variants: Iterable[str]) -> dict[str, PageStyle]:
     """The colours of the figures, darker or lighter where a name in them could not be read."""
-    return {variant: _style(style) for variant, style in variant_styles(variants).items()}
-
-
-def _style(style: VariantStyle) -> PageStyle:
-    return PageStyle(_readable(style.colour, WHITE), _readable(style.colour, NIGHT), _dashes(style.dash))
-
-
-def _dashes(dash: Dash) -> str:
-    return " ".join(f"{1.6 * length:.1f}" for length in dash[1]) if dash[1] else "none"
+    found = {}
+    for variant, style in variant_styles(variants).items():
+        dashes = " ".join(f"{1.6 * length:.1f}" for length in style.dash[1] or ()) or "none"
+        found[variant] = PageStyle(_readable(style.colour, WHITE), _readable(style.colour, NIGHT), dashes)
+    return found
 
 
 def _readable(colour: str, ground: tuple[int, int, int]) -> str:
@@ -125,31 +121,30 @@ def _chart(verdicts: Verdicts, task: str, rows: pd.DataFrame) -> Chart:
     def x(share: float) -> float:
         return round(LEFT + (right - LEFT) * share, 1)
 
-    ends, points = {}, {}
-    for variant, own in rows.sort_values("share").groupby("variant"):
-        points[variant] = " ".join(
-            f"{x(share)},{y(gap)}" for share, gap in zip(own["share"], own["margins"], strict=True)
-        )
-        ends[variant] = own["margins"].iloc[-1]
-    order = [variant for variant in verdicts.variants if variant in ends]
-    labels = _apart({variant: y(ends[variant]) for variant in order}, bottom)
-    numbers = {variant: number for number, variant in enumerate(verdicts.study.variants)}
-    label = verdicts.tasks[task].label
-    said = "; ".join(f"{variant} {signed(ends[variant], 1)}" for variant in order)
-    step = Axis(low, high).ticks(4)
-    rules = [(y(value), tick.text.lstrip("+")) for tick in step for value in [low + (high - low) * tick.at / 100]]
-    metric = rows["metric"].iloc[0]
+    found = {str(variant): own for variant, own in rows.sort_values("share").groupby("variant")}
+    order = [variant for variant in verdicts.variants if variant in found]
+    points = {
+        variant: " ".join(f"{x(share)},{y(gap)}" for share, gap in found[variant][["share", "margins"]].to_numpy())
+        for variant in order
+    }
+    ends = {variant: found[variant]["margins"].iloc[-1] for variant in order}
+    labels = _apart({variant: y(end) for variant, end in ends.items()}, bottom)
+    said = "; ".join(f"{variant} {signed(end, 1)}" for variant, end in ends.items())
+    metric, label = rows["metric"].iloc[0], verdicts.tasks[task].label
     return Chart(
-        task,
-        label,
-        f"{metric.rpartition('/')[0]} {quantity(metric).title}".strip(),
-        f"{label}: gap to {verdicts.baseline} over training, in margins; at the end: {said}",
-        (y(min(1, high)), round(y(-1) - y(min(1, high)), 1)),
-        rules,
-        [(x(share), f"{100 * share:.0f}{SPACE}%") for share in (0.25, 0.5, 0.75, 1)],
-        [Curve(variant, numbers[variant], points[variant], y(ends[variant]), labels[variant]) for variant in order],
-        right,
-        bottom,
+        task=task,
+        label=label,
+        metric=f"{metric.rpartition('/')[0]} {quantity(metric).title}".strip(),
+        words=f"{label}: gap to {verdicts.baseline} over training, in margins; at the end: {said}",
+        band=(y(min(1, high)), round(y(-1) - y(min(1, high)), 1)),
+        rules=[(y(low + (high - low) * tick.at / 100), tick.text.lstrip("+")) for tick in Axis(low, high).ticks(4)],
+        shares=[(x(share), f"{100 * share:.0f}{SPACE}%") for share in (0.25, 0.5, 0.75, 1)],
+        curves=[
+            Curve(variant, verdicts.study.variants.index(variant), points[variant], y(ends[variant]), labels[variant])
+            for variant in order
+        ],
+        right=right,
+        bottom=bottom,
     )
 
 

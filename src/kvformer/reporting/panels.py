@@ -10,8 +10,8 @@ from kvformer.analysis.quantities import quantity
 from kvformer.analysis.results import Results
 from kvformer.analysis.verdicts import BOTH_SOLVE
 from kvformer.reporting.plots import Axis, Range, Tick
-from kvformer.reporting.verdicts import Cell, Verdicts
-from kvformer.reporting.wording import SPACE, count, interval, listing, name, percent, sentence_case, signed
+from kvformer.reporting.verdicts import Verdicts
+from kvformer.reporting.wording import SPACE, count, interval, listing, margin_of, name, percent, sentence_case, signed
 
 BOLD = -20
 """A cost is bold from this change on, in per cent."""
@@ -85,14 +85,10 @@ def average(verdicts: Verdicts) -> Average:
             variant,
             verdicts.word(variant),
             signed(row["mean"], 2),
-            interval(row["low"], row["high"], 2) if row["n"] > 2 else "",
+            interval(row["low"], row["high"], 2),
             int(row["worse_at_least"]),
             int(row["tasks"]),
-            axis.row(
-                1,
-                *_bar(row["n"], row["mean"], row["low"], row["high"]),
-                seeds.get(variant, ()) if not verdicts.many else (),
-            ),
+            axis.row(1, row["mean"], row["low"], row["high"], () if verdicts.many else seeds.get(variant, ())),
             [_saving(verdicts, variant, cost) for cost in costs],
         )
         for variant in verdicts.variants
@@ -100,11 +96,6 @@ def average(verdicts: Verdicts) -> Average:
     }
     ticks = axis.ticks(5, lambda value: signed(value, 0) if value else verdicts.baseline)
     return Average(found, ticks, axis.row(1, nan, nan, nan), [SHORT[cost] for cost in costs])
-
-
-def _bar(n: int, mean: float, low: float, high: float) -> tuple[float, float, float]:
-    """Two pairs have an interval that says nothing."""
-    return (mean, low, high) if n > 2 else (mean, nan, nan)
 
 
 def _saving(verdicts: Verdicts, variant: str, cost: str) -> Saving:
@@ -119,17 +110,10 @@ def _saving(verdicts: Verdicts, variant: str, cost: str) -> Saving:
     return Saving(SHORT[cost], percent(row["median"]), tip, bool(row["median"] <= BOLD), round(left))
 
 
-def task_row(cell: Cell, axis: Axis) -> Range:
-    """A variant in the forest of a task."""
-    ends = _bar(cell.n, cell.mean, cell.low, cell.high)
-    return axis.row(cell.margin, *ends, cell.dots, drawn=not cell.solved and cell.n > 0)
-
-
 def key(verdicts: Verdicts) -> dict[str, str]:
     """The verdicts that occur on single tasks, with their meaning."""
     found = {cell.word for cell in verdicts.cells.values() if cell.n}
-    meanings = MEANINGS | {BOTH_SOLVE: f"in all {verdicts.pairs} seeds: says nothing about a difference"}
-    return {} if verdicts.silent else {word: words for word, words in meanings.items() if word in found}
+    return {} if verdicts.silent else {word: words for word, words in MEANINGS.items() if word in found}
 
 
 def units(verdicts: Verdicts) -> str:
@@ -144,9 +128,7 @@ def margins(verdicts: Verdicts) -> str:
     for metric, margin in verdicts.study.manifest.equivalence_margin.items():
         what = quantity(metric)
         if any(cell.what.name == what.name for cell in verdicts.cells.values()):
-            size = f"{what.scale * margin:g}"
-            step = "point" if (size, what.step) == ("1", "points") else what.step
-            found.append(f"{size} {step}" + (f" of {what.title}" if what.step != what.title else ""))
+            found.append(margin_of(margin, what) + (f" of {what.title}" if what.step != what.title else ""))
     return listing(found).replace(" and ", " or ") if found else "not fixed in this study"
 
 
@@ -168,7 +150,7 @@ def plans(verdicts: Verdicts) -> list[Plan]:
         return []
     share = 100 / len(verdicts.below)
     hours = float(verdicts.results.counts["seconds"].sum()) / 3600
-    now = verdicts.pairs_said if verdicts.study.manifest.looks else str(verdicts.seeds)
+    now = verdicts.pairs_said if verdicts.study.manifest.looks else verdicts.seeds_said
     found = [Plan(now, str(still), _hours(hours), share * still, True)]
     for seeds, rows in planning.groupby("seeds"):
         left = still - rows["chance"].sum()

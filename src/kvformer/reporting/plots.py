@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from kvformer.reporting.wording import signed
 
-STEPS = sorted(factor * 10.0**power for power in range(-5, 5) for factor in (1, 2, 5))
+LEAST_STEP = 1e-5
+"""Ticks are not closer than this, whatever the axis."""
 
 
 class Tick(NamedTuple):
@@ -61,7 +62,8 @@ class Axis:
 
     def ticks(self, most: int, text: Callable[[float], str] | None = None) -> list[Tick]:
         """At most about `most` round numbers."""
-        step = next(step for step in STEPS if (self.high - self.low) / step <= most)
+        power = 10.0 ** floor(log10(max((self.high - self.low) / most, LEAST_STEP)) + 1e-9)
+        step = next(factor * power for factor in (1, 2, 5, 10) if (self.high - self.low) / (factor * power) <= most)
         digits = max(0, -floor(log10(step) + 1e-9))
         values = [number * step for number in range(ceil(self.low / step), floor(self.high / step) + 1)]
         return [Tick(self.at(value), text(value) if text else signed(value, digits)) for value in values]

@@ -1,4 +1,4 @@
-"""Sentences on what the runs say besides their differences: the gap over training, and the error of the test set."""
+"""Sentences on what runs say besides their differences: tuning, the gap over training, the error of the test set."""
 
 from collections.abc import Iterable
 
@@ -6,11 +6,42 @@ import pandas as pd
 
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.results import TOO_FEW, Results
+from kvformer.analysis.study import Study
 from kvformer.reporting.wording import listing
 
 NAMED = 5
 """Up to this many tasks are named, more are counted."""
 COURSES = {"level": "level with {baseline} at the end", "only slower": "only slower", "still behind": "still behind"}
+
+
+def on_tuning(rows: pd.DataFrame, study: Study) -> list[str]:
+    """A sentence for each variant that was not tuned, or whose best value ends its grid, or that lost trials.
+
+    rows: of the table `tuning`.
+    """
+    sentences = []
+    for (task, setting, variant), trials in rows.groupby(["task", "setting", "variant"], sort=False):
+        where = study.label(str(task)) + (f" ({setting})" if setting != "default" else "")
+        chosen = trials[trials["chosen"]]
+        lost = trials["expected"].sum() - trials["runs"].sum()
+        if chosen.empty:
+            sentences.append(
+                f"On {where}, no tuning run of {variant} finished: it was trained at the untuned values, and its "
+                "verdict there is provisional."
+            )
+            continue
+        values, edge = chosen["values"].iloc[0], chosen["edge"].iloc[0]
+        if edge:
+            sentences.append(
+                f"On {where}, the best values of {variant} ({values}) end the tuning grid ({edge}): better ones may "
+                "lie beyond, and its verdict there is provisional."
+            )
+        if lost:
+            sentences.append(
+                f"On {where}, {lost} of {trials['expected'].sum()} tuning runs of {variant} did not finish; values "
+                "whose runs all finished were preferred."
+            )
+    return sentences
 
 
 def on_training(results: Results) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from kvformer.files import write_text
 from kvformer.reporting import latex
-from kvformer.reporting.cells import EMPTY, Column, signed
+from kvformer.reporting.cells import EMPTY, Column, number, signed
 
 Format = Callable[[Any], str]
 Layout = Mapping[str, tuple[str, Format]]
@@ -72,9 +73,12 @@ class Table:
         return found
 
     def _columns(self) -> list[Column]:
-        bold = {place: frozenset(row for row, at in self.bold if at == place) for _, place in self.bold}
         return [
-            Column(str(name), [str(cell) or EMPTY for cell in self.frame.iloc[:, place]], bold.get(place, frozenset()))
+            Column(
+                header=str(name),
+                cells=[str(cell) or EMPTY for cell in self.frame.iloc[:, place]],
+                bold=frozenset(row for row, at in self.bold if at == place),
+            )
             for place, name in enumerate(self.frame.columns)
         ]
 
@@ -85,6 +89,21 @@ def _bold(text: str, bold: bool) -> str:
 
 def _markdown(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("_", "\\_").replace("*", "\\*").replace("<", "&lt;")
+
+
+def decimals(digits: int) -> Format:
+    """Numbers with this many decimals."""
+    return partial(number, digits=digits)
+
+
+def change(digits: int) -> Format:
+    """Signed numbers with this many decimals."""
+    return partial(signed, digits=digits)
+
+
+def yes(flag: bool) -> str:
+    """`yes`, or nothing."""
+    return "yes" if flag else ""
 
 
 def lay_out(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:

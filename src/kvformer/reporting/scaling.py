@@ -7,7 +7,7 @@ import pandas as pd
 
 from kvformer.analysis.results import Results
 from kvformer.reporting.cells import number, signed, whole
-from kvformer.reporting.render import Format, Layout, alike, lay_out
+from kvformer.reporting.render import Format, Layout, alike, change, decimals, lay_out, yes
 from kvformer.reporting.wording import SPACE, interval, listing, name
 from kvformer.reporting.wording import signed as printed
 
@@ -16,14 +16,6 @@ TRENDS = {
     "shrinks": "the {gap} shrinks with size",
     "neither": "the {gap} is not shown to grow or to shrink with size",
 }
-
-
-def _digits(digits: int) -> Format:
-    return lambda value: number(value, digits)
-
-
-def _change(digits: int) -> Format:
-    return lambda value: signed(value, digits)
 
 
 def _large(value: float) -> str:
@@ -46,7 +38,7 @@ POINTS: Layout = {
     **_ends("loss", "loss", number),
     "fitted": ("fitted", number),
     "predicted": ("predicted", number),
-    "held out": ("held_out", lambda held_out: "yes" if held_out else ""),
+    "held out": ("held_out", yes),
     **_ends("gap", "gap", signed),
 }
 POINTS_PRINTED = (
@@ -56,12 +48,12 @@ POINTS_PRINTED = (
 VARIANTS: Layout = {
     **alike(str, "variant"),
     "seeds": ("n", whole),
-    **_ends("worth", "worth", _digits(3)),
-    **_ends("more compute", "compute", _change(1)),
+    **_ends("worth", "worth", decimals(3)),
+    **_ends("more compute", "compute", change(1)),
     **_ends("mean gap", "gap", signed),
     **_ends("slope", "slope", signed),
     "gap": ("trend", str),
-    **_ends("error", "error", _change(2)),
+    **_ends("error", "error", change(2)),
 }
 PRINTED = {
     "worth of a parameter": "worth",

@@ -12,9 +12,8 @@ from kvformer.analysis.study import ALL_SETTINGS, Study
 from kvformer.analysis.verdicts import BOTH_SOLVE, MIXED, VERDICTS
 from kvformer.reporting.cells import number, probability
 from kvformer.reporting.headline import NOTHING, ONE_SEED
-from kvformer.reporting.remarks import on_sampling, on_training
-from kvformer.reporting.tuning import remarks
-from kvformer.reporting.wording import count, listing, signed
+from kvformer.reporting.remarks import on_sampling, on_training, on_tuning
+from kvformer.reporting.wording import count, listing, margin_of, signed, with_step
 
 
 def findings(results: Results) -> list[str]:
@@ -25,7 +24,7 @@ def findings(results: Results) -> list[str]:
     sentences += [_average(row, results) for row in results.overall.to_dict("records") if not pd.isna(row["low"])]
     sentences += [sentence(row, place(row, study), row["variant"], study.baseline) for row in table.to_dict("records")]
     sentences += [*on_training(results), *on_sampling(results)]
-    sentences += remarks(results.tuning, study)
+    sentences += on_tuning(results.tuning, study)
     sentences += [_not_tuned(task.name, keys, study) for task in study.tasks.values() if (keys := task.nuisance)]
     if len(results.incomplete):
         sentences.append(_excluded(results))
@@ -68,13 +67,13 @@ def sentence(row: Mapping[Hashable, Any], where: str, subject: str, reference: s
     if verdict == "equivalent":
         return (
             f"On {where}, {subject} and {reference} are equivalent: a difference of {found}) inside the margin of "
-            f"±{amount(row['margin'], what)}, which was fixed in advance."
+            f"±{margin_of(row['margin'], what)}, which was fixed in advance."
         )
     found += f", {n} pairs, {_adjusted(row)})"
     if verdict == "not worse":
         return (
             f"On {where}, {subject} is not worse than {reference} by more than the margin of "
-            f"{amount(row['margin'], what)}: {found}."
+            f"{margin_of(row['margin'], what)}: {found}."
         )
     if verdict.startswith("leaning"):
         return (
@@ -115,8 +114,7 @@ def _average(row: Mapping[Hashable, Any], results: Results) -> str:
 
 def amount(value: float, what: Quantity) -> str:
     """A size with its unit: percentage points for accuracy, nats for a loss."""
-    size = _digits(what.scale * value)
-    return f"{size} {'point' if (size, what.step) == ('1', 'points') else what.step}"
+    return with_step(_digits(what.scale * value), what)
 
 
 def _digits(value: float) -> str:

@@ -10,14 +10,9 @@ from kvformer.analysis.quantities import quantity
 from kvformer.analysis.results import Results
 from kvformer.reporting.captions import table_captions
 from kvformer.reporting.cells import interval, number, probability, signed, whole
-from kvformer.reporting.render import DIFFERENCE, Layout, Table, alike, lay_out, with_better_in
+from kvformer.reporting.render import DIFFERENCE, Layout, Table, alike, change, decimals, lay_out, with_better_in, yes
 from kvformer.reporting.scaling import scaling_tables
 from kvformer.reporting.training_tables import training_tables
-
-
-def _margins(value: float) -> str:
-    return signed(value, 2)
-
 
 SUMMARY: Layout = {
     **alike(str, "task", "setting", "variant", "metric"),
@@ -44,9 +39,9 @@ PAIRED: Layout = {
     "adjusted equivalence": ("p_equivalence_holm", probability),
     "not worse p": ("p_not_worse", probability),
     "adjusted not worse": ("p_not_worse_holm", probability),
-    "effect dz": ("effect_dz", lambda value: signed(value, 2)),
+    "effect dz": ("effect_dz", change(2)),
     **alike(number, "margin"),
-    "failure rate below": ("failure_bound", lambda value: number(value, 3)),
+    "failure rate below": ("failure_bound", decimals(3)),
     "decided at look": ("decided_at", lambda look: whole(look) if look else ""),
     **alike(str, "unpaired"),
 }
@@ -58,12 +53,12 @@ OVERALL: Layout = {
     **alike(str, "variant", "verdict"),
     "seeds": ("n", whole),
     "tasks": ("n_tasks_counted", whole),
-    **alike(_margins, "mean", "low", "high"),
+    **alike(change(2), "mean", "low", "high"),
     "worse on at least": ("worse_at_least", whole),
     **{f"means {name}": (name, whole) for name in ("worse", "equal", "better")},
-    **{f"unsolved: {name}": (f"{name}_unsolved", _margins) for name in ("mean", "low", "high")},
-    **{f"over tasks: {name}": (f"task_{name}", _margins) for name in ("low", "high")},
-    **{f"without one: {name}": (f"leave_out_{name}", _margins) for name in ("low", "high")},
+    **{f"unsolved: {name}": (f"{name}_unsolved", change(2)) for name in ("mean", "low", "high")},
+    **{f"over tasks: {name}": (f"task_{name}", change(2)) for name in ("low", "high")},
+    **{f"without one: {name}": (f"leave_out_{name}", change(2)) for name in ("low", "high")},
     **alike(probability, "p"),
     "Holm p": ("p_holm", probability),
     "equivalence Holm": ("p_equivalence_holm", probability),
@@ -77,8 +72,8 @@ PLANNING: Layout = {
     **alike(str, "task", "variant", "plan"),
     "pairs": ("n", whole),
     **alike(whole, "seeds"),
-    **{name: (name, lambda value: number(value, 2)) for name in ("chance", "hours")},
-    "baseline's hours": ("baseline_hours", lambda value: number(value, 2)),
+    **{name: (name, decimals(2)) for name in ("chance", "hours")},
+    "baseline's hours": ("baseline_hours", decimals(2)),
     "hopeless": ("hopeless", lambda hopeless: "hopeless" if hopeless else ""),
 }
 TUNING: Layout = {
@@ -86,12 +81,12 @@ TUNING: Layout = {
     **alike(number, "validation"),
     "runs": ("runs", whole),
     "of": ("expected", whole),
-    "chosen": ("chosen", lambda chosen: "yes" if chosen else ""),
+    "chosen": ("chosen", yes),
     **alike(str, "edge"),
 }
 SUCCESS: Layout = {
     **alike(str, "task", "setting", "variant", "solved"),
-    **{name: (name, lambda value: number(value, 3)) for name in ("rate", "low", "high")},
+    **{name: (name, decimals(3)) for name in ("rate", "low", "high")},
 }
 AGGREGATE: Layout = {
     **alike(str, "variant"),
@@ -104,10 +99,10 @@ AGGREGATE: Layout = {
 COST: Layout = {
     **alike(str, "task", "setting", "variant"),
     **alike(whole, "n", "parameters", "attention_parameters"),
-    "seconds": ("seconds", lambda value: number(value, 1)),
-    "stepping": ("stepping_seconds", lambda value: number(value, 1)),
+    "seconds": ("seconds", decimals(1)),
+    "stepping": ("stepping_seconds", decimals(1)),
     "samples/s": ("samples_per_second", whole),
-    "ratio": ("ratio", lambda value: number(value, 3)),
+    "ratio": ("ratio", decimals(3)),
 }
 PUBLISHED: Layout = {
     **alike(str, "task", "variant"),
@@ -120,7 +115,7 @@ PUBLISHED: Layout = {
     **alike(number, "ours", "low", "high"),
     "n": ("n_ours", whole),
     **alike(signed, "difference"),
-    "deviation": ("deviation", lambda value: signed(value, 1)),
+    "deviation": ("deviation", change(1)),
     "differs in": ("differs", str),
     "setting here": ("settings", str),
     "metric there": ("metric", str),

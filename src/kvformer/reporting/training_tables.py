@@ -5,19 +5,19 @@ import pandas as pd
 
 from kvformer.analysis.results import SHARES, TOO_FEW, Results
 from kvformer.reporting.cells import number, signed, whole
-from kvformer.reporting.render import Layout, alike, lay_out
+from kvformer.reporting.render import Layout, alike, change, decimals, lay_out
 
 GAPS: Layout = {
     **alike(str, "task", "variant", "metric"),
     "steps": ("share", lambda value: f"{100 * value:.0f} %"),
     "pairs": ("n", whole),
     **alike(signed, "difference", "low", "high"),
-    **alike(lambda value: signed(value, 2), "margins"),
+    **alike(change(2), "margins"),
 }
 PACE: Layout = {
     **alike(str, "task", "variant"),
     "course": ("verdict", str),
-    **{f"at {100 * share:.0f} %": (f"at{share}", lambda value: signed(value, 1)) for share in SHARES},
+    **{f"at {100 * share:.0f} %": (f"at{share}", change(1)) for share in SHARES},
     "end": ("end", str),
     **alike(str, "steps"),
     "steps, 95 %": ("interval", str),
@@ -31,7 +31,7 @@ SAMPLING: Layout = {
     **alike(signed, "difference", "low", "high"),
     "seeds %": ("seed_share", lambda value: number(100 * value, 0)),
     "test set %": ("test_share", lambda value: number(100 * value, 0)),
-    **alike(lambda value: number(value, 2), "wider"),
+    **alike(decimals(2), "wider"),
     **alike(number, "floor"),
 }
 

@@ -1,6 +1,7 @@
 """The verdicts of a study, in the order and in the units in which the page and the README show them."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import isnan, nan
@@ -10,7 +11,7 @@ from kvformer.analysis.quantities import Quantity, quantity
 from kvformer.analysis.results import Results
 from kvformer.analysis.verdicts import BOTH_SOLVE, OPEN
 from kvformer.reporting.sharing import has_query, shares
-from kvformer.reporting.wording import interval, level, signed, tenth
+from kvformer.reporting.wording import count, interval, level, signed, tenth
 
 SAFE = ("equivalent", "not worse", "better")
 FAMILIES = {"synthetic": "Lists", "vision": "Images and sets", "language": "Text"}
@@ -24,13 +25,15 @@ LEARNED = 0.5
 class Cell:
     """A variant on a task. Numbers are in printed units and signed so that minus is worse; NaN where unknown.
 
-    word: its verdict, empty with a single pair. dots: the difference of each seed. diverged: how many runs did.
+    word: its verdict, empty with a single pair. n: pairs. seeds: those that the study expects on the task by now. dots:
+    the difference of each seed. diverged: how many of the variant's runs did.
     """
 
     task: str
     variant: str
     word: str
     n: int
+    seeds: int
     mean: float
     low: float
     high: float
@@ -48,6 +51,11 @@ class Cell:
         return self.word == BOTH_SOLVE
 
     @property
+    def incomplete(self) -> bool:
+        """Whether it has fewer pairs than seeds."""
+        return 0 < self.n < self.seeds
+
+    @property
     def short(self) -> str:
         """The difference to a tenth of the margin."""
         return signed(self.mean, self.what.step_decimals - 1 if isnan(self.margin) else tenth(self.margin))
@@ -59,8 +67,8 @@ class Cell:
 
     @property
     def interval(self) -> str:
-        """Its interval; with two pairs or fewer it says nothing."""
-        return interval(self.low, self.high, self.what.step_decimals) if self.n > 2 else ""
+        """Its interval; empty with two pairs or fewer."""
+        return interval(self.low, self.high, self.what.step_decimals)
 
     @property
     def words(self) -> str:
@@ -68,7 +76,7 @@ class Cell:
         if self.solved:
             return f"both solve it in all {self.n} seeds"
         number = f"{self.text} {self.what.step} {self.interval}".strip()
-        return f"{self.word}, {number}, lower in {self.worse_in} of {self.n} seeds"
+        return ", ".join(filter(None, [self.word, number, f"worse in {self.worse_in} of {count(self.n, 'seed')}"]))
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,11 @@ class Group:
     variants: list[str]
 
 
+def _span(numbers: Iterable[int]) -> str:
+    known = set(numbers)
+    return " to ".join(map(str, sorted({min(known), max(known)}))) if known else "0"
+
+
 class Verdicts:
     """Cells, averages and the order of both. `variants` are those that are compared, without the baseline."""
 
@@ -111,6 +124,7 @@ class Verdicts:
         values = {key: rows.set_index("seed")["value"] for key, rows in self.results.seeds.groupby(["task", "variant"])}
         lost = self.results.incomplete
         diverged = lost[lost["status"] == "diverged"].groupby(["task", "variant"]).size()
+        runs = Counter((run.task, run.variant) for run in self.study.runs)
         for row in self.results.paired.to_dict("records"):
             key = row["task"], row["variant"]
             what = quantity(row["metric"])
@@ -123,6 +137,7 @@ class Verdicts:
                 variant=row["variant"],
                 word=row["verdict"] if row["n"] > 1 else "",
                 n=int(row["n"]),
+                seeds=self.seeds[row["task"]],
                 mean=sign * row["difference"],
                 low=ends[0],
                 high=ends[1],
@@ -132,7 +147,7 @@ class Verdicts:
                 failure=row["failure_bound"],
                 dots=tuple(sign * value for value in dots),
                 diverged=int(diverged.get(key, 0)),
-                runs=sum(key == (run.task, run.variant) for run in self.study.runs),
+                runs=runs[key],
             )
 
     @cached_property
@@ -144,20 +159,24 @@ class Verdicts:
     def groups(self) -> list[Group]:
         """With and without a query map, the best average first; without averages in the study's order."""
         compared = [variant for variant in self.study.variants if variant != self.baseline]
-        means = {variant: self.overall[variant]["mean"] if variant in self.overall else nan for variant in compared}
-        compared.sort(key=lambda variant: -means[variant] if means[variant] == means[variant] else 0)
-        without = [variant for variant in compared if has_query(variant) is False]
+        means = {variant: row["mean"] for variant, row in self.overall.items() if not isnan(row["mean"])}
+        compared.sort(key=lambda variant: -means.get(variant, 0.0))
         groups = [
-            Group("Keeps its query", "query", [variant for variant in compared if variant not in without]),
-            Group("No query of its own", "no query", without),
+            Group("Keeps its query", "query", [variant for variant in compared if has_query(variant) is not False]),
+            Group("No query of its own", "no query", [variant for variant in compared if has_query(variant) is False]),
         ]
         groups = [group for group in groups if group.variants]
         return sorted(groups, key=lambda group: compared.index(group.variants[0])) if self.overall else groups
 
+    @cached_property
+    def without_query(self) -> list[str]:
+        """The compared variants that have no query map."""
+        return [variant for variant in self.variants if has_query(variant) is False]
+
     @property
     def asks_for_query(self) -> bool:
         """Whether the study compares variants without a query with a baseline that has one."""
-        return bool(has_query(self.baseline)) and any(has_query(variant) is False for variant in self.variants)
+        return bool(has_query(self.baseline)) and bool(self.without_query)
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
@@ -168,7 +187,7 @@ class Verdicts:
 
     def _loss(self, task: str) -> tuple[bool, float]:
         row = [cell for (name, _), cell in self.cells.items() if name == task and cell.n]
-        return all(cell.solved for cell in row), sum(cell.mean / (cell.margin or 1) for cell in row if cell.margin > 0)
+        return all(cell.solved for cell in row), sum(cell.mean / cell.margin for cell in row if cell.margin > 0)
 
     def _task(self, name: str) -> Task:
         means = self.results.summary[self.results.summary["task"] == name].set_index("variant")["mean"]
@@ -198,6 +217,11 @@ class Verdicts:
         """The variants with one of these verdicts on average."""
         return [variant for variant in self.variants if self.word(variant) in words]
 
+    @cached_property
+    def safe(self) -> list[str]:
+        """The variants that are equivalent, not worse or better on average, the best average first."""
+        return sorted(self.averaging(*SAFE), key=lambda variant: -self.overall[variant]["mean"])
+
     def word(self, variant: str) -> str:
         """The verdict of a variant on average; empty where there is no average, or only one seed."""
         row = self.overall.get(variant, {"n": 0})
@@ -216,13 +240,17 @@ class Verdicts:
     @property
     def pairs_said(self) -> str:
         """`5`, or `8 to 12` where comparisons have different numbers of pairs."""
-        known = {cell.n for cell in self.cells.values() if cell.n}
-        return " to ".join(map(str, sorted({min(known), max(known)}))) if known else "0"
+        return _span(cell.n for cell in self.cells.values() if cell.n)
+
+    @cached_property
+    def seeds(self) -> dict[str, int]:
+        """The seeds of each task that the study expects by now."""
+        return Counter(task for task, _ in {(run.task, run.seed) for run in self.study.runs})
 
     @property
-    def seeds(self) -> int:
-        """The seeds per cell that the study expects by now."""
-        return len({run.seed for run in self.study.runs})
+    def seeds_said(self) -> str:
+        """`5`, or `2 to 5` where tasks have different numbers of seeds."""
+        return _span(self.seeds.values())
 
     @property
     def few(self) -> bool:

@@ -32,6 +32,16 @@ def level(value: float, what: Quantity) -> str:
     return "–" if isnan(value) else f"{what.scale * value:.{what.decimals}f}{SPACE}{what.unit or what.step}"
 
 
+def with_step(size: str, what: Quantity) -> str:
+    """A printed difference with its unit: `1 point`, `2.5 points`."""
+    return f"{size} {'point' if (size, what.step) == ('1', 'points') else what.step}"
+
+
+def margin_of(margin: float, what: Quantity) -> str:
+    """A margin with its unit, in full: it is given and not measured."""
+    return with_step(f"{what.scale * margin:g}", what)
+
+
 def tenth(margin: float) -> int:
     """The decimals that show a tenth of a margin."""
     return max(0, ceil(-log10(margin) + 1 - 1e-9))

@@ -3,7 +3,6 @@
 import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -70,23 +69,13 @@ def write_figures(results: Results, curves: pd.DataFrame, processes: int = 1) ->
 
 
 def _write_kind(data: FigureData, kind: str) -> list[Path]:
-    paths: list[Path] = []
-    with figure_style(), _no_garbage_collection():
-        for of, figure in KINDS[kind](data):
-            paths += save(figure, data.results.folder / "figures" / f"{kind}-{of}")
-    return paths
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Searching the linked objects of figures for garbage would take a sixth of the time, and free little."""
-    enabled = gc.isenabled()
-    gc.disable()
+    stem = data.results.folder / "figures" / kind
+    gc.disable()  # Searching the linked objects of figures for garbage would take a sixth of the time, and free little.
     try:
-        yield
+        with figure_style():
+            return [path for of, figure in KINDS[kind](data) for path in save(figure, Path(f"{stem}-{of}"))]
     finally:
-        if enabled:
-            gc.enable()
+        gc.enable()
 
 
 _shared: list[FigureData] = []

@@ -15,7 +15,6 @@ from kvformer.reporting.figures.data import FigureData
 from kvformer.reporting.figures.layout import finish, legend_handles
 from kvformer.reporting.style import GREY, WIDTH
 
-Record = dict[str, Any]
 NAMED_RUNS = 2
 """Up to this many lost runs of a comparison are named; more are counted."""
 MANY = 8
@@ -70,10 +69,8 @@ def draw_quantity(data: FigureData, what: Quantity, table: pd.DataFrame) -> Figu
     better = "right" if table["goal"].iloc[0] == "max" else "left"
     unit = "" if what.step == what.title else f"{what.step}; "
     ax.set_xlabel(f"Difference to {data.labels[data.study.baseline]} in {what.title} ({unit}{better} is better)")
-    handles = [
-        handle for handle in legend_handles(data, points=True) if handle.get_label() != data.labels[data.study.baseline]
-    ]
-    finish(figure, f"Paired differences in {what.title}", handles, _note(data, table))
+    compared = legend_handles(data, points=True)[1:]
+    finish(figure, f"Paired differences in {what.title}", compared, _note(data, table))
     return figure
 
 
@@ -88,25 +85,32 @@ def limits_of(table: pd.DataFrame, scale: float) -> tuple[float, float]:
     return float(scale * (left - air)), float(scale * (right + air))
 
 
+def draw_interval(
+    ax: Axes, y: float, ends: tuple[float, float], limits: tuple[float, float], markersize: float, **line: Any
+) -> None:
+    """A bar at the height y, with an arrow head at each limit of the axis that it passes; nothing where it is NaN."""
+    if not np.isfinite(ends[0]):
+        return
+    ax.plot(np.clip(ends, *limits), [y, y], solid_capstyle="butt", **line)
+    for end, marker, limit in zip(ends, "<>", limits, strict=True):
+        if not limits[0] <= end <= limits[1]:
+            ax.plot(limit, y, marker, color=line["color"], markersize=markersize, clip_on=False)
+
+
 def _row(
     ax: Axes, data: FigureData, row: Mapping[Any, Any], y: float, what: Quantity, limits: tuple[float, float]
 ) -> None:
     """One variant of one task: interval and mark, and the numbers to the right of the panel."""
     mean, low, high, n = (row[name] for name in ("difference", "low", "high", "n"))
     style = data.styles[row["variant"]]
-    words: Record = {"verticalalignment": "center", "fontsize": 7.5, "transform": ax.get_yaxis_transform()}
+    words: dict[str, Any] = {"verticalalignment": "center", "fontsize": 7.5, "transform": ax.get_yaxis_transform()}
     if not n or np.isnan(mean):
         ax.text(1.02, y, "no pair of runs", color=GREY, clip_on=False, **words)
         return
     digits = what.step_decimals
     mean, low, high = (what.scale * value for value in (mean, low, high))
-    interval = ""
-    if np.isfinite(low):
-        ax.plot(np.clip([low, high], *limits), [y, y], color=style.colour, linewidth=1.8, solid_capstyle="butt")
-        for end, marker, limit in ((low, "<", limits[0]), (high, ">", limits[1])):
-            if not limits[0] <= end <= limits[1]:
-                ax.plot(limit, y, marker, color=style.colour, markersize=5, clip_on=False)
-        interval = f" [{signed(low, digits)}, {signed(high, digits)}]"
+    interval = f" [{signed(low, digits)}, {signed(high, digits)}]" if np.isfinite(low) else ""
+    draw_interval(ax, y, (low, high), limits, color=style.colour, linewidth=1.8, markersize=5)
     ax.plot(mean, y, **style.point)
     verdict = f"{row['verdict']}, " if row["verdict"] else ""
     text = f"{signed(mean, digits)}{interval}  {verdict}n = {n}"

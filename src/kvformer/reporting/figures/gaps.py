@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from kvformer.reporting.figures.data import FigureData, Task
-from kvformer.reporting.figures.layout import finish, legend_handles, name_panel
+from kvformer.reporting.figures.layout import draw_grid, finish, legend_handles, name_panel, panel_grid
 from kvformer.reporting.style import WIDTH
 
 COLUMNS = 3
@@ -32,22 +32,18 @@ def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
 
 def draw_family(data: FigureData, family: str, tasks: list[Task], known: pd.DataFrame) -> Figure:
     """The tasks of a family, a panel each. known: rows of `Results.gap_curves` that have a margin."""
-    columns = min(COLUMNS, len(tasks))
-    rows = -(-len(tasks) // columns)
+    columns, rows = panel_grid(len(tasks), COLUMNS)
     width = max(WIDTH * columns / COLUMNS, 4.4)
     figure = Figure(figsize=(width, 0.75 + HEIGHT * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
-    for ax in axes[len(tasks) :]:
-        ax.remove()
+    axes = draw_grid(figure, len(tasks), columns, sharex=True)
     named = len(data.variants) - 1 <= LABELLED
-    for ax, task in zip(axes, tasks, strict=False):
+    for place, (ax, task) in enumerate(zip(axes, tasks, strict=True)):
         name_panel(ax, task.label, width / columns)
         _panel(ax, data, known[known["task"] == task.name], named)
-    for place in range(len(tasks)):
         lowest = place + columns >= len(tasks)
-        axes[place].tick_params(labelbottom=lowest)
-        axes[place].set_xlabel("Share of the steps" if lowest else "")
-        axes[place].set_ylabel("" if place % columns else "Gap in margins")
+        ax.tick_params(labelbottom=lowest)
+        ax.set_xlabel("Share of the steps" if lowest else "")
+        ax.set_ylabel("" if place % columns else "Gap in margins")
     title = f"{family.capitalize()}: gap to {data.labels[data.study.baseline]}"
     finish(figure, title, [] if named else legend_handles(data)[1:], data.notes(tasks))
     return figure

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from kvformer.analysis.quantities import quantity, short_key
 from kvformer.reporting.cells import number, signed
 from kvformer.reporting.figures.data import FigureData, Task
-from kvformer.reporting.figures.layout import finish, legend_handles
+from kvformer.reporting.figures.layout import draw_grid, finish, legend_handles, panel_grid
 from kvformer.reporting.figures.loss import cut_diverged, plot_variants, scale_loss
 from kvformer.reporting.style import WIDTH
 
@@ -50,7 +50,7 @@ def _curve(data: FigureData, task: Task, keys: list[str]) -> Figure:
     figure = Figure(figsize=(4.6, 3.1), layout="constrained")
     ax = figure.subplots()
     values = _values(data, task, keys[0])
-    numeric = all(isinstance(value, int | float) for value in values)
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     logarithmic = numeric and min(values) > 0 and max(values) / min(values) >= 4
     places = values if numeric else range(len(values))
     span = (math.log(max(places) / min(places)) if logarithmic else max(places) - min(places)) or 1
@@ -131,17 +131,14 @@ def _words(keys: list[str], values: tuple[Any, ...]) -> str:
 
 
 def _settings(data: FigureData, task: Task) -> Figure:
-    columns = min(4, len(task.settings))
-    rows = -(-len(task.settings) // columns)
+    columns, rows = panel_grid(len(task.settings), 4)
     figure = Figure(figsize=(0.6 + 1.65 * columns, 1.0 + 1.45 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for ax, setting in zip(axes, task.settings, strict=False):
+    axes = draw_grid(figure, len(task.settings), columns, sharex=True, sharey=True)
+    for ax, setting in zip(axes, task.settings, strict=True):
         plot_variants(data, data.curve(task, LOSS, setting), ax, "step")
         ax.set_title(setting, fontsize=8)
         ax.xaxis.set_major_locator(MaxNLocator(3))
-    _share_scale(list(axes[: len(task.settings)]))
-    for ax in axes[len(task.settings) :]:
-        ax.remove()
+    _share_scale(axes)
     figure.supxlabel("Step", fontsize=9)
     figure.supylabel("Validation loss (nats)", fontsize=9)
     finish(figure, f"{task.label}: settings", legend_handles(data))

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from kvformer.analysis.quantities import Quantity, quantity
 from kvformer.reporting.figures.data import FigureData
-from kvformer.reporting.figures.forest import MANY, limits_of
-from kvformer.reporting.figures.layout import finish, name_panel
+from kvformer.reporting.figures.forest import MANY, draw_interval, limits_of
+from kvformer.reporting.figures.layout import draw_grid, finish, name_panel, panel_grid
 from kvformer.reporting.style import GREY, WIDTH
 
 FEW_SETTINGS = 3
@@ -48,18 +47,14 @@ def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
     panels = list(_panels(data)) if len(data.variants) > MANY else []
     if not panels:
         return
-    columns = min(COLUMNS, len(panels))
-    rows = -(-len(panels) // columns)
-    size = (WIDTH, 0.6 + rows * (HEAD + ROW * len(compared)))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    for ax, panel in zip(axes, panels, strict=False):
+    columns, rows = panel_grid(len(panels), COLUMNS)
+    figure = Figure(figsize=(WIDTH, 0.6 + rows * (HEAD + ROW * len(compared))), layout="constrained")
+    axes = draw_grid(figure, len(panels), columns, sharey=True)
+    for ax, panel in zip(axes, panels, strict=True):
         _draw_panel(ax, panel, compared)
         name_panel(ax, panel.title, (WIDTH - 0.9) / columns)
     axes[0].set_yticks(range(len(compared)), [data.labels[name] for name in compared])
     axes[0].set_ylim(len(compared) - 0.4, -0.6)
-    for ax in axes[len(panels) :]:
-        ax.remove()
     finish(figure, f"Differences to {data.labels[data.study.baseline]}", [])
     handles = [Line2D([], [], label=word, color=colour, marker="o") for word, colour in LEGEND.items()]
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), handlelength=1.6, fontsize=8)
@@ -90,11 +85,7 @@ def _draw_panel(ax: Axes, panel: Panel, variants: list[str]) -> None:
     for row in table.to_dict("records"):
         y, colour = variants.index(row["variant"]), COLOURS.get(row["verdict"], GREY)
         mean, low, high = (what.scale * row[name] for name in ("difference", "low", "high"))
-        if np.isfinite(low):
-            ax.plot(np.clip([low, high], *limits), [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
-            for end, marker, limit in ((low, "<", limits[0]), (high, ">", limits[1])):
-                if not limits[0] <= end <= limits[1]:
-                    ax.plot(limit, y, marker, color=colour, markersize=4, clip_on=False)
+        draw_interval(ax, y, (low, high), limits, color=colour, linewidth=1.6, markersize=4)
         ax.plot(mean, y, "o", color=colour, markeredgecolor="white", markersize=4.5)
     ax.set_xlim(*limits)
     ax.xaxis.set_major_locator(MaxNLocator(4))

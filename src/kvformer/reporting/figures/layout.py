@@ -18,7 +18,7 @@ LEGEND_COLUMNS = 4
 
 
 def legend_handles(data: FigureData, points: bool = False) -> list[Line2D]:
-    """A legend entry for each variant, as a line, or as a marked point."""
+    """A legend entry for each variant, the baseline first, as a line, or as a marked point."""
     return [
         Line2D([], [], label=data.labels[name], **(style.point if points else style.line))
         for name, style in data.styles.items()
@@ -35,15 +35,29 @@ def name_panel(ax: Axes, name: str, inches: float, points: float = 9.5, pad: flo
     ax.set_title(textwrap.fill(name, max(1, int(inches * 124 / points))), fontsize=points, pad=pad)
 
 
+def panel_grid(panels: int, most: int) -> tuple[int, int]:
+    """Columns, `most` of them, and rows of a figure with this many panels."""
+    columns = min(most, panels)
+    return columns, -(-panels // columns)
+
+
+def draw_grid(figure: Figure, panels: int, columns: int, sharex: bool = False, sharey: bool = False) -> list[Axes]:
+    """The axes of this many panels, row by row."""
+    rows = panel_grid(panels, columns)[1]
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel()
+    for ax in axes[panels:]:
+        ax.remove()
+    return list(axes[:panels])
+
+
 def task_panels(
     tasks: list[Task], rows: int, width: float, head: float, height: float
-) -> tuple[Figure, list["np.ndarray"]]:
+) -> tuple[Figure, list[np.ndarray]]:
     """A figure with a column of panels per task, and the axes of each task from top to bottom.
 
     rows: panels per task. width: least width of a column in inches. head, height: of the title and of a task's panels.
     """
-    columns = min(COLUMNS, len(tasks))
-    blocks = -(-len(tasks) // columns)
+    columns, blocks = panel_grid(len(tasks), COLUMNS)
     across = max(3.4, 0.7 + columns * max(1.4 if columns > 3 else 2.0, width))
     figure = Figure(figsize=(across, head + blocks * height), layout="constrained")
     axes = figure.subplots(blocks * rows, columns, squeeze=False).reshape(blocks, rows, columns).swapaxes(1, 2)
