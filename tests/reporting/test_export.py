@@ -10,6 +10,7 @@ import pytest
 from kvformer.analysis import verification
 from kvformer.analysis.analyse import analyse, results_of
 from kvformer.analysis.collect import collect
+from kvformer.analysis.frames import load_runs
 from kvformer.analysis.provenance import by_run
 from kvformer.analysis.study import read_study
 from kvformer.analysis.verification import Reference
@@ -19,6 +20,7 @@ from kvformer.errors import KvformerError
 from kvformer.files import read_json, sha256_file, write_json
 from kvformer.records.study import Comparison, LookRecord, look_file, looks_taken
 from kvformer.reporting.export import export
+from kvformer.reporting.page_files import png_uri
 
 STUDY = {
     "name": "tiny",
@@ -122,10 +124,23 @@ def test_a_compact_export_has_no_heavy_formats_and_no_links_to_them(trained: Pat
     source = shutil.copytree(trained, tmp_path / "source")
     kept = '<a href="tables/copy.csv" aria-label="tables/copy as CSV">CSV</a>'
     gone = '<a href="figures/loss-copy.svg" aria-label="figures/loss-copy as SVG">SVG</a>'
-    (source / "report.html").write_text(f"<p>{kept}{gone}</p>")
+    picture = png_uri((source / "figures/loss-copy.png").read_bytes())
+    (source / "report.html").write_text(f'<p>{kept}{gone}<img src="{picture}"></p>')
     export(source, tmp_path / "out", compact=True)
-    assert (tmp_path / "out/report.html").read_text() == f"<p>{kept}</p>"
+    assert (tmp_path / "out/report.html").read_text() == f'<p>{kept}<img src="figures/loss-copy.png"></p>'
     assert [path.name for path in sorted((tmp_path / "out/figures").iterdir())] == ["loss-copy.png"]
+
+
+def test_a_compact_export_packs_the_runs_and_has_the_same_numbers(trained: Path, tmp_path: Path) -> None:
+    source, out = shutil.copytree(trained, tmp_path / "source"), tmp_path / "out"
+    analyse(source).write()
+    export(source, out)
+    whole = results_of(out)
+    export(source, out, compact=True)
+    assert not {"runs.csv", "results.json"} & {path.name for path in out.iterdir()}
+    assert load_runs(out).equals(load_runs(source)) and results_of(out).facts.equals(whole.facts)
+    export(source, out)
+    assert (out / "runs.csv").exists() and not (out / "runs.csv.gz").exists()
 
 
 def test_an_export_onto_itself_destroys_nothing(copy: Path) -> None:

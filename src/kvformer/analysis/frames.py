@@ -18,6 +18,9 @@ AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}
 COLLECT = "no such file; `kvformer collect` makes it from the run folders"
 
 
+PACKED_RUNS = "runs.csv.gz"
+
+
 def read_table(path: Path, columns: Collection[str], missing: str = "no such file", **options: Any) -> pd.DataFrame:
     """Read a CSV file.
 
@@ -51,12 +54,14 @@ def to_numbers(table: pd.DataFrame, columns: Collection[str], path: Path) -> Non
 
 
 def load_runs(results: Path) -> pd.DataFrame:
-    """Read `results/runs.csv`: names stay text whatever they look like, numbers are float (NaN where empty).
+    """Read `results/runs.csv`, or `runs.csv.gz` of a compact copy: names stay text whatever they look like, numbers are
+    float (NaN where empty).
 
     Raises:
         KvformerError: the file is missing, or is not a table with the columns of docs/architecture.md.
     """
-    path = results / "runs.csv"
+    path, packed = results / "runs.csv", results / PACKED_RUNS
+    path = packed if packed.exists() and not path.exists() else path
     return run_frame(read_table(path, RUN_COLUMNS, COLLECT, **AS_TEXT), path)
 
 

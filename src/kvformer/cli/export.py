@@ -13,7 +13,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     """From where to where, and how much."""
     add_results(parser)
     parser.add_argument("out", type=Path, help="folder of the copy; an earlier export there is replaced")
-    parser.add_argument("--compact", action="store_true", help="without SVG, PDF and LaTeX")
+    parser.add_argument(
+        "--compact",
+        action="store_true",
+        help="no SVG, PDF and LaTeX, runs packed, pictures only in figures/",
+    )
 
 
 def run(options: Namespace) -> None:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from kvformer.analysis import provenance
+from kvformer.analysis.collect import gzip_text
+from kvformer.analysis.frames import PACKED_RUNS
 from kvformer.analysis.study import read_study
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, write_bytes, write_json, write_text
 from kvformer.records.provenance import Provenance
 from kvformer.records.study import look_file, looks_taken
+from kvformer.reporting.page_files import png_uri
 
 FILES = {"study.json": "", "runs.csv": "collect", "curves.csv.gz": "collect", "report.html": "report"}
 """What a copy must have, and the command that makes it."""
@@ -22,6 +25,8 @@ FOLDERS = ("tables", "figures")
 LOOKS = "looks"
 HEAVY = (".svg", ".pdf", ".tex")
 """Formats that a compact copy leaves out: PNG, CSV and Markdown show the same."""
+REPEATED = "results.json"
+"""What it leaves out because `kvformer analyse` writes it again."""
 HEAVY_LINK = re.compile(r'<a href="(?:tables|figures)/[^"]+\.(?:svg|pdf|tex)"[^>]*>\w+</a>')
 OF_ONE_RUN: dict[str, Any] = {
     **dict.fromkeys(("start", "end", "attempts", "command", "data", "runs", "taken_over_from"), True),
@@ -34,7 +39,8 @@ def export(results: Path, out: Path, compact: bool = False) -> list[Path]:
     """Copy tables, figures, report and the collected runs of a study to `out`; returns the paths.
 
     `provenance.json` of the copy holds what the runs' own files say, once for all runs that say the same. What an
-    earlier export left in `out` is replaced. compact: only PNG of figures, CSV and Markdown of tables.
+    earlier export left in `out` is replaced. compact: only PNG of figures, CSV and Markdown of tables; `runs.csv.gz`
+    instead of `runs.csv`; no `results.json`; and the report shows the pictures in `figures` instead of holding them.
 
     Raises:
         KvformerError: a part of the study has not been made yet, or `out` holds run folders, is `results`, or holds
@@ -52,7 +58,7 @@ def export(results: Path, out: Path, compact: bool = False) -> list[Path]:
                 f"{out / folder}: is not of an earlier export (no study.json next to it); name a new folder"
             )
     paths = [results / name for name in (*FILES, *OPTIONAL) if (results / name).is_file()]
-    for name in OPTIONAL:
+    for name in (*OPTIONAL, PACKED_RUNS):
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / LOOKS, ignore_errors=True)
     paths += [look_file(results, record.look) for record in looks_taken(results)]
@@ -60,16 +66,33 @@ def export(results: Path, out: Path, compact: bool = False) -> list[Path]:
         shutil.rmtree(out / folder, ignore_errors=True)
         paths += sorted(path for path in (results / folder).iterdir() if not path.name.startswith("."))
     if compact:
-        paths = [path for path in paths if path.suffix not in HEAVY]
+        paths = [path for path in paths if path.suffix not in HEAVY and path.name != REPEATED]
     copies = []
     for path in paths:
         copies.append(out / path.relative_to(results))
         write_bytes(copies[-1], path.read_bytes())
     if compact:
-        report = out / "report.html"
-        write_text(report, HEAVY_LINK.sub("", report.read_text(encoding="utf-8")))
+        copies[copies.index(out / "runs.csv")] = _pack_runs(out)
+        _lighten(out / "report.html")
     write_json(out / provenance.SHARED, {"records": _shared(provenance.by_run(results, study))})
     return [*copies, out / provenance.SHARED]
+
+
+def _pack_runs(out: Path) -> Path:
+    runs, packed = out / "runs.csv", out / PACKED_RUNS
+    with gzip_text(packed) as stream:
+        stream.write(runs.read_text(encoding="utf-8"))
+    runs.unlink()
+    return packed
+
+
+def _lighten(report: Path) -> None:
+    """Let the report show what lies next to it."""
+    page = HEAVY_LINK.sub("", report.read_text(encoding="utf-8"))
+    page = page.replace('href="runs.csv">runs.csv<', f'href="{PACKED_RUNS}">{PACKED_RUNS}<')
+    for picture in (report.parent / "figures").glob("*.png"):
+        page = page.replace(png_uri(picture.read_bytes()), f"figures/{picture.name}")
+    write_text(report, page)
 
 
 def _shared(records: dict[str, Provenance]) -> list[dict[str, Any]]:

@@ -15,6 +15,11 @@ SAMPLE_LENGTH = 700
 """Characters of a generated sample that are shown."""
 
 
+def png_uri(content: bytes) -> str:
+    """A picture as an address that holds it."""
+    return "data:image/png;base64," + b64encode(content).decode()
+
+
 def pictures(folder: Path, kind: str, study: Study) -> list[dict[str, Any]]:
     """The drawn figures of a kind, families and tasks in the study's order: the PNG inline, sizes in CSS pixels."""
     order = [*study.families, *study.tasks]
@@ -29,7 +34,7 @@ def pictures(folder: Path, kind: str, study: Study) -> list[dict[str, Any]]:
             {
                 "name": found[name].stem,
                 "alt": f"{FIGURES[kind][0]}: {label}",
-                "uri": "data:image/png;base64," + b64encode(content).decode(),
+                "uri": png_uri(content),
                 "width": round(width * CSS_DPI / PNG_DPI),
                 "height": round(height * CSS_DPI / PNG_DPI),
             }
