@@ -1,4 +1,4 @@
-"""The promise of a 95 % interval, kept in simulation: the truth lies inside in 93 to 97 % of repeated experiments."""
+"""The promise of a 95 % interval, kept in simulation: the true value lies inside in 93 to 97 % of repeated experiments."""
 
 from collections.abc import Callable
 
