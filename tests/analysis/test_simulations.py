@@ -1,4 +1,4 @@
-"""The rule keeps what it promises, in simulated studies whose true differences are known (a short run of tools/simulations)."""
+"""The rule keeps what it promises, in simulated studies with known differences (a short run of tools/simulations)."""
 
 from pathlib import Path
 
