@@ -1,4 +1,4 @@
-"""The promise of a 95 % interval, kept in simulation: the truth lies inside in 93 to 97 % of repeated experiments."""
+"""A 95 % interval keeps its promise: in simulation it contains the true value in 93 to 97 % of experiments."""
 
 from collections.abc import Callable
 

@@ -164,7 +164,7 @@ def test_two_seeds_are_points_and_one_seed_gets_no_word() -> None:
     assert list(rows["verdict"]) == ["undecided", "", "worse"] and list(rows["test"]) == ["", "", "t"]
     assert list(rows["difference"]) == pytest.approx([0.35, 0.3, -0.05])
     assert rows[["low", "high", "p", "p_holm", "p_equivalence"]].iloc[:2].isna().all(axis=None)
-    assert rows["p_holm"][2] == rows["p"][2], "what no test was planned for is no member of the family"
+    assert rows["p_holm"][2] == rows["p"][2], "what no test was planned for is not in the family"
 
 
 def test_one_pair_of_several_planned_is_undecided() -> None:

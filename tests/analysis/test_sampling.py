@@ -55,7 +55,7 @@ def test_nested_variance_is_that_of_the_simulation() -> None:
 @pytest.mark.parametrize("seed_sd", [0.0, 0.02, 0.2])
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_interval_covers_95_percent_over_new_seeds_and_new_test_sets(shared: bool, seed_sd: float) -> None:
-    """The paired interval misses the truth too often where seeds share their test examples and differ little."""
+    """The paired interval misses the true value too often where seeds share their test examples and differ little."""
     random = np.random.default_rng(3)
     covered = paired = 0
     for _ in range(REPEATS):

@@ -173,7 +173,7 @@ def test_points_are_counted_by_the_cost_code() -> None:
     assert unmeasured["scaling_variants"]["worth"].notna().all()
 
 
-def test_the_law_of_a_study_holds_the_truth_and_predicts_the_largest_size() -> None:
+def test_the_law_of_a_study_contains_the_true_values_and_predicts_the_largest_size() -> None:
     of = study()
     found = tables(of, scores(of))
     variants = found["scaling_variants"].set_index("variant")

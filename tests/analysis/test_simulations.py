@@ -1,4 +1,4 @@
-"""The rule keeps what it promises, in simulated studies whose truth is known (a short run of tools/simulations)."""
+"""The rule keeps what it promises, in simulated studies with known differences (a short run of tools/simulations)."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def tolerance(share: float, n: int) -> float:
 
 
 def test_at_most_one_variant_in_twenty_gets_a_false_word() -> None:
-    """At the worst truths, under every symmetric noise: a difference, an equivalence, or *not worse*."""
+    """In the worst cases, under every symmetric noise: a difference, an equivalence, or *not worse*."""
     found = errors(1500, (FIXED, LOOKS), SYMMETRIC)
     assert (found["any"] <= 0.05 + tolerance(0.05, 1500)).all(), found
     table = committed("errors")
@@ -50,7 +50,7 @@ def test_seeds_until_it_is_decided_fail_the_same_test() -> None:
     assert found.loc["no difference", "difference"] == pytest.approx(0.14, abs=0.02)
 
 
-def test_repeated_intervals_hold_the_truth_at_all_looks() -> None:
+def test_repeated_intervals_contain_the_true_difference_at_all_looks() -> None:
     found = intervals(400).set_index(["design", "noise"])
     for design in (LOOKS, looked(8, 12, 20)):
         for noise in ("normal", "t3"):

@@ -1,4 +1,4 @@
-"""What the trials choose: by validation alone, from complete trials, with edges told."""
+"""What the trials choose: by validation alone, from complete trials; a best value at an edge is named."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Each run on a machine with several GPUs has one of its own, and a wish for a GPU that is not met is told."""
+"""Each run on a machine with several GPUs has one of its own, and a warning says where an asked-for GPU is missing."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What is known before the first job is told before the first job, in one line; nothing is written then."""
+"""What can be known before the first job is reported then, in one line, and nothing is written."""
 
 import os
 import subprocess

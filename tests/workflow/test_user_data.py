@@ -1,4 +1,4 @@
-"""The user's own data in the workflow: what has changed is told, prepared and trained again."""
+"""The user's own data in the workflow: what has changed is named, prepared and trained again."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""How often a rule says something false of a variant, and how often the intervals hold the truth."""
+"""How often a rule says something false of a variant, and how often the intervals contain the true difference."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -53,7 +53,7 @@ def overall_errors(studies: int) -> pd.DataFrame:
 
 
 def counts(studies: int, correlation: float) -> float:
-    """How often "worse on at least k tasks" exceeds the truth: seven of fourteen are worse, by 1.2 standard deviations.
+    """How often "worse on at least k tasks" is too large: seven of fourteen are worse, by 1.2 standard deviations.
 
     correlation: between tasks, of the differences of a seed.
     """
@@ -80,6 +80,6 @@ def intervals(studies: int) -> pd.DataFrame:
 
 
 def _holds(errors_of_mean: Array, design: Design) -> Iterator[Any]:
-    """At each look, whether the interval holds the true mean: whether the t test does not reject it at its level."""
+    """At each look, whether the interval contains the true mean: whether the t test does not reject it at its level."""
     for look, n in enumerate(design.looks, start=1):
         yield testing.t_p(errors_of_mean[..., :n]) > 1 - testing.look_level(design.weights, look, ALPHA)

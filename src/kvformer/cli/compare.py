@@ -4,13 +4,13 @@ seed."""
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-EXAMPLE = "kvformer compare results/oddities:published results/oddities:mended"
+EXAMPLE = "kvformer compare results/oddities:mended results/oddities:published"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The two sides, and the folder of the tables."""
     parser.add_argument("a", type=Path, help="folder of a study, e.g. results/before; FOLDER:SETTING for one setting")
-    parser.add_argument("b", type=Path, help="the other side, in the same way")
+    parser.add_argument("b", type=Path, help="the other side, in the same way; differences are b minus a")
     parser.add_argument("--out", type=Path, default=Path("results/compare"), help="folder of the tables")
 
 

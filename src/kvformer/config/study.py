@@ -59,7 +59,7 @@ class StudyConfig(Section):
     name: str = Field("default", description="Results go to results/<name>.")
     description: str = Field("", description="One sentence for the report.")
     protocol: ProtocolName = Field(
-        "published", description="As the authors ran it, oddities included, or corrected (docs/protocols.md)."
+        "published", description="As published, with its oddities; corrected; or the successor's (docs/protocols.md)."
     )
     variants: Variants = Field(
         ["qkv", "kv", "kv_pos"], description="Attention variants; `kvformer variants` lists them."
