@@ -247,7 +247,10 @@ def find_dataset(name: str) -> Dataset:
     match = re.fullmatch(r"(\w+):(\w[\w.-]*)(?:@([1-9]\d{0,3}))?", name)
     if match is None or match[1] not in USER_FORMS or (match[3] and match[1] != "imagefolder"):
         forms = ", ".join(f"{form}:FOLDER" for form in USER_FORMS)
-        raise DataError(f"data set {name!r} is unknown; there are {', '.join(DATASETS)}, and your own files: {forms}")
+        raise DataError(
+            f"data set {name!r} is unknown; there are {', '.join(DATASETS)}, and your own files: {forms} with letters, "
+            "digits, '_', '.' and '-' in FOLDER; imagefolder:FOLDER@SIZE resizes"
+        )
     form, folder, size = match.groups()
     build, passed_over, what, files = USER_FORMS[form]
     return _dataset(
