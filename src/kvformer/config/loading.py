@@ -54,7 +54,7 @@ def _validate(raw: dict[str, Any], where: str, overrides: Iterable[str], task: s
 
 
 def _check_datasets(study: StudyConfig) -> None:
-    """Raise ConfigError where a task asks for a data set that there is not."""
+    """Raise ConfigError where a task asks for an unknown data set."""
     for task in study.settings:
         for name in study.datasets_of(task):
             try:
