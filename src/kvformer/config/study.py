@@ -124,7 +124,8 @@ class StudyConfig(Section):
             protocols = dict.fromkeys(("published", "corrected", *TASKS[name].protocols))
             _check(f"tasks.{name}.protocol", "protocol", [section.protocol or self.protocol], protocols)
         sections = {f"tasks.{name}.": section for name, section in self.sections().items()}
-        for where, part in {"": self, **sections}.items():
+        parts: dict[str, StudyConfig | TaskSection] = {"": self, **sections}
+        for where, part in parts.items():
             _check(f"{where}variants", "variant", part.variants or [], VARIANTS)
             for key in ("variants", "seeds"):
                 values = getattr(part, key)
