@@ -16,6 +16,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: $(ready) ## Run the study, or what is missing of it (CONFIG=file for another one, ARGS=... for snakemake)
+	@test -z "$(CONFIG)" || test -f "$(CONFIG)" || { echo "CONFIG: $(CONFIG) is not a file" >&2; exit 2; }
 	$(python) -m snakemake --cores all $(if $(CONFIG),--configfile "$(CONFIG)") $(ARGS)
 
 test: $(ready) ## Run the tests (ARGS=... for pytest)

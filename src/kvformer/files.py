@@ -19,7 +19,7 @@ def expand(path: str) -> str:
     """A path in which `~` and `~user` are home folders, and `$NAME` and `${NAME}` values of environment variables. A
     `$` in a name that exists as it is written, such as `a$b`, stays.
 
-    Raises ValueError for a variable that is not set or empty, and for a user that there is not.
+    Raises ValueError for a variable that is not set or empty, and for an unknown user.
     """
     if path.startswith("~"):
         path, written = os.path.expanduser(path), path  # noqa: PTH111 (it leaves an unknown user's name as it is)

@@ -67,7 +67,10 @@ def test_help_lists_every_command_with_a_sentence(capsys: pytest.CaptureFixture[
         (["train", "reverse", "kv", "--set", "model.dim=3", "--out", "{out}"], ["model", "dim", "3"]),
         (["train", "reverse", "kv", "--set", "modle.dim=3", "--out", "{out}"], ["modle: unknown key"]),
         (["train", "reverse", "kv", "--set", "model.dim", "--out", "{out}"], ["--set takes key=value"]),
-        (["train", "reverse", "kv", "--seed", "-1", "--out", "{out}"], ["seeds", "-1"]),
+        (["train", "reverse", "kv", "--seed", "-1", "--out", "{out}"], ["--seed: must be at least 0, not -1"]),
+        (["train", "reverse", "kv", "--checkpoint-seconds", "nan", "--out", "{out}"], ["--checkpoint-seconds", "nan"]),
+        (["train", "reverse", "kv", "--gpus", "-1", "--out", "{out}"], ["--gpus: must be at least 0, not -1"]),
+        (["train-many", "--runs", "[]", "--attempts-left", "-1", "--out", "{out}"], ["--attempts-left", "-1"]),
         (["train", "reverse", "kv", "--config", "{out}/none.yaml", "--out", "{out}"], ["none.yaml", "cannot be read"]),
         (["train", "reverse", "kv", "--setting", "x", "--out", "{out}"], ["--setting", "'x'", "default"]),
         (["train", "--out", "{out}"], ["give a task and a variant, or --run"]),
@@ -204,9 +207,18 @@ def test_tasks_and_variants_are_listed(capsys: pytest.CaptureFixture[str]) -> No
     assert len(algebra) == 10 and "A_ij = softmax_j(s·S_ij + γ_j)" in algebra[5]
 
 
+def test_plan_refuses_what_the_workflow_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("variants: [kv]\ntasks: {reverse: {}}\n")
+    assert main(["plan", str(path)]) == 2
+    assert "baseline: is qkv, which is not run in any task; allowed: kv" in capsys.readouterr().err
+
+
 def test_plan_lists_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "study.yaml"
-    path.write_text("variants: [kv]\nseeds: 2\ntasks: {mnist: {}, reverse: {grid: {model.dim: [32, 64]}}}\n")
+    path.write_text(
+        "variants: [kv]\nbaseline: kv\nseeds: 2\ntasks: {mnist: {}, reverse: {grid: {model.dim: [32, 64]}}}\n"
+    )
     assert main(["plan", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 7 and lines[-1] == "6 runs; data sets: mnist"

@@ -188,7 +188,11 @@ def test_any_value_is_accepted_or_rejected_in_one_line(where: tuple[str, tuple[s
         ({"grid": {"model.dim": [64]}, "settings": {"a": {"model.dim": 32}}}, ["settings.a", "'model.dim'"]),
         ({"settings": {"a/b": {}}}, ["settings", "'a/b'"]),
         ({"settings": {"": {"model.dim": 32}}}, ["settings", "''"]),
-        ({"settings": {"a": {"model.dmi": 3}}}, ["model.dmi"]),
+        ({"settings": {"a": {"model.dmi": 3}}}, ["tasks.reverse.settings.a: there is no key 'model.dmi'"]),
+        (
+            {"settings": {"a": {"model.dim": 32}}, "grid": {"model.dmi": [3]}},
+            ["tasks.reverse.settings.a or grid: there is no key 'model.dmi'"],
+        ),
         ({"nuisance": ["model.dim"]}, ["tasks.reverse.nuisance", "'tuning' replaces it", "tuning: {grid: {"]),
         ({"protocol": "printed"}, ["tasks.reverse.protocol", "'published', 'corrected' or 'successor'", "'printed'"]),
         ({"protocol": ["published"]}, ["tasks.reverse.protocol"]),
@@ -246,7 +250,8 @@ def looks(weights: list[float] | None, **tasks: Any) -> dict[str, Any]:
         ({"tasks": {"reverse": {}}, "equivalence_margin": {"accuracy": 0}}, ["equivalence_margin.accuracy"]),
         ({"tasks": {"reverse": {}}, "equivalence_margin": {"acuracy": 1}}, ["'acuracy'", "accuracy, bleu, loss"]),
         ({"tasks": {"mnist": {"data": {"patch": 5}}}}, ["tasks.mnist", "patch", "28", "5"]),
-        ({"tasks": {"mnist": {"data": {"dataset": "mnits"}}}}, ["'mnits'", "mnist"]),
+        ({"tasks": {"mnist": {"data": {"dataset": "mnits"}}}}, ["tasks.mnist.data.dataset", "'mnits'", "mnist"]),
+        ({"tasks": {"mnist": {"data": {"dataset": "arrays:my set"}}}}, ["'arrays:my set'", "in FOLDER"]),
         ({"tasks": {"swap": {"data": {"length": 7}}}}, ["tasks.swap", "even", "7"]),
         ({"tasks": {"recall": {"data": {"length": 10}}}}, ["tasks.recall", "multiple of 4"]),
         ({"tasks": {"swap": {"grid": {"data.length": [8, 7]}}}}, ["tasks.swap", "even", "7"]),
@@ -447,7 +452,10 @@ def write(tmp_path: Path, text: str) -> Path:
         ("tasks: {reverse: !!python/object/apply:os.system [ls]}", ["is not YAML"]),
         ("\x00", ["is not YAML"]),
         ("name: 2026-02-30", ["is not YAML", "day"]),
-        ("a: &a [*a]", ["is not YAML"]),
+        ("a: &a [*a]", ["is not YAML", "an alias is inside itself"]),
+        ("2026-02-28: 3", ["Keys should be strings"]),
+        ("name: !!bool maybe", ["is not YAML", "does not fit its tag"]),
+        ("name: !!int ''", ["is not YAML", "does not fit its tag"]),
         ("tasks: {sort: {seeds: 1}, sort: {seeds: 2}}", ["is not YAML", "'sort' is given twice"]),
         ("variants: [nope]\ntasks: {reverse: {}}", ["variants", "'nope'"]),
     ],
@@ -478,6 +486,11 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("model.dim", "takes key=value"),
         ("=5", "takes key=value"),
         ("model.dim=[1", "is not a YAML value"),
+        ("model.dim=&a [*a]", "is not a YAML value"),
+        ("model.dim=!!timestamp x", "is not a YAML value"),
+        ("training={steps: 1, steps: 2}", "is not a YAML value"),
+        ("tasks.reverse.variants=[qkv]", "--set: leaves no run of reverse with kv and seed 0"),
+        ("tasks.reverse.seeds=[4]", "--set: leaves no run of reverse with kv and seed 0"),
         ("model=5", "tasks.reverse.model: must be a mapping"),
         ("model.dmi=5", "did you mean 'dim'?"),
         ("a.b=5", "a: unknown key"),
@@ -531,6 +544,13 @@ def test_overrides_take_any_key_and_win_over_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no setting 'dim8' of reverse; allowed: dim32, dim64"):
         single_run("reverse", "kv", 0, base=path, setting="dim8")
     assert single_run("reverse", "kv", 0, base=path, setting="dim64")[0].model.dim == 64
+
+
+def test_a_single_run_is_the_run_that_was_asked_for() -> None:
+    """Not one of another task, variant or seed that an override adds."""
+    overrides = ["tasks.sort.data.length=8", "tasks.reverse.variants=[kv, qkv]", "tasks.reverse.seeds=3"]
+    run, _ = single_run("reverse", "kv", 1, overrides=overrides)
+    assert (run.task, run.variant, run.seed) == ("reverse", "kv", 1)
 
 
 def test_a_single_run_is_the_run_of_the_study(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """The key `scaling` of a study: what planning records, and what it refuses."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kvformer.config.availability import leave_out_missing
 from kvformer.config.loading import load_study, single_run
 from kvformer.errors import ConfigError
 from kvformer.spec.formulas import block_parameters, parameters
@@ -30,6 +32,12 @@ def test_one_run_of_such_a_study_can_be_trained_alone(tmp_path: Any) -> None:
     path = tmp_path / "study.yaml"
     path.write_text("scaling: characters\ntasks: {characters: {}}\n")
     assert single_run("characters", "kv", 0, base=path)[0].variant == "kv"
+
+
+def test_a_study_whose_scaling_task_has_no_data_goes_on_without_the_law(tmp_path: Path) -> None:
+    raw = study({"data": {"dataset": "text:none"}}, on_missing="skip", execution={"data_folder": str(tmp_path)})
+    left, skipped = leave_out_missing(raw)
+    assert [entry.task for entry in skipped] == ["characters"] and left.manifest(skipped).scaling is None
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,12 @@ import pytest
 import torch
 from runs import tiny_run
 
+from kvformer.config.run import RunConfig
+from kvformer.data.arrays import build_arrays
+from kvformer.data.raw import RawFiles
 from kvformer.data.tokens import BEGIN, END, PADDING, UNKNOWN
 from kvformer.errors import DataError
-from kvformer.records.manifest import load_manifest
+from kvformer.records.manifest import ManifestWriter, load_manifest
 from kvformer.tasks import TASKS
 from kvformer.tasks.anomaly import AnomalyData, draw_sets
 from kvformer.tasks.base import TaskData
@@ -20,7 +23,10 @@ from kvformer.training.batches import Batches
 
 
 def load(task: str, prepared: Path | None = None, seed: int = 0, **changes: Any) -> TaskData:
-    run = tiny_run(task, seed=seed, **changes)
+    return load_run(tiny_run(task, seed=seed, **changes), prepared)
+
+
+def load_run(run: RunConfig, prepared: Path | None) -> TaskData:
     return run.definition.load(run, {name: load_manifest(prepared / name) for name in run.datasets} if prepared else {})
 
 
@@ -161,6 +167,31 @@ def test_normal_images_of_a_set_are_drawn_evenly() -> None:
 def test_sets_larger_than_a_class_are_refused(prepared: Path) -> None:
     with pytest.raises(DataError, match=r"data.set_size 30 needs at least two classes of at least 29 images"):
         load("anomaly", prepared, data={"set_size": 30})
+
+
+def test_sets_where_no_image_is_held_out_are_refused() -> None:
+    with pytest.raises(DataError, match=r"has 0 classes in a split, the smallest with 0 images"):
+        draw_sets(np.random.default_rng(0), np.arange(0), np.arange(0), AnomalyData(set_size=3), None)
+
+
+@pytest.mark.parametrize("task", ["cifar10", "tiny_imagenet"])
+@pytest.mark.parametrize("channels", [(), (3,)], ids=["grey", "colour"])
+def test_images_of_any_channels_are_normalised_to_numbers(task: str, channels: tuple[int, ...], tmp_path: Path) -> None:
+    """Also grey ones in a task of colours, and a channel that is the same everywhere."""
+    (tmp_path / "files").mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, *channels), dtype=np.uint8)
+    images[..., -1] = 0
+    for split in ("train", "test"):
+        np.save(tmp_path / "files" / f"{split}_images.npy", images)
+        np.save(tmp_path / "files" / f"{split}_labels.npy", np.arange(20) % 2)
+    (folder := tmp_path / "arrays:x").mkdir()
+    writer = ManifestWriter(folder)
+    facts = build_arrays(RawFiles(tmp_path / "files", tmp_path, "test"), writer)
+    writer.finish("arrays:x", "x", "test", "none", facts)
+    run = tiny_run(task, data={"dataset": "arrays:x", "patch": 4, "validation": "test", "augment": "none"})
+    batches = Batches(run, load_run(run, tmp_path), torch.device("cpu"))
+    inputs = batches.training(0)["inputs"]
+    assert inputs.shape[1] == (*channels, 1)[0] and inputs.isfinite().all()
 
 
 def test_chance_is_what_guessing_gives() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kvformer.config.availability import leave_out_missing
 from kvformer.data import sources
 from kvformer.data.cifar import CIFAR10, CIFAR100
 from kvformer.data.datasets import DATASETS, available, find_dataset
@@ -106,6 +107,15 @@ def test_a_missing_set_is_reported_while_planning(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("on_missing", ["fail", "skip"])
+def test_a_study_without_any_data_says_what_is_missing(on_missing: str, tmp_path: Path) -> None:
+    """Not that no task is listed, where all are left out."""
+    tasks = {"characters": {"data": {"dataset": "text:none"}}}
+    raw = {"on_missing": on_missing, "tasks": tasks, "execution": {"data_folder": str(tmp_path)}}
+    with pytest.raises(DataError, match=r"data are missing: text:none .*`on_missing: skip` leaves out all tasks"):
+        leave_out_missing(raw)
+
+
 def test_a_prepared_set_is_available(tmp_path: Path) -> None:
     out = tmp_path / "multi30k"
     assert "multi30k (Multi30k)" in (available("multi30k", out, tmp_path / "data") or "")

@@ -1,10 +1,13 @@
 """Passwords and tokens of a tracking server are used but never written to a file."""
 
+import os
+import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from checkout import Project
+from checkout import ROOT, Project
 
 SECRET = "sesame-4711"
 
@@ -29,3 +32,25 @@ def test_a_password_is_in_no_log_record_or_report(
     files = [path for path in project.folder.rglob("*") if path.is_file()]
     assert project.folder / "results" / "smoke" / "report.html" in files
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        (f"http://user:{SECRET}@host:5000/?token={SECRET}", "http://host:5000/"),
+        (f"postgresql://host/runs?user=me&password={SECRET}", "postgresql://host/runs"),
+    ],
+)
+def test_the_last_message_names_no_secret(
+    address: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    (tracked := tmp_path / "tracked").touch()
+    rules = {
+        "Path": Path, "os": os, "re": re, "TRACKED": tracked, "RESULTS": "results", "STUDY_FOLDER": "results/mine",
+        "STUDY": SimpleNamespace(name="mine"), "tuning_warnings": str,
+    }  # fmt: skip
+    exec((ROOT / "workflow" / "rules" / "end.smk").read_text(encoding="utf-8"), rules)
+    rules["read_manifest"] = lambda folder: SimpleNamespace(runs=[])
+    text = rules["next_steps"]()
+    assert f"MLflow   {shown}" in text and SECRET not in text

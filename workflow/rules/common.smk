@@ -89,9 +89,10 @@ LOCK = [os.path.relpath(path) for path in [find_lock(Path(STUDY_FOLDER))] if pat
 if workflow.modifier.path_modifier.replace_prefix(STUDY_FOLDER) != STUDY_FOLDER:
     raise WorkflowError("kvformer's module takes no prefix; give its config another execution.results_folder")
 
+SNAKEFILE = os.path.relpath(ROOT / "Snakefile")
+
 # Published numbers to compare with: those of the working directory, or else those that come with the workflow.
 published = [Path(folder, "config", "published.csv") for folder in (".", ROOT)]
-SNAKEFILE = os.path.relpath(ROOT / "Snakefile")
 PUBLISHED = [os.path.relpath(path) for path in published if path.is_file()][:1]
 
 

@@ -4,14 +4,14 @@ import subprocess
 from contextlib import redirect_stdout, suppress
 
 from kvformer.records.study import read_manifest
+from kvformer.tracking.store import without_secrets
 
 
 def next_steps():
     """Where the results are and how to look at them; nothing if only a part was asked for."""
     if not Path(TRACKED).exists():
         return ""
-    store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RESULTS}/mlflow/mlflow.db"
-    store = re.sub("//[^/@]*@", "//", store)  # without a server's password
+    store = without_secrets(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RESULTS}/mlflow/mlflow.db")
     look = f"open {store}" if store.startswith("http") else f"run `mlflow ui --backend-store-uri {store}`"
     return f"""{tuning_warnings()}
 Study '{STUDY.name}' is complete: {len(read_manifest(Path(STUDY_FOLDER)).runs)} runs.

@@ -1,4 +1,4 @@
-"""The command line: one module per command, named after it.
+"""The command line: one module per command, named after it; `options` and `progress` serve several of them.
 
 A command's module has `run(options)`, which returns the exit code or None for 0, and where it takes arguments
 `add_arguments(parser)`. Its docstring is its help: the first sentence is shown by `kvformer --help`, all of it by

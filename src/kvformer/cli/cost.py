@@ -8,6 +8,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kvformer.cli.options import at_least
+
 if TYPE_CHECKING:
     import torch
 
@@ -37,7 +39,7 @@ def run(options: Namespace) -> None:
     """Measure each setting and write one table."""
     from itertools import groupby
 
-    from kvformer.errors import ConfigError, DataError
+    from kvformer.errors import DataError
     from kvformer.files import write_text
     from kvformer.models.fast.memory import keep_memory
     from kvformer.records.manifest import load_manifest
@@ -45,8 +47,7 @@ def run(options: Namespace) -> None:
     from kvformer.training.gpus import choose_device
     from kvformer.training.linear_maps import settle_linear
 
-    if options.rounds < 2:
-        raise ConfigError(f"--rounds: must be at least 2, not {options.rounds}")
+    at_least(options, rounds=2)
     chosen, baseline = _chosen(options)
     device, rows = choose_device(options.device), []
     keep_memory()

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from kvformer.cli.options import add_results, study_folder
+from kvformer.cli.options import add_results, at_least, study_folder
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -14,11 +14,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> None:
     """Draw the figures and print how many files they are."""
     from kvformer.analysis.analyse import curves_of, results_of
-    from kvformer.errors import ConfigError
     from kvformer.reporting.figures import write_figures
 
-    if options.processes < 1:
-        raise ConfigError(f"--processes: is {options.processes}; allowed: 1 or more")
+    at_least(options, processes=1)
     results = results_of(study_folder(options))
     paths = write_figures(results, curves_of(results), options.processes)
     print(f"{len(paths)} files -> {options.results / 'figures'}")

@@ -10,6 +10,16 @@ if TYPE_CHECKING:
     from kvformer.config.study import StudyConfig
 
 
+def at_least(options: Namespace, **least: int) -> None:
+    """Raise ConfigError where one of these options is given and is below its least value, or not a number."""
+    from kvformer.errors import ConfigError
+
+    for name, smallest in least.items():
+        value = getattr(options, name)
+        if value is not None and not value >= smallest:
+            raise ConfigError(f"--{name.replace('_', '-')}: must be at least {smallest}, not {value}")
+
+
 def add_run(parser: ArgumentParser, required: bool = True) -> None:
     """The arguments that choose one run: task, variant, seed, a study to start from, and changes to it."""
     nargs = None if required else "?"
@@ -34,6 +44,7 @@ def chosen_run(options: Namespace) -> "tuple[RunConfig, StudyConfig]":
     """The run that `add_run`'s arguments choose, and the study that it belongs to."""
     from kvformer.config.loading import single_run
 
+    at_least(options, seed=0)
     return single_run(options.task, options.variant, options.seed, options.config, options.overrides, options.setting)
 
 

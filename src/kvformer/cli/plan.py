@@ -29,13 +29,13 @@ def run(options: Namespace) -> None:
     from kvformer.training.archive import count_archived
 
     study = load_study(options.config)
-    runs, before = study.runs(), tuning_runs(study)
+    runs, before, manifest = study.runs(), tuning_runs(study), study.manifest()
     if options.json:
         if before:
             raise ConfigError(
                 "--json: what is trained is known once values are tuned; Snakemake writes study.json then"
             )
-        print(study.manifest().model_dump_json())
+        print(manifest.model_dump_json())
         return
     for config in before:
         print(f"{FOLDER}/{config.path}", config.hash)
@@ -44,7 +44,6 @@ def run(options: Namespace) -> None:
     if before:
         print(describe_tuning(study))
     if study.looks:
-        manifest = study.manifest()
         results = Path(study.execution.results_folder, study.name)
         print(describe_looks(manifest, looks_taken(results, manifest)))
     print(f"{len(runs)} runs; data sets: {', '.join(study.datasets()) or 'none'}")

@@ -1,4 +1,4 @@
-"""Progress of a training: a bar on a terminal, lines in a log."""
+"""Progress of a training run: a bar on a terminal, lines in a log."""
 
 import time
 from collections.abc import Iterator

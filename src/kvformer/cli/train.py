@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvformer.cli.options import add_data, add_run, chosen_run, data_folders
+from kvformer.cli.options import add_data, add_run, at_least, chosen_run, data_folders
 
 if TYPE_CHECKING:
     import torch
@@ -67,8 +67,14 @@ def add_how(parser: ArgumentParser) -> None:
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs asked for; says so if there are none")
 
 
+def check_how(options: Namespace) -> None:
+    """Raise ConfigError where a number of `add_how` is not allowed."""
+    at_least(options, checkpoint_seconds=0, attempts_left=0, gpus=0)
+
+
 def run(options: Namespace) -> int:
     """Train the run, or take it over from the archive, and print its summary."""
+    check_how(options)
     if options.attempts_left == 0:
         from kvformer.training.attempts import give_up_what_fails
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from kvformer.cli.options import data_folders
-from kvformer.cli.train import add_how, end_of, start_of, taken_over, trained
+from kvformer.cli.train import add_how, check_how, end_of, start_of, taken_over, trained
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +54,7 @@ def run(options: Namespace) -> int:
     from kvformer.training.provenance import utc_now
     from kvformer.training.signals import StopSignals
 
+    check_how(options)
     options.study_started = options.study_started or utc_now()
     runs, execution = _asked_for(options)
     if options.runs is not None and options.attempts_left == 0:

@@ -4,7 +4,7 @@ where a run differs."""
 
 from argparse import ArgumentParser, Namespace
 
-from kvformer.cli.options import add_data, add_results, data_folders
+from kvformer.cli.options import add_data, add_results, at_least, data_folders
 
 EXAMPLE = "kvformer verify results/reference/default --sample 5"
 
@@ -25,12 +25,8 @@ def run(options: Namespace) -> int:
 
     from kvformer.analysis.verification import Reference
     from kvformer.config.execution import Execution
-    from kvformer.errors import ConfigError
 
-    if options.sample < 1:
-        raise ConfigError(f"--sample: must be at least 1, not {options.sample}")
-    if options.seed is not None and options.seed < 0:
-        raise ConfigError(f"--seed: must be at least 0, not {options.seed}")
+    at_least(options, sample=1, seed=0)
     reference = Reference(options.results)
     seed = randbelow(10**6) if options.seed is None else options.seed
     runs = reference.sample(options.sample, seed, options.task or [])

@@ -9,7 +9,6 @@ from kvformer.data.datasets import available, find_dataset
 from kvformer.errors import DataError
 from kvformer.records.manifest import load_manifest
 from kvformer.records.study import SkippedTask, StudyManifest
-from kvformer.tasks import TASKS
 
 
 def leave_out_missing(raw: dict[str, Any]) -> tuple[StudyConfig, list[SkippedTask]]:
@@ -24,13 +23,14 @@ def leave_out_missing(raw: dict[str, Any]) -> tuple[StudyConfig, list[SkippedTas
     missing = {name: reason for name, reason in reasons.items() if reason is not None}
     skipped = [
         SkippedTask(task=task, reason=missing[name])
-        for task, settings in study.settings.items()
-        for name in dict.fromkeys(name for setting in settings for name in TASKS[task].datasets(setting.data))
+        for task in study.settings
+        for name in study.datasets_of(task)
         if name in missing
     ]
-    if skipped and study.on_missing == "fail":
-        tasks = ", ".join(dict.fromkeys(entry.task for entry in skipped))
-        raise DataError(f"data are missing: {'; '.join(missing.values())}. `on_missing: skip` would leave out {tasks}")
+    tasks = list(dict.fromkeys(entry.task for entry in skipped))
+    if tasks and (study.on_missing == "fail" or len(tasks) == len(study.settings)):
+        left_out = "all tasks" if len(tasks) == len(study.settings) else ", ".join(tasks)
+        raise DataError(f"data are missing: {'; '.join(missing.values())}. `on_missing: skip` leaves out {left_out}")
     return _without(raw, study, skipped)
 
 
@@ -64,5 +64,7 @@ def _without(
     raw: dict[str, Any], study: StudyConfig, skipped: list[SkippedTask]
 ) -> tuple[StudyConfig, list[SkippedTask]]:
     if skipped:
-        study = load_study({**raw, "tasks": {**raw["tasks"], **{entry.task: None for entry in skipped}}})
+        left_out = {entry.task: None for entry in skipped}
+        scaling = None if study.scaling in left_out else study.scaling
+        study = load_study({**raw, "tasks": {**raw["tasks"], **left_out}, "scaling": scaling})
     return study, skipped

@@ -125,9 +125,10 @@ def settings_of(task: str, section: TaskSection) -> Iterator[Setting]:
             raise ConfigError(f"{where}.settings: a name {problem}")
         if both := fixed.keys() & section.grid.keys():
             raise ConfigError(f"{where}.settings.{label}: '{min(both)}' is in the grid too; give it in one place")
+        source = " or ".join([*([f"settings.{label}"] if fixed else []), *(["grid"] if keys else [])])
         for values in itertools.product(*(section.grid[key] for key in keys)):
             given = {**fixed, **dict(zip(keys, values, strict=True))}
-            sections = resolve(f"{where}.grid", section, given)
+            sections = resolve(f"{where}.{source}", section, given)
             overrides = {key: value_of(sections, key) for key in given}
             parts = [] if label is None else [label]
             parts += [short_name(key, overrides[key]) for key in keys]

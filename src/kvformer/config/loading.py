@@ -1,6 +1,5 @@
 """From files and command lines to a validated study: YAML, `--set key=value`, and one-line errors."""
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,28 +30,37 @@ def load_study(source: Path | dict[str, Any], overrides: Iterable[str] = ()) -> 
     """
     if isinstance(source, Path):
         return _validate(read_yaml(source), str(source), overrides)
-    return _validate(source, "configuration", overrides)
+    return _validate(_numbers(source), "configuration", overrides)
 
 
 def _validate(raw: dict[str, Any], where: str, overrides: Iterable[str], task: str | None = None) -> StudyConfig:
-    """The study in `raw`, read from `where`. With `task`, overrides of data, model and training belong to that task."""
-    raw = _numbers(raw)
+    """The study in `raw`, which was read from `where` and which overrides change in place. With `task`, those of data,
+    model and training belong to that task."""
     for override in overrides:
         _apply(raw, override, task)
     try:
         study = StudyConfig.model_validate(raw)
         if not study.sections():
             raise ConfigError(f"tasks: list at least one task; allowed: {', '.join(TASKS)}")
-        for dataset in study.datasets():
-            find_dataset(dataset)
+        _check_datasets(study)
         study.runs()
         tuning_runs(study)
         check_scaling(study)
     except ValidationError as error:
         raise ConfigError(f"{where}: {describe_errors(error, StudyConfig)}") from None
-    except (ConfigError, DataError) as error:
+    except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     return study
+
+
+def _check_datasets(study: StudyConfig) -> None:
+    """Raise ConfigError where a task asks for an unknown data set."""
+    for task in study.settings:
+        for name in study.datasets_of(task):
+            try:
+                find_dataset(name)
+            except DataError as error:
+                raise ConfigError(f"tasks.{task}.data.dataset: {error}") from None
 
 
 def single_run(
@@ -65,7 +73,8 @@ def single_run(
 ) -> tuple[RunConfig, StudyConfig]:
     """The run of one task, variant and seed; from the published settings, or from a study's file.
 
-    Raises ConfigError for unknown names, and where the study has several settings of the task and none is chosen.
+    Raises ConfigError for unknown names, where the study has several settings of the task and none is chosen, and where
+    an override leaves the run out.
     """
     for kind, name, known in (("task", task, TASKS), ("variant", variant, VARIANTS)):
         if name not in known:
@@ -77,7 +86,10 @@ def single_run(
         alone = {"variants": [variant], "seeds": [seed], "tuning": None}
         raw = {**raw, "seeds": [seed], "scaling": None, "tasks": {task: {**section, **alone}}}
     study = _validate(raw, str(base or "configuration"), overrides, task)
-    runs = {run.setting: run for run in study.runs()}
+    wanted = task, variant, seed
+    runs = {run.setting: run for run in study.runs() if (run.task, run.variant, run.seed) == wanted}
+    if not runs:
+        raise ConfigError(f"--set: leaves no run of {task} with {variant} and seed {seed}; choose it without --set")
     if setting is None and len(runs) > 1:
         raise ConfigError(f"tasks.{task} has {len(runs)} settings, choose one with --setting: {', '.join(runs)}")
     if setting is not None and setting not in runs:
@@ -100,11 +112,10 @@ class UniqueKeyLoader(yaml.SafeLoader):
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises ConfigError for anything else, and for a key that is given twice."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)  # a SafeLoader
-        json.dumps(content, default=str)  # rejects an alias of a mapping or list inside itself
+        content = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: is not YAML: {error}") from None
     if content is None:
         return {}
@@ -113,14 +124,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def _parse(text: str) -> Any:
+    """The content of a YAML text. Raises ValueError where it is not YAML."""
+    try:
+        return _numbers(yaml.load(text, UniqueKeyLoader))  # a SafeLoader
+    except RecursionError:
+        raise ValueError("an alias is inside itself, or there are too many levels") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(str(error)) from None
+    except Exception as error:  # `!!bool maybe` and the like can raise anything
+        raise ValueError(f"a value does not fit its tag ({error!r})") from None
+
+
 def _apply(raw: dict[str, Any], override: str, task: str | None) -> None:
     """Set a dotted key in place; the key is removed from grid and named settings that vary it."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set takes key=value, not '{override}'")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        value = _parse(text)
+    except ValueError:
         raise ConfigError(f"--set {key}: '{text}' is not a YAML value") from None
     parts = key.split(".")
     if task and parts[0] in SECTIONS:
@@ -136,7 +159,7 @@ def _apply(raw: dict[str, Any], override: str, task: str | None) -> None:
         if not isinstance(held, dict):
             raise ConfigError(f"{'.'.join(parts[:depth])}: must be a mapping of keys, not {held!r}")
         target = held
-    target[parts[-1]] = _numbers(value)
+    target[parts[-1]] = value
     if parts[-2:-1] == ["training"] and parts[-1] in DURATIONS and value is not None:
         target.pop(DURATIONS[parts[-1]], None)
 

@@ -120,14 +120,13 @@ class StudyConfig(Section):
         metrics = sorted({*MARGINS, *(task.metric for task in TASKS.values())})
         _check("equivalence_margin", "metric", self.equivalence_margin, metrics)
         _check("baseline", "variant", [self.baseline], VARIANTS)
+        for name, section in self.sections().items():
+            protocols = dict.fromkeys(("published", "corrected", *TASKS[name].protocols))
+            _check(f"tasks.{name}.protocol", "protocol", [section.protocol or self.protocol], protocols)
         sections = {f"tasks.{name}.": section for name, section in self.sections().items()}
         parts: dict[str, StudyConfig | TaskSection] = {"": self, **sections}
         for where, part in parts.items():
             _check(f"{where}variants", "variant", part.variants or [], VARIANTS)
-            task = where.removeprefix("tasks.").removesuffix(".")
-            protocols = dict.fromkeys(("published", "corrected", *(TASKS[task].protocols if task else ())))
-            if task:
-                _check(f"{where}protocol", "protocol", [part.protocol or self.protocol], protocols)
             for key in ("variants", "seeds"):
                 values = getattr(part, key)
                 if isinstance(values, list) and len(set(values)) < len(values):
@@ -199,8 +198,11 @@ class StudyConfig(Section):
 
     def datasets(self) -> list[str]:
         """Names of the prepared data sets that the study needs, sorted."""
-        needed = (TASKS[name].datasets(one.data) for name, settings in self.settings.items() for one in settings)
-        return sorted(set(itertools.chain.from_iterable(needed)))
+        return sorted({name for task in self.settings for name in self.datasets_of(task)})
+
+    def datasets_of(self, task: str) -> list[str]:
+        """Names of the prepared data sets that a task needs, in the order of its settings."""
+        return list(dict.fromkeys(name for one in self.settings[task] for name in TASKS[task].datasets(one.data)))
 
     def manifest(self, skipped: Collection[SkippedTask] = ()) -> StudyManifest:
         """The study as data for reporting: results/<name>/study.json. skipped: tasks that planning left out.
@@ -234,7 +236,7 @@ class StudyConfig(Section):
                 for setting in self.settings[name]
             ],
             skipped=list(skipped),
-            scaling=self.scaling if self.scaling in sections else None,
+            scaling=self.scaling,
         )
 
     def _task_entry(self, name: str) -> TaskEntry:

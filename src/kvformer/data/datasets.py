@@ -26,24 +26,24 @@ GITHUB = "https://raw.githubusercontent.com"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A source, the functions that read its files and look through them, and, for a stand-in, the label of its own in
-    all results."""
+    """A source, the function that reads its files, and, for a stand-in, the label of its own in all results."""
 
     source: Source
     build: Build
     label: str | None = None
-    passed_over: PassedOver | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set: `candidates` are tried in order, `requires` has the names of the sets that it is made from."""
+    """One data set: `candidates` are tried in order, `requires` has the names of the sets that it is made from, and
+    `passed_over` looks through the user's files."""
 
     name: str
     label: str
     license: str
     candidates: tuple[Candidate, ...]
     requires: tuple[str, ...] = ()
+    passed_over: PassedOver | None = None
 
     @property
     def user_files(self) -> UserFiles | None:
@@ -72,15 +72,15 @@ class Dataset:
         return f"{location} has changed since it was prepared ({summary(changed)})" if changed else None
 
     def remarks(self, user_folder: Path) -> list[str]:
-        """One line for each kind of the user's files that a preparation would pass over. Raises DataError."""
-        lines = []
-        for candidate in self.candidates:
-            if isinstance(candidate.source, UserFiles) and candidate.source.missing(user_folder) is None:
-                lines += [f"{self.name}: {line}" for line in candidate.source.remarks(user_folder)]
-                location = candidate.source.location(user_folder)
-                names = candidate.passed_over(location) if candidate.passed_over else []
-                if names:
-                    lines.append(f"{self.name}: {len(names)} passed over in {location}: {summary(names)}")
+        """One line for each kind of the user's files that a preparation would pass over. Raises DataError for what
+        their names already say."""
+        wanted = self.user_files
+        if wanted is None or wanted.missing(user_folder) is not None:
+            return []
+        lines = [f"{self.name}: {line}" for line in wanted.remarks(user_folder)]
+        location = wanted.location(user_folder)
+        if self.passed_over and (names := self.passed_over(location)):
+            lines.append(f"{self.name}: {len(names)} passed over in {location}: {summary(names)}")
         return lines
 
 
@@ -94,10 +94,8 @@ def _dataset(
     passed_over: PassedOver | None = None,
 ) -> Dataset:
     """An entry of the table. `build` reads what the sources deliver; a Candidate brings a function of its own."""
-    candidates = tuple(
-        one if isinstance(one, Candidate) else Candidate(one, build, passed_over=passed_over) for one in sources
-    )
-    return Dataset(name, label, license, candidates, requires)
+    candidates = tuple(one if isinstance(one, Candidate) else Candidate(one, build) for one in sources)
+    return Dataset(name, label, license, candidates, requires, passed_over)
 
 
 _IDX = "the four IDX files train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-… (.gz is fine)"
@@ -247,7 +245,10 @@ def find_dataset(name: str) -> Dataset:
     match = re.fullmatch(r"(\w+):(\w[\w.-]*)(?:@([1-9]\d{0,3}))?", name)
     if match is None or match[1] not in USER_FORMS or (match[3] and match[1] != "imagefolder"):
         forms = ", ".join(f"{form}:FOLDER" for form in USER_FORMS)
-        raise DataError(f"data set {name!r} is unknown; there are {', '.join(DATASETS)}, and your own files: {forms}")
+        raise DataError(
+            f"data set {name!r} is unknown; there are {', '.join(DATASETS)}, and your own files: {forms} with letters, "
+            "digits, '_', '.' and '-' in FOLDER; imagefolder:FOLDER@SIZE resizes"
+        )
     form, folder, size = match.groups()
     build, passed_over, what, files = USER_FORMS[form]
     return _dataset(
@@ -279,9 +280,9 @@ def available(name: str, out: Path, user_folder: Path) -> str | None:
     reasons = []
     for candidate in dataset.candidates:
         reason = candidate.source.missing(user_folder)
-        if reason is None and candidate.passed_over and isinstance(candidate.source, UserFiles):
+        if reason is None and candidate.source is dataset.user_files:
             try:
-                candidate.passed_over(candidate.source.location(user_folder))
+                dataset.remarks(user_folder)
             except DataError as error:
                 reason = str(error)
         if reason is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from kvformer.errors import DataError
 
 CLUTTER = {".DS_Store", "__MACOSX", "Thumbs.db", "desktop.ini"}
-"""What operating systems leave in folders. It is no data, so nobody is told that it is passed over."""
+"""What operating systems leave in folders. None of it is data, so nobody is told that it is passed over."""
 
 
 @dataclass(frozen=True)

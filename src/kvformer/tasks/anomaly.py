@@ -50,7 +50,7 @@ def draw_sets(
     if len(counts) < 2 or counts.min() < data.set_size - 1:
         raise DataError(
             f"data.set_size {data.set_size} needs at least two classes of at least {data.set_size - 1} images; "
-            f"{data.dataset} has {len(counts)} classes in a split, the smallest with {counts.min()} images"
+            f"{data.dataset} has {len(counts)} classes in a split, the smallest with {min(counts, default=0)} images"
         )
     order = random.permutation(len(images))[:limit]
     own = np.unique(labels, return_inverse=True)[1][order]

@@ -89,7 +89,8 @@ def _choose(arrays: Arrays, rows: np.ndarray) -> Arrays:
 
 
 def _load(statistics: Statistics | None, run: TaskRun, manifests: Manifests) -> TaskData:
-    """`statistics` are those of the published code (None: those of the prepared images)."""
+    """`statistics` are those of the published code. Without them, and where they are of another number of channels, the
+    prepared images' own are used."""
     data: VisionData = run.data
     manifest = manifests[data.dataset]
     try:
@@ -110,12 +111,14 @@ def _load(statistics: Statistics | None, run: TaskRun, manifests: Manifests) -> 
     chosen = data.validation != "test" or data.train_examples is not None
     train = _choose(images, np.sort(kept[: data.train_examples])) if chosen else images
     splits = {"train": train, "validation": validation, "test": test}
-    mean_std = statistics or (tuple(manifest.facts["mean"]), tuple(manifest.facts["std"]))
+    if statistics is None or (len(statistics[0]) > 1 and len(statistics[0]) != shape.inputs // data.patch**2):
+        # A channel that is the same everywhere has no spread to divide by.
+        statistics = tuple(manifest.facts["mean"]), tuple(std or 1.0 for std in manifest.facts["std"])
     return TaskData(
         splits,
         shape,
         [manifest.record()],
-        normalisation=mean_std,
+        normalisation=statistics,
         resize=data.image_size,
         augment=data.augment == "flip_crop",
     )
