@@ -184,9 +184,9 @@ class RunFolder:
         return hold(self.lock_file, LOCK_SECONDS, "another process is training this run")
 
     def forget_outcome(self) -> None:
-        """Remove what says how an earlier training ended, and files that it did not write to their end; for the process
-        that holds the lock."""
-        for path in (self.summary_file, self.failure_file, self.correct_file):
+        """Remove what says how an earlier training ended, files that not every training writes, and those that were not
+        written to their end; for the process that holds the lock."""
+        for path in (self.summary_file, self.failure_file, self.correct_file, self.samples_file, self.weights_file):
             path.unlink(missing_ok=True)
         remove_partial(self.path)
 

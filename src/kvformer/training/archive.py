@@ -84,7 +84,6 @@ class Archive:
                 if path.name in record.files:
                     _copy(path, out / path.name)
             if keep_weights:
-                folder.weights_file.unlink(missing_ok=True)
                 _link(entry.weights_file, folder.weights_file)
             elsewhere = None if record.origin == self._name(out) else record.origin
             provenance.model_copy(update={"taken_over_from": elsewhere}).write(folder.provenance_file)
