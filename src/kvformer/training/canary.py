@@ -25,5 +25,6 @@ def stop_if_first_seed_failed(run: RunConfig, first_seed: Path, out: Path, since
         return
     reason = f"{first_seed.name.replace('seed', 'seed ')} failed"
     folder = RunFolder(out)
+    folder.summary_file.unlink(missing_ok=True)  # of an earlier training, with other code or data
     Failure.not_started(reason, utc_now()).write(folder.failure_file)
     raise KvformerError(f"not started: {reason} ({failure.type}: {failure.error})")
