@@ -11,19 +11,17 @@ import torch
 from torch import nn
 
 from kvformer.config.run import RunConfig
-from kvformer.dependencies import code_digest
 from kvformer.errors import CheckpointError, Interrupted
 from kvformer.models.build import build_model
 from kvformer.records.correct import Correct
 from kvformer.records.manifest import load_manifest
 from kvformer.records.metrics import MetricLog
 from kvformer.records.run import RunFolder
-from kvformer.spec.variants import VARIANTS
-from kvformer.tasks import MODULES
 from kvformer.training.batches import Batches
 from kvformer.training.checkpoint import Checkpoint, State
 from kvformer.training.evaluation import Evaluator
 from kvformer.training.graphs import recorder
+from kvformer.training.identity import identity_of
 from kvformer.training.objectives import OBJECTIVES
 from kvformer.training.optimizers import make_optimizer, make_planned_optimizer
 from kvformer.training.schedules import learning_rate
@@ -78,13 +76,11 @@ class Trainer:
         self.steps = training.steps or max(1, round((training.epochs or 0) * self.batches.steps_per_epoch))
         evaluations = min(training.evaluations, self.steps)
         self.evaluate_at = {round(self.steps * (i + 1) / evaluations) for i in range(evaluations)}
-        identity = {
-            "configuration": run.hash,
-            "data": [record["sha256"] for record in self.data.records],
-            "variant": VARIANTS[run.variant].definition,
-            "code": code_digest(MODULES[run.task]),
-        }
-        self.checkpoint = Checkpoint(folder, identity, device)
+        digests = [record["sha256"] for record in self.data.records]
+        # Drawn data follow from configuration and code.
+        self.identity = identity_of(run, digests if run.datasets else [], device.type, compiler_mode)
+        parts = {**self.identity.model_dump(exclude={"digest"}), "data": digests}
+        self.checkpoint = Checkpoint(folder, parts, device)
         self.earlier = self.kept.take(run, self.data)
         self._start()
 
