@@ -247,6 +247,15 @@ def test_a_diverged_run_is_a_result(task: str, prepared: Path, tmp_path: Path) -
     assert last["key"] == "train/loss" and last["value"] in ("nan", "inf")
 
 
+@pytest.mark.parametrize("select", ["last", "best"])
+def test_a_run_whose_last_update_diverges_has_diverged(select: str, prepared: Path, tmp_path: Path) -> None:
+    """Its training loss is finite: the one after the update is not measured any more, but that of validation is."""
+    training = {"steps": 1, "learning_rate": 1e38, "schedule": "constant", "warmup_steps": 0, "select": select}
+    summary = train(tiny_run("sort", "kv", training=training), tmp_path, prepared)
+    assert math.isfinite(summary.metrics["train/loss"]) and not math.isfinite(summary.metrics["validation/loss"])
+    assert summary.status == "diverged" and "test/accuracy" not in summary.metrics
+
+
 def test_a_failure_leaves_its_reason_and_no_old_result(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

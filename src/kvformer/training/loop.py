@@ -181,11 +181,13 @@ class Trainer:
         state, begin = self.state, time.perf_counter()
         selected, correct = state.step, None
         metrics = {key: value for key, value in state.latest.items() if not key.startswith("diagnostics/")}
-        if not state.diverged:
-            if state.best is not None:
-                self.model.load_state_dict(state.best["weights"])
-                selected = state.best["step"]
-                metrics |= state.best["validation"]
+        if state.best is not None and not state.diverged:
+            self.model.load_state_dict(state.best["weights"])
+            selected = state.best["step"]
+            metrics |= state.best["validation"]
+        # The last update may be the one that diverges, after which no training loss is measured.
+        diverged = state.diverged or not math.isfinite(metrics["validation/loss"])
+        if not diverged:
             values, correct = self.evaluator.reported(self.model, metrics)
             metrics |= values
             if self.data.reported_split == "test":
@@ -194,7 +196,7 @@ class Trainer:
         self.model.eval()
         self.kept.keep(self.stepper)
         state.seconds["evaluation"] += time.perf_counter() - begin
-        return Outcome("diverged" if state.diverged else "finished", metrics, selected, correct)
+        return Outcome("diverged" if diverged else "finished", metrics, selected, correct)
 
     def _resume(self) -> None:
         """Go on from the checkpoint if there is one that can be used."""
