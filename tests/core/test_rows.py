@@ -262,7 +262,7 @@ class TestRope:
         torch.testing.assert_close(keys[..., 4:], raw[..., 4:], **TIGHT)
         narrow = make_attention(VARIANTS["qkv"].attention, small_model(positions="rope"), 9).rotary  # h = 4
         torch.testing.assert_close(narrow.cos, half.rotary.cos)
-        torch.testing.assert_close(keys[..., :4], narrow.keys(raw[..., :4], 0, None), **TIGHT)
+        torch.testing.assert_close(keys[..., :4], narrow.term.keys(narrow, raw[..., :4], 0), **TIGHT)
         assert not torch.allclose(keys, whole(x)[1].keys)
 
     def test_norms_are_kept(self) -> None:

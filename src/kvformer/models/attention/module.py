@@ -54,9 +54,9 @@ class Attention(nn.Module):
         self.pair = nn.Parameter(torch.empty(*per_head, self.head_dim)) if spec.sharing == "pairwise" else None
         self.learned_query = nn.Parameter(torch.empty(per_head)) if self.maps.query == LEARNED else None
         terms = layer_terms(spec, model, max_length, self.cross, owns_keys_values)
-        self.terms = [TermModule(term) for term in terms.values()]  # in the order in which they act
-        for name, term in zip(terms, self.terms, strict=True):
-            self.add_module(name, term)
+        self.terms = [(term, TermModule(term)) for term in terms.values()]  # in the order in which they act
+        for name, (_, parameters) in zip(terms, self.terms, strict=True):
+            self.add_module(name, parameters)
         self.output = Linear(model.dim, model.dim, bias=model.output_bias)
         self.recording: list[Recorded] | None = None
 
@@ -79,8 +79,8 @@ class Attention(nn.Module):
         # Queries (B, H, N, h) of x, and keys and values (B, G, M, h) of all that they may attend to.
         queries, stored, first = self.project(x, memory, shared, cache)
         keys, values = stored
-        for term in self.terms:
-            keys, values = term.read(keys, values)
+        for term, p in self.terms:
+            keys, values = term.read(p, keys, values)
 
         # Logits s·c·q_i·k_j + γ_j + r_ij. The scale is applied to the queries.
         span = Span(first, queries.shape[2], keys.shape[2], causal)
@@ -91,8 +91,8 @@ class Attention(nn.Module):
         mask = additive_mask(queries, keys, first, causal, padding, self.spec.mask_self and not self.cross)
         dropout = self.dropout if self.training else 0.0
         mixed = attend(queries, keys, values, key_bias, bias, mask, dropout, self.recording)  # (B, H, N, h)
-        for term in self.terms:
-            mixed = term.outputs(mixed, x, values, first)
+        for term, p in self.terms:
+            mixed = term.outputs(p, mixed, x, values, first)
         return self.output(mixed.transpose(1, 2).flatten(2)), stored
 
     def project(
@@ -118,8 +118,8 @@ class Attention(nn.Module):
             queries = split_heads(x, self.heads) if name == INPUT else projected[name]
         if self.pair is not None:
             queries = queries @ self.pair
-        for term in self.terms:
-            queries = term.queries(queries, first)
+        for term, p in self.terms:
+            queries = term.queries(p, queries, first)
         return queries
 
     def keys_values(
@@ -130,8 +130,8 @@ class Attention(nn.Module):
         if self.maps.key == NONE:
             return KeysValues(values[..., :0], values)
         keys = split_heads(source, self.heads) if self.maps.key == INPUT else projected[self.maps.key]
-        for term in self.terms:
-            keys, values = term.keys(keys, first, cache), term.values(values)
+        for term, p in self.terms:
+            keys, values = term.keys(p, keys, first, cache), term.values(p, values)
         values = keys if self.maps.value == self.maps.key else values
         return KeysValues(unit(keys) if self.spec.normalise_keys else keys, values)
 
