@@ -19,7 +19,7 @@ from kvformer.models.fast.directions import unit
 from kvformer.models.fast.linear import Linear, linear
 from kvformer.spec.projections import INPUT, LEARNED, NONE, frozen_maps, layer_maps, projection_shapes, query_width
 from kvformer.spec.sections import ModelConfig
-from kvformer.spec.terms import Span, Stream, layer_terms
+from kvformer.spec.terms import Span, Stream, draw_map, layer_terms
 from kvformer.spec.variants import AttentionSpec
 
 Projected = dict[str, Tensor]
@@ -155,20 +155,13 @@ class Attention(nn.Module):
         """Draw the maps; the same map gets the same draws in every variant, up to the scheme's bound."""
         with torch.no_grad():
             if self.projection is not None:
-                total, width = self.projection.shape
-                default = 1 / math.sqrt(width)
+                fused = len(self.projection) if scheme == "xavier_fused" else None
                 for name, rows in self.rows.items():
-                    fan_out = total if scheme == "xavier_fused" else self.widths[name]
-                    bound = default if scheme == "default" else math.sqrt(6 / (width + fan_out))
-                    self.projection[rows].uniform_(-bound, bound, generator=stream(name))
-                    if self.projection_bias is not None:
-                        if scheme in ("xavier_attention", "xavier_fused"):
-                            self.projection_bias[rows].zero_()
-                        else:
-                            self.projection_bias[rows].uniform_(-default, default, generator=stream(f"{name} bias"))
+                    bias = self.projection_bias[rows] if self.projection_bias is not None else None
+                    draw_map(self.projection[rows], bias, scheme, stream, name, fused)
             if self.frozen_projection is not None:
+                deviation = 1 / math.sqrt(self.frozen_projection.shape[1])
                 for name, rows in self.frozen_rows.items():
-                    deviation = 1 / math.sqrt(self.frozen_projection.shape[1])
                     self.frozen_projection[rows].normal_(0, deviation, generator=stream(name))
                 if self.frozen_bias is not None:
                     self.frozen_bias.zero_()
