@@ -62,13 +62,15 @@ def _run(arguments: Sequence[str]) -> tuple[int, bool]:
 
 
 def _lost(left: Sequence[Path], code: int, began: str) -> list[Path]:
-    """Which of the unfinished runs failed: all where the process came to its end (1), else those that say so and, where
-    it was killed or none says so, the one after them, in which it died."""
+    """Which of the unfinished runs failed: all where the process came to its end (1), else those that say so. Where it
+    was killed, or none says so, also the first of the others, in which it died."""
     if code == 1:
         return [*left]
     failures = {folder: RunFolder(folder).failure() for folder in left}
     lost = [folder for folder, failure in failures.items() if failure is not None and (failure.time or "") >= began]
-    return lost if lost and code > 0 else [*lost, *(folder for folder in left if folder not in lost)][: len(lost) + 1]
+    if code < 0 or not lost:
+        lost += [folder for folder in left if folder not in lost][:1]
+    return lost
 
 
 def _give_up(folder: RunFolder, code: int) -> None:
