@@ -280,6 +280,14 @@ def test_a_failure_leaves_its_reason_and_no_old_result(
     assert not (tmp_path / "failure.json").exists() and (tmp_path / "summary.json").exists()
 
 
+def test_a_run_that_fails_where_another_configuration_was_trained_has_failed(prepared: Path, tmp_path: Path) -> None:
+    train(tiny_run("mnist"), tmp_path / "run", prepared)
+    run = tiny_run("mnist", training={"learning_rate": 0.5})
+    with pytest.raises(DataError):
+        train(run, tmp_path / "run", tmp_path / "data")
+    assert RunFolder(tmp_path / "run").outcome(run.hash) == ("failed", None)
+
+
 def test_data_that_are_not_prepared(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"manifest.json: missing; prepare the data set first: kvformer prepare mnist"):
         train(tiny_run("mnist"), tmp_path / "run", tmp_path / "data")
