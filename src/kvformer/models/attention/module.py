@@ -39,22 +39,23 @@ class Attention(nn.Module):
         super().__init__()
         self.spec = spec
         self.heads, self.head_dim = model.heads, model.head_dim
-        self.kv_heads = spec.kv_heads or model.heads
         self.scale = 1 / math.sqrt(query_width(spec, model) if model.scale == "head" else model.dim)
         self.dropout = model.attention_dropout
         self.owns_keys_values = owns_keys_values
         self.maps = layer_maps(spec, model, self.cross)
         self.shapes = projection_shapes(spec, model, owns_keys_values, self.cross)
         self.widths = {name: heads * width for name, (heads, width) in self.shapes.items()}
-        self.rows = _rows({name: rows for name, rows in self.widths.items() if name not in frozen_maps(spec)})
+        frozen = frozen_maps(spec)
+        self.rows = _rows({name: rows for name, rows in self.widths.items() if name not in frozen})
         self.projection, self.projection_bias = _matrix(self.rows, model)
-        self.frozen_rows = _rows({name: rows for name, rows in self.widths.items() if name in frozen_maps(spec)})
+        self.frozen_rows = _rows({name: rows for name, rows in self.widths.items() if name in frozen})
         self.frozen_projection, self.frozen_bias = _matrix(self.frozen_rows, model, trained=False)
         per_head = (self.heads, self.head_dim)
         self.pair = nn.Parameter(torch.empty(*per_head, self.head_dim)) if spec.sharing == "pairwise" else None
         self.learned_query = nn.Parameter(torch.empty(per_head)) if self.maps.query == LEARNED else None
         terms = layer_terms(spec, model, max_length, self.cross, owns_keys_values)
-        self.terms = [(term, TermModule(term)) for term in terms.values()]  # in the order in which they act
+        self.terms = [(term, TermModule(term)) for term in terms.values()]
+        """Terms with their parameters `p`, in the order in which they act."""
         for name, (_, parameters) in zip(terms, self.terms, strict=True):
             self.add_module(name, parameters)
         self.output = Linear(model.dim, model.dim, bias=model.output_bias)
