@@ -48,17 +48,22 @@ def give_up_what_fails(command: Callable[[Sequence[Path]], Sequence[str]], folde
 
 def _run(arguments: Sequence[str]) -> tuple[int, bool]:
     """Run kvformer, and pass signals on. Returns its exit code, and whether there was a signal."""
-    trainer = subprocess.Popen([sys.executable, "-m", "kvformer", *arguments, "--attempts-left", "1"])
-    stopped = False
+    received: list[int] = []
+    trainer: subprocess.Popen[bytes] | None = None
 
     def forward(number: int, frame: FrameType | None) -> None:
-        nonlocal stopped
-        stopped = True
-        trainer.send_signal(number)
+        received.append(number)
+        if trainer is not None:
+            trainer.send_signal(number)
 
-    for number in FORWARDED:
-        signal.signal(number, forward)
-    return trainer.wait(), stopped
+    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    trainer = subprocess.Popen([sys.executable, "-m", "kvformer", *arguments, "--attempts-left", "1"])
+    for number in received:  # they came while the process was started
+        trainer.send_signal(number)
+    code = trainer.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return code, bool(received)
 
 
 def _lost(left: Sequence[Path], code: int, began: str) -> list[Path]:
