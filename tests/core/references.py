@@ -256,7 +256,7 @@ def _of_map(attention: Attention, role: str, x: Tensor, head: int) -> Tensor:
 
 def _group(attention: Attention) -> int:
     """Query heads that read one key/value head."""
-    return attention.heads // attention.kv_heads
+    return attention.heads // (attention.spec.kv_heads or attention.heads)
 
 
 def _head(x: Tensor, head: int, width: int) -> Tensor:

@@ -118,7 +118,8 @@ class TestApart:
                 wide.zero_()
                 wide[:2, :, :8], wide[2:, :, 8:] = narrow[:2], narrow[2:]
         joined = latents.transpose(1, 2).flatten(2)[:, None]
-        for ours, theirs in zip(one.rotary.read(part, joined), two.rotary.read(part, latents), strict=True):
+        both = (layer.rotary.term.read(layer.rotary, part, values) for layer, values in ((one, joined), (two, latents)))
+        for ours, theirs in zip(*both, strict=True):
             torch.testing.assert_close(ours, theirs, **TIGHT)
 
     def test_content_logits_have_a_small_rank(self) -> None:
@@ -214,5 +215,5 @@ class TestApart:
 def live_logits(attention: Attention, x: Tensor) -> Tensor:
     """The logits (B, H, N, N), through which gradients flow."""
     queries, stored, _ = attention.project(x, None, None, None)
-    keys, _ = attention.rotary.read(*stored)
+    keys, _ = attention.rotary.term.read(attention.rotary, *stored)
     return queries @ keys.repeat_interleave(attention.heads // keys.shape[1], dim=1).transpose(-1, -2)

@@ -169,6 +169,15 @@ def test_weights_that_were_not_kept_are_trained_again(shared: Results) -> None:
     assert not (shared.folder / "fourth/run/model.safetensors").exists()
 
 
+def test_weights_of_an_earlier_training_are_not_archived_as_those_of_the_next(shared: Results) -> None:
+    """A folder is trained in again, with other values and without keeping weights."""
+    run = tiny_run("copy", training={"learning_rate": 0.5})
+    shared.train(tiny_run("copy"), "first/run", "--keep-weights")
+    shared.train(run, "first/run")
+    assert not (shared.folder / "first/run/model.safetensors").exists()
+    assert "the weights of this run were not kept" in shared.train(run, "second/run", "--keep-weights")
+
+
 def test_an_archive_that_cannot_be_written_costs_a_line_and_not_the_run(shared: Results) -> None:
     shared.folder.mkdir()
     (shared.folder / "archive").write_text("a file")

@@ -50,6 +50,26 @@ def test_a_run_that_is_asked_to_stop_is_not_given_up(tmp_path: Path) -> None:
     assert not RunFolder(tmp_path).given_up and RunFolder(tmp_path).checkpoint_file.exists()
 
 
+def test_a_signal_while_the_process_is_started_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+
+    class Started:
+        def __init__(self, command: Sequence[str]) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+        def send_signal(self, number: int) -> None:
+            sent.append(number)
+
+        def wait(self) -> int:
+            return 75
+
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(subprocess, "Popen", Started)
+    assert attempts._run(["train"]) == (75, True)
+    assert sent == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
 class Machine:
     """Stands in for processes that train runs: which runs fail, kill their process, lose its GPU or are stopped."""
 

@@ -53,6 +53,16 @@ def test_other_seeds_are_not_started_until_the_first_one_succeeds(
     assert not (tmp_path / "seed1/failure.json").exists()
 
 
+def test_the_result_of_older_code_does_not_stand_for_a_run_that_is_not_started(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(tmp_path, prepared, 1) == 0
+    monkeypatch.setattr(identity_module, "code_digest", lambda module: "another")
+    fail_with(monkeypatch, tmp_path, prepared, ZeroDivisionError("it went wrong"))
+    assert train(tmp_path, prepared, 1) == 2
+    assert RunFolder(tmp_path / "seed1").outcome(tiny_run("copy", seed=1).hash) == ("not started", None)
+
+
 @pytest.mark.parametrize("error", [MemoryError("too large"), KeyboardInterrupt()])
 def test_memory_and_signals_say_nothing_about_other_seeds(
     error: BaseException, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -153,7 +153,7 @@ def test_published_initial_spread_of_the_gain() -> None:
                 return torch.Generator().manual_seed(seed)
 
             attention.position.initialise(scheme, stream)
-            gains.append(attention.position.gain().item())
+            gains.append(attention.position.term.gain(attention.position).item())
         sample = torch.tensor(gains)
         assert float(sample.std()) == pytest.approx(deviation, rel=0.08)
         assert float((sample < 0).double().mean()) == pytest.approx(0.5, abs=0.06)
@@ -162,11 +162,12 @@ def test_published_initial_spread_of_the_gain() -> None:
 @pytest.mark.parametrize("init", ["xavier_fused", "default"])
 def test_the_controls_start_as_kv_pos_does(init: str) -> None:
     """kv_gain has kv_pos's initial gain and kv_bias its initial key bias: pairs of runs differ in the term alone."""
-    term, gain, bias = (
-        make_model("encoder", name, init=init).stack.blocks[1].attention.position
+    positions = {
+        name: make_model("encoder", name, init=init).stack.blocks[1].attention.position
         for name in ("kv_pos", "kv_gain", "kv_bias")
-    )
-    span = Span(0, 6, 6)
-    assert torch.equal(gain.gain(), term.gain()) and gain.key_bias(span) is None
-    torch.testing.assert_close(bias.key_bias(span), term.key_bias(span), rtol=0, atol=0)
-    assert bias.gain() is None
+    }
+    gains = {name: p.term.gain(p) for name, p in positions.items()}
+    biases = {name: p.term.key_bias(p, Span(0, 6, 6)) for name, p in positions.items()}
+    assert torch.equal(gains["kv_gain"], gains["kv_pos"]) and biases["kv_gain"] is None
+    torch.testing.assert_close(biases["kv_bias"], biases["kv_pos"], rtol=0, atol=0)
+    assert gains["kv_bias"] is None

@@ -22,7 +22,7 @@ from kvformer.records import base as records_module
 from kvformer.records.run import RunFolder, Summary
 from kvformer.spec.variants import VARIANTS
 from kvformer.tasks import TASKS
-from kvformer.training import loop as loop_module
+from kvformer.training import identity as identity_module
 from kvformer.training import run as run_module
 from kvformer.training.checkpoint import MAGIC, write_checkpoint
 from kvformer.training.loop import Trainer
@@ -104,7 +104,7 @@ def test_a_checkpoint_of_another_variant_or_code_is_not_resumed(
         spec = replace(VARIANTS["kv"].attention, mask_self=True)
         monkeypatch.setitem(VARIANTS, "kv", replace(VARIANTS["kv"], attention=spec))
     else:
-        monkeypatch.setattr(loop_module, "code_digest", lambda module: "another")
+        monkeypatch.setattr(identity_module, "code_digest", lambda module: "another")
     train(run, tmp_path / "run", prepared)
     assert f"the checkpoint belongs to {changed} " in (printed := capsys.readouterr().out)
     assert "starting from step 0" in printed and "resuming" not in printed
@@ -288,7 +288,7 @@ def test_a_malicious_pickle_would_have_been_executed_otherwise(tmp_path: Path, m
     assert (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("what", ["configuration", "data"])
+@pytest.mark.parametrize("what", ["configuration", "data", "device", "compile"])
 def test_a_checkpoint_of_another_run_is_refused(
     what: str, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -299,7 +299,7 @@ def test_a_checkpoint_of_another_run_is_refused(
     else:
         payload = checkpoint.read_bytes().removeprefix(MAGIC).partition(b"\n")[2]
         state = torch.load(io.BytesIO(payload), weights_only=True)
-        state["identity"]["data"] = ["0" * 64]
+        state["identity"][what] = {"data": ["0" * 64], "device": "cuda", "compile": "default"}[what]
         write_checkpoint(checkpoint, state)
     train(run, tmp_path, prepared)
     printed = capsys.readouterr().out

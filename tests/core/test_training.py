@@ -247,6 +247,15 @@ def test_a_diverged_run_is_a_result(task: str, prepared: Path, tmp_path: Path) -
     assert last["key"] == "train/loss" and last["value"] in ("nan", "inf")
 
 
+@pytest.mark.parametrize("select", ["last", "best"])
+def test_a_run_whose_last_update_diverges_has_diverged(select: str, prepared: Path, tmp_path: Path) -> None:
+    """Its training loss is finite: the one after the update is not measured any more, but that of validation is."""
+    training = {"steps": 1, "learning_rate": 1e38, "schedule": "constant", "warmup_steps": 0, "select": select}
+    summary = train(tiny_run("sort", "kv", training=training), tmp_path, prepared)
+    assert math.isfinite(summary.metrics["train/loss"]) and not math.isfinite(summary.metrics["validation/loss"])
+    assert summary.status == "diverged" and "test/accuracy" not in summary.metrics
+
+
 def test_a_failure_leaves_its_reason_and_no_old_result(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +278,14 @@ def test_a_failure_leaves_its_reason_and_no_old_result(
             assert not (tmp_path / "summary.json").exists(), "an old result must not pass for this one"
     train(run, tmp_path, prepared)
     assert not (tmp_path / "failure.json").exists() and (tmp_path / "summary.json").exists()
+
+
+def test_a_run_that_fails_where_another_configuration_was_trained_has_failed(prepared: Path, tmp_path: Path) -> None:
+    train(tiny_run("mnist"), tmp_path / "run", prepared)
+    run = tiny_run("mnist", training={"learning_rate": 0.5})
+    with pytest.raises(DataError):
+        train(run, tmp_path / "run", tmp_path / "data")
+    assert RunFolder(tmp_path / "run").outcome(run.hash) == ("failed", None)
 
 
 def test_data_that_are_not_prepared(tmp_path: Path) -> None:

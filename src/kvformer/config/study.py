@@ -224,7 +224,7 @@ class StudyConfig(Section):
             baseline=self.baseline,
             equivalence_margin=self.equivalence_margin,
             variants=[
-                VariantEntry(name=v.name, label=v.label, formula=v.formula, reference=v.reference) for v in variants
+                VariantEntry(name=v.name, label=v.name, formula=v.formula, reference=v.reference) for v in variants
             ],
             tasks=[self._task_entry(name) for name in sections],
             runs=[run.entry() for run in runs],

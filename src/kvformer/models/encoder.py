@@ -40,7 +40,7 @@ class ListEncoder(nn.Module):
 
 
 class SetEncoder(nn.Module):
-    """Features of the elements of a set (B, N, features) to one logit an element (B, N); blind to the order."""
+    """Features of the elements of a set (B, N, features) to one logit per element (B, N); blind to the order."""
 
     def __init__(self, model: ModelConfig, variant: Variant, shape: Shape) -> None:
         super().__init__()

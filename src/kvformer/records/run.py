@@ -179,14 +179,22 @@ class RunFolder:
         """The state from which an interrupted run goes on."""
         return self.progress / "checkpoint.pt"
 
+    @property
+    def files(self) -> list[Path]:
+        """The files of a run that came to its end, as far as its task and study have them. The first one says so."""
+        return [
+            *(self.summary_file, self.config_file, self.metrics_file, self.provenance_file),
+            *(self.attention_file, self.samples_file, self.correct_file, self.weights_file),
+        ]
+
     def locked(self) -> AbstractContextManager[None]:
         """Held by the process that writes the run. Raises KvformerError where another one holds it."""
         return hold(self.lock_file, LOCK_SECONDS, "another process is training this run")
 
     def forget_outcome(self) -> None:
-        """Remove what says how an earlier training ended, and files that it did not write to their end; for the process
-        that holds the lock."""
-        for path in (self.summary_file, self.failure_file, self.correct_file):
+        """Remove the files of an earlier training, also those not written to their end; for the process that holds the
+        lock."""
+        for path in (*self.files, self.failure_file):
             path.unlink(missing_ok=True)
         remove_partial(self.path)
 

@@ -3,15 +3,11 @@
 Symbols: d width, H heads, h = d/H, g key/value heads, L layers, n tokens, m position channels, f hidden width.
 """
 
-from kvformer.spec.projections import INPUT, NONE, frozen_maps, layer_maps, projection_widths, query_width
+from kvformer.spec.projections import INPUT, NONE, layer_maps, projection_widths, query_width
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.shapes import Shape
 from kvformer.spec.terms import layer_terms
 from kvformer.spec.variants import VARIANTS, AttentionSpec, Variant
-
-
-def _rows(spec: AttentionSpec, model: ModelConfig, owns_keys_values: bool = True, cross: bool = False) -> int:
-    return sum(projection_widths(spec, model, owns_keys_values, cross).values())
 
 
 def attention_parameters(
@@ -19,20 +15,13 @@ def attention_parameters(
 ) -> int:
     """Parameters of one attention layer, output map included."""
     dim = model.dim
-    projections = _rows(spec, model, owns_keys_values, cross) * (dim + model.projection_bias)
+    rows = sum(projection_widths(spec, model, owns_keys_values, cross).values())
     output = dim * (dim + model.output_bias)
     pair = model.heads * model.head_dim**2 if spec.sharing == "pairwise" else 0
     learned_queries = dim if spec.scores == "static" else 0
-    terms = sum(
-        term.parameter_count() for term in layer_terms(spec, model, max_length, cross, owns_keys_values).values()
-    )
-    return projections + output + pair + learned_queries + terms
-
-
-def frozen_parameters(spec: AttentionSpec, model: ModelConfig) -> int:
-    """Parameters of one attention layer that are never trained."""
-    widths = projection_widths(spec, model)
-    return sum(widths.get(name, 0) for name in frozen_maps(spec)) * (model.dim + model.projection_bias)
+    terms = layer_terms(spec, model, max_length, cross, owns_keys_values).values()
+    own = sum(term.parameter_count() for term in terms)
+    return rows * (dim + model.projection_bias) + output + pair + learned_queries + own
 
 
 def _mlp_maps(model: ModelConfig) -> int:
@@ -43,7 +32,8 @@ def mlp_hidden(model: ModelConfig, variant: Variant, length: int, cross: bool = 
     """Hidden width f of the MLP of a block, with or without cross-attention.
 
     A unit has 2d parameters and a bias; with SwiGLU 3d and two biases, and f is such that the MLP is as large as one
-    with two maps. `match` and `widen_mlp` add what the block's attention saves against qkv.
+    with two maps. `match` and `widen_mlp` add what the block's attention saves against qkv; what a block saves that
+    uses the keys and values of another (`layers_per_kv`) is not added.
     """
     dim, bias, maps = model.dim, model.mlp_bias, _mlp_maps(model)
     unit = maps * dim + (maps - 1) * bias
@@ -132,7 +122,7 @@ def attention_macs(
     maps, widths = layer_maps(spec, model, cross), projection_widths(spec, model, owns_keys_values, cross)
     query_rows = widths.pop("query", 0)
     if cross and maps.query == "key":
-        query_rows = dim if spec.kv_heads is None else spec.kv_heads * model.head_dim  # the key map, on another input
+        query_rows = widths["key"]  # the key map, on another input
     compared = 0 if maps.query == NONE else model.heads * query_width(spec, model)
     macs = length * dim * query_rows + keys * dim * sum(widths.values()) + length * dim**2
     macs += length * keys * (compared + dim)

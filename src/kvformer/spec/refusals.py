@@ -47,7 +47,7 @@ def _within(spec: AttentionSpec) -> Iterator[tuple[bool, str]]:
     )
     yield (
         spec.scores in ("position", "uniform") and not _has_only(spec, "scores", *FREE),
-        f"has scores '{spec.scores}', which allows no sharing, kv_heads, turn, offset, normalised keys or term",
+        f"has scores '{spec.scores}', which allows no other choice than {', '.join(FREE)}",
     )
     yield (
         spec.scores == "static" and (spec.sharing not in ("none", "k=v") or spec.turn != "none"),

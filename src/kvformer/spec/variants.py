@@ -73,11 +73,6 @@ class AttentionSpec:
         return self.sharing in ("q=k", "q=k=v")
 
     @property
-    def keys_are_queries(self) -> bool:
-        """Whether one map makes queries and keys (a turn or a matrix may follow)."""
-        return SHARING[self.sharing].query == "key"
-
-    @property
     def needs_rope(self) -> bool:
         """Whether it is defined with rotary positions only."""
         return self.rotary != "plain" or self.latents > 0
@@ -89,7 +84,7 @@ class AttentionSpec:
 
     @property
     def rotated_when(self) -> Literal["stored", "read", "back"]:
-        """When rotary positions rotate the keys (`terms.queries_keys.Rotary`)."""
+        """When rotary positions rotate the keys (`terms.rotary.Rotary`)."""
         if not self.values_are_keys:
             return "stored"
         return "back" if self.rotary == "back" else "read"
@@ -123,11 +118,6 @@ class Variant:
     reference: str
     attention: AttentionSpec = field(default_factory=AttentionSpec)
     widen_mlp: bool = False
-
-    @property
-    def label(self) -> str:
-        """The name as figures and tables print it."""
-        return self.name
 
     @property
     def definition(self) -> dict[str, Any]:

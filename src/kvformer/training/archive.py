@@ -43,7 +43,7 @@ class Archive:
             new, old = Path(scratch, "new"), Path(scratch, "old")
             new.mkdir()
             files = {}
-            for path in filter(Path.is_file, _files(run)):
+            for path in filter(Path.is_file, run.files):
                 _link(path, new / path.name)
                 files[path.name] = sha256_file(new / path.name)
             ArchivedRun(origin=self._name(out), files=files).write(_record(new))
@@ -84,7 +84,6 @@ class Archive:
                 if path.name in record.files:
                     _copy(path, out / path.name)
             if keep_weights:
-                folder.weights_file.unlink(missing_ok=True)
                 _link(entry.weights_file, folder.weights_file)
             elsewhere = None if record.origin == self._name(out) else record.origin
             provenance.model_copy(update={"taken_over_from": elsewhere}).write(folder.provenance_file)
@@ -158,13 +157,6 @@ def _checked(entry: RunFolder, identity: Identity) -> tuple[ArchivedRun, Summary
     if provenance.identity is None or provenance.identity.digest != identity.digest:
         raise DataError(f"{entry.path}: is not the run of its name")
     return record, summary, provenance
-
-
-def _files(run: RunFolder) -> list[Path]:
-    return [
-        *(run.config_file, run.metrics_file, run.summary_file, run.provenance_file),
-        *(run.attention_file, run.samples_file, run.correct_file, run.weights_file),
-    ]
 
 
 def _record(entry: Path) -> Path:

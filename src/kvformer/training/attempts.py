@@ -48,27 +48,34 @@ def give_up_what_fails(command: Callable[[Sequence[Path]], Sequence[str]], folde
 
 def _run(arguments: Sequence[str]) -> tuple[int, bool]:
     """Run kvformer, and pass signals on. Returns its exit code, and whether there was a signal."""
-    trainer = subprocess.Popen([sys.executable, "-m", "kvformer", *arguments, "--attempts-left", "1"])
-    stopped = False
+    received: list[int] = []
+    trainer: subprocess.Popen[bytes] | None = None
 
     def forward(number: int, frame: FrameType | None) -> None:
-        nonlocal stopped
-        stopped = True
-        trainer.send_signal(number)
+        received.append(number)
+        if trainer is not None:
+            trainer.send_signal(number)
 
-    for number in FORWARDED:
-        signal.signal(number, forward)
-    return trainer.wait(), stopped
+    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    trainer = subprocess.Popen([sys.executable, "-m", "kvformer", *arguments, "--attempts-left", "1"])
+    for number in received:  # they came while the process was started
+        trainer.send_signal(number)
+    code = trainer.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return code, bool(received)
 
 
 def _lost(left: Sequence[Path], code: int, began: str) -> list[Path]:
-    """Which of the unfinished runs failed: all where the process came to its end (1), else those that say so and, where
-    it was killed or none says so, the one after them, in which it died."""
+    """Which of the unfinished runs failed: all where the process came to its end (1), else those that say so. Where it
+    was killed, or none says so, also the first of the others, in which it died."""
     if code == 1:
         return [*left]
     failures = {folder: RunFolder(folder).failure() for folder in left}
     lost = [folder for folder, failure in failures.items() if failure is not None and (failure.time or "") >= began]
-    return lost if lost and code > 0 else [*lost, *(folder for folder in left if folder not in lost)][: len(lost) + 1]
+    if code < 0 or not lost:
+        lost += [folder for folder in left if folder not in lost][:1]
+    return lost
 
 
 def _give_up(folder: RunFolder, code: int) -> None:

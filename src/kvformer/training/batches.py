@@ -107,7 +107,7 @@ class Batches:
     def evaluation(self, split: str, limit: int | None = None) -> Iterator[Batch]:
         """The examples of a split in order, in batches of `evaluation_batch_size`, at most `limit` examples.
 
-        Where evaluation reads a sample of a stream, it is batches of random windows instead, always the same ones.
+        Where evaluation reads a sample of a stream, all its batches of random windows instead, always the same ones.
         """
         size, arrays = self.run.training.evaluation_batch_size, self.data.splits[split]
         if not self.data.stream:
@@ -119,8 +119,7 @@ class Batches:
             for place in range(0, len(starts), size):
                 yield self._windows(split, starts[place : place + size])
         else:
-            batches = self.data.random_windows
-            for batch in range(batches if limit is None else min(batches, -(-limit // self.size))):
+            for batch in range(self.data.random_windows):
                 yield self._windows(split, self._random_starts(split, -1 - batch))
 
     def _start_epoch(self, epoch: int) -> None:

@@ -25,5 +25,7 @@ def stop_if_first_seed_failed(run: RunConfig, first_seed: Path, out: Path, since
         return
     reason = f"{first_seed.name.replace('seed', 'seed ')} failed"
     folder = RunFolder(out)
+    for path in (folder.summary_file, folder.config_file):  # of an earlier training, with other values, code or data
+        path.unlink(missing_ok=True)
     Failure.not_started(reason, utc_now()).write(folder.failure_file)
     raise KvformerError(f"not started: {reason} ({failure.type}: {failure.error})")

@@ -156,13 +156,11 @@ def measure(
     subjects = [Subject(run, shape, device) for run in runs]
     steps = _interleaved([subject.step for subject in subjects], rounds, device)
     reference = next((times for run, times in zip(runs, steps, strict=True) if run.variant == baseline), steps[0])
-    decoders = [subject for subject in subjects if isinstance(subject.model, GPT | Seq2Seq)]
+    decoders = [subject for subject in subjects if isinstance(subject.model, GPT | Seq2Seq)]  # all or none
     decoding = _interleaved([subject.decode for subject in decoders], max(3, rounds // 2), device)
-    decoded = iter(decoding)
-    rows = []
-    for subject, times in zip(subjects, steps, strict=True):
-        row = _step_costs(subject, times, reference, peak)
-        rows.append(row | (_decoding_costs(subject, next(decoded)) if decoders else {}))
+    rows = [_step_costs(subject, times, reference, peak) for subject, times in zip(subjects, steps, strict=True)]
+    for row, subject, times in zip(rows, decoders, decoding, strict=False):
+        row |= _decoding_costs(subject, times)
     return rows
 
 
@@ -218,6 +216,5 @@ def _interleaved(actions: list[Callable[[], Any]], rounds: int, device: torch.de
     return seconds
 
 
-def _quartiles(values: list[float]) -> tuple[float, float, float]:
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, middle, high
+def _quartiles(values: list[float]) -> list[float]:
+    return statistics.quantiles(values, n=4, method="inclusive")

@@ -70,10 +70,10 @@ def diagnose(model: nn.Module, objective: Objective, batches: Batches) -> dict[s
     with recorded(model) as layers:
         model(*inputs)
         for index, layer in enumerate(layers):
-            for term in layer.terms:
-                if (gain := term.gain()) is not None:
+            for term, p in layer.terms:
+                if (gain := term.gain(p)) is not None:
                     scores[f"layer{index}/gain"] = float(gain.mean())
-                if (cosine := term.cosine()) is not None:
+                if (cosine := term.cosine(p)) is not None:
                     scores[f"layer{index}/cosine"] = float(cosine)
             assert layer.recording is not None
             logits, weights = layer.recording[0].unmasked.double(), layer.recording[0].weights.double()

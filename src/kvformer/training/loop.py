@@ -11,19 +11,17 @@ import torch
 from torch import nn
 
 from kvformer.config.run import RunConfig
-from kvformer.dependencies import code_digest
 from kvformer.errors import CheckpointError, Interrupted
 from kvformer.models.build import build_model
 from kvformer.records.correct import Correct
 from kvformer.records.manifest import load_manifest
 from kvformer.records.metrics import MetricLog
 from kvformer.records.run import RunFolder
-from kvformer.spec.variants import VARIANTS
-from kvformer.tasks import MODULES
 from kvformer.training.batches import Batches
 from kvformer.training.checkpoint import Checkpoint, State
 from kvformer.training.evaluation import Evaluator
 from kvformer.training.graphs import recorder
+from kvformer.training.identity import identity_of
 from kvformer.training.objectives import OBJECTIVES
 from kvformer.training.optimizers import make_optimizer, make_planned_optimizer
 from kvformer.training.schedules import learning_rate
@@ -78,13 +76,11 @@ class Trainer:
         self.steps = training.steps or max(1, round((training.epochs or 0) * self.batches.steps_per_epoch))
         evaluations = min(training.evaluations, self.steps)
         self.evaluate_at = {round(self.steps * (i + 1) / evaluations) for i in range(evaluations)}
-        identity = {
-            "configuration": run.hash,
-            "data": [record["sha256"] for record in self.data.records],
-            "variant": VARIANTS[run.variant].definition,
-            "code": code_digest(MODULES[run.task]),
-        }
-        self.checkpoint = Checkpoint(folder, identity, device)
+        digests = [record["sha256"] for record in self.data.records]
+        # Drawn data follow from configuration and code.
+        self.identity = identity_of(run, digests if run.datasets else [], device.type, compiler_mode)
+        parts = {**self.identity.model_dump(exclude={"digest"}), "data": digests}
+        self.checkpoint = Checkpoint(folder, parts, device)
         self.earlier = self.kept.take(run, self.data)
         self._start()
 
@@ -185,11 +181,13 @@ class Trainer:
         state, begin = self.state, time.perf_counter()
         selected, correct = state.step, None
         metrics = {key: value for key, value in state.latest.items() if not key.startswith("diagnostics/")}
-        if not state.diverged:
-            if state.best is not None:
-                self.model.load_state_dict(state.best["weights"])
-                selected = state.best["step"]
-                metrics |= state.best["validation"]
+        if state.best is not None and not state.diverged:
+            self.model.load_state_dict(state.best["weights"])
+            selected = state.best["step"]
+            metrics |= state.best["validation"]
+        # The last update may be the one that diverges, after which no training loss is measured.
+        diverged = state.diverged or not math.isfinite(metrics["validation/loss"])
+        if not diverged:
             values, correct = self.evaluator.reported(self.model, metrics)
             metrics |= values
             if self.data.reported_split == "test":
@@ -198,7 +196,7 @@ class Trainer:
         self.model.eval()
         self.kept.keep(self.stepper)
         state.seconds["evaluation"] += time.perf_counter() - begin
-        return Outcome("diverged" if state.diverged else "finished", metrics, selected, correct)
+        return Outcome("diverged" if diverged else "finished", metrics, selected, correct)
 
     def _resume(self) -> None:
         """Go on from the checkpoint if there is one that can be used."""

@@ -25,7 +25,7 @@ from kvformer.spec.formulas import parameters, total_attention_parameters
 from kvformer.spec.variants import VARIANTS
 from kvformer.training.diagnostics import attention_maps
 from kvformer.training.gpus import own_device
-from kvformer.training.identity import cell_digest, identity_of
+from kvformer.training.identity import cell_digest
 from kvformer.training.linear_maps import settle_linear
 from kvformer.training.loop import Outcome, Report, Trainer, silent
 from kvformer.training.precision import set_precision
@@ -150,8 +150,6 @@ def _summary(trainer: Trainer, outcome: Outcome, startup: float) -> Summary:
 
 def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Provenance:
     run, device, gpu = trainer.run, trainer.device, trainer.device.type == "cuda"
-    # Drawn data follow from configuration and code.
-    prepared = [record.sha256 for record in data] if run.datasets else []
     return Provenance(
         git=git_state(),
         packages=package_versions(),
@@ -171,7 +169,7 @@ def _provenance(trainer: Trainer, data: list[DataRecord], started: float) -> Pro
         end=utc_now(),
         attempts=trainer.state.attempts,
         command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]),
-        identity=identity_of(run, prepared, device.type, trainer.compiler_mode),
+        identity=trainer.identity,
     )
 
 

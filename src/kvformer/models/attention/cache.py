@@ -88,8 +88,8 @@ class KeyValueCache:
         """Bytes that the tokens take; a tensor that serves as keys and values counts once."""
         if self._buffer is None:
             return 0
-        keys, values = self.content
-        return keys.nbytes if values is keys else keys.nbytes + values.nbytes
+        content = self.content
+        return content.keys.nbytes + (0 if content.shared else content.values.nbytes)
 
 
 class DecoderCache:

@@ -19,7 +19,7 @@ from kvformer.models.fast.directions import unit
 from kvformer.models.fast.linear import Linear, linear
 from kvformer.spec.projections import INPUT, LEARNED, NONE, frozen_maps, layer_maps, projection_shapes, query_width
 from kvformer.spec.sections import ModelConfig
-from kvformer.spec.terms import Span, Stream, layer_terms
+from kvformer.spec.terms import Span, Stream, draw_map, layer_terms
 from kvformer.spec.variants import AttentionSpec
 
 Projected = dict[str, Tensor]
@@ -39,24 +39,25 @@ class Attention(nn.Module):
         super().__init__()
         self.spec = spec
         self.heads, self.head_dim = model.heads, model.head_dim
-        self.kv_heads = spec.kv_heads or model.heads
         self.scale = 1 / math.sqrt(query_width(spec, model) if model.scale == "head" else model.dim)
         self.dropout = model.attention_dropout
         self.owns_keys_values = owns_keys_values
         self.maps = layer_maps(spec, model, self.cross)
         self.shapes = projection_shapes(spec, model, owns_keys_values, self.cross)
         self.widths = {name: heads * width for name, (heads, width) in self.shapes.items()}
-        self.rows = _rows({name: rows for name, rows in self.widths.items() if name not in frozen_maps(spec)})
+        frozen = frozen_maps(spec)
+        self.rows = _rows({name: rows for name, rows in self.widths.items() if name not in frozen})
         self.projection, self.projection_bias = _matrix(self.rows, model)
-        self.frozen_rows = _rows({name: rows for name, rows in self.widths.items() if name in frozen_maps(spec)})
+        self.frozen_rows = _rows({name: rows for name, rows in self.widths.items() if name in frozen})
         self.frozen_projection, self.frozen_bias = _matrix(self.frozen_rows, model, trained=False)
         per_head = (self.heads, self.head_dim)
         self.pair = nn.Parameter(torch.empty(*per_head, self.head_dim)) if spec.sharing == "pairwise" else None
         self.learned_query = nn.Parameter(torch.empty(per_head)) if self.maps.query == LEARNED else None
         terms = layer_terms(spec, model, max_length, self.cross, owns_keys_values)
-        self.terms = [TermModule(term) for term in terms.values()]  # in the order in which they act
-        for name, term in zip(terms, self.terms, strict=True):
-            self.add_module(name, term)
+        self.terms = [(term, TermModule(term)) for term in terms.values()]
+        """Terms with their parameters `p`, in the order in which they act."""
+        for name, (_, parameters) in zip(terms, self.terms, strict=True):
+            self.add_module(name, parameters)
         self.output = Linear(model.dim, model.dim, bias=model.output_bias)
         self.recording: list[Recorded] | None = None
 
@@ -79,8 +80,8 @@ class Attention(nn.Module):
         # Queries (B, H, N, h) of x, and keys and values (B, G, M, h) of all that they may attend to.
         queries, stored, first = self.project(x, memory, shared, cache)
         keys, values = stored
-        for term in self.terms:
-            keys, values = term.read(keys, values)
+        for term, p in self.terms:
+            keys, values = term.read(p, keys, values)
 
         # Logits s·c·q_i·k_j + γ_j + r_ij. The scale is applied to the queries.
         span = Span(first, queries.shape[2], keys.shape[2], causal)
@@ -91,8 +92,8 @@ class Attention(nn.Module):
         mask = additive_mask(queries, keys, first, causal, padding, self.spec.mask_self and not self.cross)
         dropout = self.dropout if self.training else 0.0
         mixed = attend(queries, keys, values, key_bias, bias, mask, dropout, self.recording)  # (B, H, N, h)
-        for term in self.terms:
-            mixed = term.outputs(mixed, x, values, first)
+        for term, p in self.terms:
+            mixed = term.outputs(p, mixed, x, values, first)
         return self.output(mixed.transpose(1, 2).flatten(2)), stored
 
     def project(
@@ -118,8 +119,8 @@ class Attention(nn.Module):
             queries = split_heads(x, self.heads) if name == INPUT else projected[name]
         if self.pair is not None:
             queries = queries @ self.pair
-        for term in self.terms:
-            queries = term.queries(queries, first)
+        for term, p in self.terms:
+            queries = term.queries(p, queries, first)
         return queries
 
     def keys_values(
@@ -130,8 +131,8 @@ class Attention(nn.Module):
         if self.maps.key == NONE:
             return KeysValues(values[..., :0], values)
         keys = split_heads(source, self.heads) if self.maps.key == INPUT else projected[self.maps.key]
-        for term in self.terms:
-            keys, values = term.keys(keys, first, cache), term.values(values)
+        for term, p in self.terms:
+            keys, values = term.keys(p, keys, first, cache), term.values(p, values)
         values = keys if self.maps.value == self.maps.key else values
         return KeysValues(unit(keys) if self.spec.normalise_keys else keys, values)
 
@@ -155,20 +156,13 @@ class Attention(nn.Module):
         """Draw the maps; the same map gets the same draws in every variant, up to the scheme's bound."""
         with torch.no_grad():
             if self.projection is not None:
-                total, width = self.projection.shape
-                default = 1 / math.sqrt(width)
+                fused = len(self.projection) if scheme == "xavier_fused" else None
                 for name, rows in self.rows.items():
-                    fan_out = total if scheme == "xavier_fused" else self.widths[name]
-                    bound = default if scheme == "default" else math.sqrt(6 / (width + fan_out))
-                    self.projection[rows].uniform_(-bound, bound, generator=stream(name))
-                    if self.projection_bias is not None:
-                        if scheme in ("xavier_attention", "xavier_fused"):
-                            self.projection_bias[rows].zero_()
-                        else:
-                            self.projection_bias[rows].uniform_(-default, default, generator=stream(f"{name} bias"))
+                    bias = self.projection_bias[rows] if self.projection_bias is not None else None
+                    draw_map(self.projection[rows], bias, scheme, stream, name, fused)
             if self.frozen_projection is not None:
+                deviation = 1 / math.sqrt(self.frozen_projection.shape[1])
                 for name, rows in self.frozen_rows.items():
-                    deviation = 1 / math.sqrt(self.frozen_projection.shape[1])
                     self.frozen_projection[rows].normal_(0, deviation, generator=stream(name))
                 if self.frozen_bias is not None:
                     self.frozen_bias.zero_()

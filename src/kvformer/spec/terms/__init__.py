@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kvformer.spec.projections import NONE, layer_maps
 from kvformer.spec.sections import ModelConfig
 from kvformer.spec.terms import logits
-from kvformer.spec.terms.base import Span, Stream, Term
+from kvformer.spec.terms.base import Span, Stream, Term, draw_map
 from kvformer.spec.terms.latents import Latents
 from kvformer.spec.terms.outputs import Exclusive, Gate
 from kvformer.spec.terms.queries_keys import OffsetKeys, QKNorm, Turn
@@ -18,7 +18,7 @@ from kvformer.spec.terms.rotary import Rotary, RotaryApart, rotated_width
 if TYPE_CHECKING:
     from kvformer.spec.variants import AttentionSpec
 
-__all__ = ["TERMS", "Span", "Stream", "Term", "layer_terms", "rotated_width"]
+__all__ = ["TERMS", "Span", "Stream", "Term", "draw_map", "layer_terms", "rotated_width"]
 
 TERMS: dict[str, type[Term]] = {
     "pos2d": logits.Pos2D,

@@ -10,7 +10,7 @@ where every head has parameters of its own.
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,23 @@ class Span(NamedTuple):
     causal: bool = False
 
 
+def draw_map(
+    weight: "Tensor", bias: "Tensor | None", scheme: str, stream: Stream, name: str, fan_out: int | None = None
+) -> None:
+    """Give an attention layer's map (outputs, inputs) of this name its first values, in place.
+
+    scheme: `model.init`. fan_out: outputs that Xavier's bound counts, if not the map's own.
+    """
+    outputs, inputs = weight.shape
+    default = 1 / math.sqrt(inputs)
+    bound = default if scheme == "default" else math.sqrt(6 / (inputs + (fan_out or outputs)))
+    weight.uniform_(-bound, bound, generator=stream(name))
+    if bias is not None and scheme in ("xavier_attention", "xavier_fused"):
+        bias.zero_()
+    elif bias is not None:
+        bias.uniform_(-default, default, generator=stream(f"{name} bias"))
+
+
 class Term:
     """A term for layers with these sizes; every effect is the identity unless a class says otherwise.
 
@@ -43,8 +60,8 @@ class Term:
     initialisation.
     """
 
-    explanation: ClassVar[str]
-    keeps_symmetry: ClassVar[bool] = True
+    explanation: str
+    keeps_symmetry: bool = True
     """Whether symmetric logits stay symmetric."""
 
     def __init__(self, model: ModelConfig, length: int, small: bool = False) -> None:

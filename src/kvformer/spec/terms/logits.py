@@ -112,11 +112,7 @@ class Relative(Term):
 
     def logit_bias(self, p: Any, span: Span) -> "Tensor":
         """κ·r_{i-j}."""
-        import torch  # whoever has tensors has it already
-
-        rows = torch.arange(span.first, span.first + span.queries, device=p.offsets.device)[:, None]
-        columns = torch.arange(span.keys, device=p.offsets.device)[None, :]
-        return self.channels * p.offsets[:, rows - columns + self.length - 1]
+        return self.channels * p.offsets[:, _distances(span, p.offsets) + self.length - 1]
 
 
 class HeadRelative(Relative):
@@ -151,13 +147,15 @@ class ALiBi(Term):
 
     def logit_bias(self, p: Any, span: Span) -> "Tensor | None":
         """-m_a·|i - j| without one."""
-        import torch
+        return None if span.causal else -p.slopes[:, None, None] * _distances(span, p.slopes).abs()
 
-        if span.causal:
-            return None
-        rows = torch.arange(span.first, span.first + span.queries, device=p.slopes.device)[:, None]
-        distance = (rows - torch.arange(span.keys, device=p.slopes.device)[None, :]).abs()
-        return -p.slopes[:, None, None] * distance
+
+def _distances(span: Span, like: "Tensor") -> "Tensor":
+    """i - j, (queries, keys), on the device of `like`."""
+    import torch  # whoever has tensors has it already
+
+    rows = torch.arange(span.first, span.first + span.queries, device=like.device)
+    return rows[:, None] - torch.arange(span.keys, device=like.device)
 
 
 def alibi_slopes(heads: int) -> np.ndarray:

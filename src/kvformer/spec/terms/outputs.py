@@ -1,10 +1,9 @@
 """Terms on the mixed values of the heads, before the output map."""
 
-import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from kvformer.spec.sections import ModelConfig
-from kvformer.spec.terms.base import Stream, Term
+from kvformer.spec.terms.base import Stream, Term, draw_map
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +33,7 @@ class Gate(Term):
         super().__init__(model, length)
         self.kind, self.biased = kind, model.projection_bias
         self.gates = self.heads if kind == "head" else self.dim
-        self.explanation = f"a gate σ(x·W) per {kind} on the heads' outputs"  # type: ignore[misc]
+        self.explanation = f"a gate σ(x·W) per {kind} on the heads' outputs"
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """`weight` (H or D, d), and `bias` where projections have one."""
@@ -42,14 +41,7 @@ class Gate(Term):
 
     def initialise(self, p: Any, scheme: str, stream: Stream) -> None:
         """As a projection of its own."""
-        default = 1 / math.sqrt(self.dim)
-        bound = default if scheme == "default" else math.sqrt(6 / (self.dim + self.gates))
-        p.weight.uniform_(-bound, bound, generator=stream("gate"))
-        if self.biased:
-            if scheme in ("xavier_attention", "xavier_fused"):
-                p.bias.zero_()
-            else:
-                p.bias.uniform_(-default, default, generator=stream("gate bias"))
+        draw_map(p.weight, p.bias if self.biased else None, scheme, stream, "gate")
 
     def outputs(self, p: Any, outputs: "Tensor", x: "Tensor", values: "Tensor", first: int) -> "Tensor":
         """Gated."""

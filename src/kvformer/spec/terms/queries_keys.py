@@ -64,13 +64,13 @@ class Turn(Term):
     def __init__(self, model: ModelConfig, length: int, kind: Literal["phase", "scale", "complex"]) -> None:
         super().__init__(model, length)
         self.kind = kind
-        self.explanation = {  # type: ignore[misc]
+        self.explanation = {
             "phase": "queries are keys, each pair of components turned by a learned angle: a direction for d/2 numbers",
             "scale": "queries are keys, each pair of components times a number that may be negative: symmetric, but a "
             "token need not like itself",
             "complex": "queries are keys, each pair of components scaled and turned",
         }[kind]
-        self.keeps_symmetry = kind == "scale"  # type: ignore[misc]
+        self.keeps_symmetry = kind == "scale"
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """`angle` or `scale` (H, P), or `factor` (H, P, 2)."""
