@@ -32,16 +32,18 @@ class Comparison:
 def compare(a: Path, b: Path) -> Comparison:
     """Compare the runs of results folder `b` with those of `a`, pair by pair.
 
-    `folder:setting` takes the runs of one setting; a setting is paired with whatever the other side has.
+    `folder:setting` takes the runs of one setting. It is paired with the only setting that the other side has.
 
     Raises:
-        KvformerError: a folder is not a collected study, has no such setting, the two have no run in common, or judge a
-            task differently.
+        KvformerError: a folder is not a collected study, has no such setting, has several where one is needed, the two
+            have no run in common, or judge a task differently.
     """
     (folder_a, setting_a), (folder_b, setting_b) = _side(a), _side(b)
     studies = [read_study(folder_a), read_study(folder_b)]
     frames = [_select(folder_a, setting_a), _select(folder_b, setting_b)]
     if setting_a or setting_b:
+        _require_one_setting(a, frames[0], frames[1])
+        _require_one_setting(b, frames[1], frames[0])
         for frame in frames:
             frame["setting"] = f"{setting_a or 'any'} → {setting_b or 'any'}"
     pairs = frames[0].merge(frames[1], on=KEYS, suffixes=("_a", "_b"))
@@ -71,6 +73,14 @@ def _select(folder: Path, setting: str) -> pd.DataFrame:
         known = ", ".join(sorted(frame["setting"].unique()))
         raise KvformerError(f"{folder} has no run of setting '{setting}'; its settings are {known}")
     return chosen
+
+
+def _require_one_setting(folder: Path, frame: pd.DataFrame, other: pd.DataFrame) -> None:
+    """Two settings of one seed would count as two pairs."""
+    for task, settings in frame[frame["task"].isin(other["task"])].groupby("task")["setting"]:
+        if settings.nunique() > 1:
+            known = ", ".join(f"{folder}:{setting}" for setting in settings.unique())
+            raise KvformerError(f"{folder} has several settings of task {task}, name one: {known}")
 
 
 def _differences(frames: list[pd.DataFrame], study: Study) -> pd.DataFrame:
