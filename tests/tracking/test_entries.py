@@ -26,7 +26,7 @@ def test_finished_run(study: Path) -> None:
     fake = FakeRun(study, NAME).finish(curve_points(50))
     (source,) = look(study, fake)
     entry = source.read()
-    assert (source.name, source.group, source.state) == (NAME, "reverse", "done")
+    assert (source.name, source.parent, source.state) == (NAME, NAME.rpartition("/")[0], "done")
     assert (entry.key, entry.status, entry.complete) == (fake.key, "FINISHED", True)
     assert entry.start == 1795563900000  # 2026-11-24T23:45:00Z
     assert entry.end == 1795565400000
@@ -74,7 +74,7 @@ def test_states(study: Path) -> None:
     assert entries[2].params["training.learning_rate"] == "0.001"
     assert [entry.key for entry in entries] == [run.key for run in runs[:4]]
     for source, entry in zip(sources, entries, strict=False):
-        assert entry.params.items() >= {"task": source.group, "model.dim": "32"}.items()
+        assert entry.params.items() >= {"task": source.name.split("/")[0], "model.dim": "32"}.items()
 
 
 def test_a_run_in_progress_has_the_parameters_that_it_will_have_in_the_end(study: Path) -> None:

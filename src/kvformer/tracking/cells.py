@@ -26,8 +26,6 @@ from kvformer.tracking.entries import (
 )
 from kvformer.tracking.ownership import NOTE
 
-CELLS = "@cells"
-"""The group of all cells of a study: a verdict depends on all of its runs."""
 ENDED = ("finished", "diverged", "failed", NOT_STARTED)
 
 
@@ -120,7 +118,7 @@ def cell_sources(study: Path, manifest: StudyManifest, runs: list[Source], shown
         configuration = planned(run, settings.get((run.task, run.setting)))
         del configuration["seed"]
         read = partial(_read_cell, name, cell, seeds, configuration, manifest.baseline)
-        sources.append(Source(CELLS, name, "cell", digest(f"{cell!r} {configuration} {ended}"), read))
+        sources.append(Source(name, "cell", digest(f"{cell!r} {configuration} {ended}"), read))
     return sources
 
 
