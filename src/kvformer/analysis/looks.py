@@ -1,14 +1,10 @@
 """Interim looks: which comparisons a study with adaptive seeds has decided, and which get more seeds."""
 
-import io
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
-
-from kvformer.analysis.collect import find, run_table
 from kvformer.analysis.decisions import open_comparisons
-from kvformer.analysis.frames import AS_TEXT, run_frame, scores
+from kvformer.analysis.frames import current_scores
 from kvformer.analysis.study import Study, read_study
 from kvformer.errors import KvformerError
 from kvformer.records.run import RunFolder
@@ -33,8 +29,7 @@ def take_look(results: Path, look: int) -> LookRecord:
         number = len(earlier) + 1
         raise KvformerError(f"{look_file(results, number)}: missing or outdated; take look {number} first")
     study = Study(plan.model_copy(update={"runs": plan.asked(earlier)}))
-    table = pd.read_csv(io.StringIO(run_table(study, find(results, study))), **AS_TEXT)
-    found = open_comparisons(scores(run_frame(table, results / "runs.csv")), study, look)
+    found = open_comparisons(current_scores(results, study), study, look)
     record = LookRecord(
         look=look,
         seeds=plan.looks[look - 1],

@@ -81,7 +81,7 @@ def study_note(manifest: StudyManifest) -> str:
 
 def run_sources(study: Path, manifest: StudyManifest) -> list[Source]:
     """The runs that the study expects."""
-    settings = sections(manifest)
+    settings = manifest.sections
     sources = []
     for run in manifest.runs:
         folder = RunFolder(study / run.path)
@@ -126,11 +126,6 @@ def cell_name(run: RunEntry) -> str:
 def run_name(run: RunEntry) -> str:
     """The name of a run."""
     return f"{cell_name(run)}/seed{run.seed}"
-
-
-def sections(manifest: StudyManifest) -> dict[tuple[str, str], SettingEntry]:
-    """The resolved sections by task and setting."""
-    return {(entry.task, entry.setting): entry for entry in manifest.settings}
 
 
 def _stats(files: Iterable[Path]) -> Stats:
@@ -203,9 +198,11 @@ def _read_run(folder: RunFolder, run: RunEntry, setting: SettingEntry | None, st
 
 
 def planned(run: RunEntry, setting: SettingEntry | None) -> dict[str, Any]:
-    """What the run's config.json will hold once the run has ended."""
-    resolved = setting.model_dump(exclude={"departures"}, exclude_unset=True) if setting else {}
-    return resolved | run.model_dump(exclude={"path", "hash"}, exclude_unset=True)
+    """What the run's config.json will hold once the run has ended, by dotted key."""
+    trial = {"departures", "tried_for", "tried"}
+    resolved = setting.model_dump(exclude=trial, exclude_unset=True) if setting else {}
+    labels = run.model_dump(exclude={"path", "hash", "tuned"}, exclude_unset=True)
+    return dict(_flatten(resolved | labels, ".")) | run.tuned
 
 
 def _origin(summary: Summary, provenance: Provenance) -> dict[str, Any]:
