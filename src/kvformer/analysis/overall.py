@@ -8,8 +8,8 @@ import pandas as pd
 
 from kvformer.analysis import testing
 from kvformer.analysis.comparisons import Comparison
-from kvformer.analysis.decisions import ALPHA, FEWEST, TESTS, Looks, adjust, word
-from kvformer.analysis.statistics import ROUNDING, estimate
+from kvformer.analysis.decisions import ALPHA, FEWEST, TESTS, Looks, adjust, difference, word
+from kvformer.analysis.statistics import ROUNDING
 from kvformer.analysis.verdicts import BOTH_SOLVE, MIXED
 
 FEWEST_TASKS = 4
@@ -51,7 +51,7 @@ def _in_margins(comparisons: Sequence[Comparison], seeds: float) -> pd.DataFrame
 def _average(units: pd.DataFrame, paired: pd.DataFrame) -> dict[str, Any]:
     by_seed, by_task = units.mean(axis=1), units.mean()
     total, m = by_task.sum(), len(by_task)
-    unsolved = units.loc[:, (paired["verdict"].reindex(units.columns) != BOTH_SOLVE).to_numpy()]
+    unsolved = units.loc[:, (paired["verdict"].reindex(units.columns) != BOTH_SOLVE).to_numpy()].mean(axis=1)
     left_out = (total - by_task) / (m - 1)
     tests: dict[str, float] = dict.fromkeys(TESTS, nan)
     if len(by_seed) >= FEWEST:
@@ -68,17 +68,11 @@ def _average(units: pd.DataFrame, paired: pd.DataFrame) -> dict[str, Any]:
         "worse_at_least": testing.simes_count(paired["p_worse"], ALPHA),
         "leave_out_low": left_out.min(),
         "leave_out_high": left_out.max(),
-        **dict(zip(("mean", "low", "high"), _interval(by_seed), strict=True)),
-        **dict(zip(("mean_unsolved", "low_unsolved", "high_unsolved"), _interval(unsolved.mean(axis=1)), strict=True)),
-        **dict(zip(("task_low", "task_high"), _interval(by_task)[1:], strict=True)),
+        **dict(zip(("mean", "low", "high"), difference(by_seed)[:3], strict=True)),
+        **dict(zip(("mean_unsolved", "low_unsolved", "high_unsolved"), difference(unsolved.dropna())[:3], strict=True)),
+        **dict(zip(("task_low", "task_high"), difference(by_task)[1:3], strict=True)),
         **{name: float(p) for name, p in tests.items()},
     }
-
-
-def _interval(values: "pd.Series[float]") -> tuple[float, float, float]:
-    """Mean and 95 % interval; NaN for the interval with fewer than 3 values."""
-    found = estimate([values.dropna()])
-    return (found.mean, found.low, found.high) if found.n >= FEWEST else (found.mean, nan, nan)
 
 
 def _verdict(row: dict[str, Any], verdicts: "pd.Series[str]") -> str:
