@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kvformer.analysis.comparisons import Comparison as Pairs
-from kvformer.analysis.comparisons import is_solvable
+from kvformer.analysis.comparisons import Comparison, is_solvable
 from kvformer.analysis.decisions import judge
 from kvformer.analysis.frames import KEYS, by_setting, load_runs, scores, usable
 from kvformer.analysis.statistics import by_seed
@@ -15,7 +14,7 @@ from kvformer.errors import KvformerError
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SideBySide:
     """Two sides whose runs were paired.
 
     names: of the sides. study: of the first one. rows: per (task, variant) the difference (second minus first) and the
@@ -29,7 +28,7 @@ class Comparison:
     unmatched: pd.DataFrame
 
 
-def compare(a: Path, b: Path) -> Comparison:
+def compare(a: Path, b: Path) -> SideBySide:
     """Compare the runs of results folder `b` with those of `a`, pair by pair.
 
     `folder:setting` takes the runs of one setting. It is paired with the only setting that the other side has.
@@ -55,7 +54,7 @@ def compare(a: Path, b: Path) -> Comparison:
             raise KvformerError(f"task {row['task']} is judged by {ours[0]} in {a} and by {theirs[0]} in {b}")
     named = studies[0].name != studies[1].name
     names = (studies[0].name, studies[1].name) if named else (a.as_posix(), b.as_posix())
-    return Comparison(names, studies[0], _differences(frames, studies[0]), _unmatched(frames))
+    return SideBySide(names, studies[0], _differences(frames, studies[0]), _unmatched(frames))
 
 
 def _side(path: Path) -> tuple[Path, str]:
@@ -101,7 +100,7 @@ def _differences(frames: list[pd.DataFrame], study: Study) -> pd.DataFrame:
             names["goal"] = mine["goal_a"].iloc[0]
             own = runs[(runs["task"] == task) & (runs["variant"] == variant)]
             solvable = is_solvable(study.tasks[task].family, metric)
-            compared.append(Pairs(names, study.margin(metric), by_seed(groups), own, solvable))
+            compared.append(Comparison(names, study.margin(metric), by_seed(groups), own, solvable))
             means = {side: mine.groupby("setting")[side].mean().mean() for side in ("value_a", "value_b")}
             rows.append({**means, "same": int(mine["same"].sum())})
     if not rows:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from kvformer.analysis import testing
 from kvformer.analysis.comparisons import Comparison, compared
 from kvformer.analysis.quantities import quantity
-from kvformer.analysis.statistics import LEVEL, Estimate, cohens_dz, estimate, holm
+from kvformer.analysis.statistics import LEVEL, Estimate, cohens_dz, estimate
 from kvformer.analysis.study import Study
 from kvformer.analysis.verdicts import BOTH_SOLVE, DECIDED
 
@@ -100,7 +100,7 @@ class Finding:
             name: float(testing.combine_looks([known[name] for known in self.by_look], self.looks.weights))
             for name in found
         }
-        if not combined["p"] >= self.p.get("p", inf):
+        if not combined["p"] >= self.p.get("p", inf):  # a word on a difference rests on the look with the smallest p
             self.sign = int(np.sign(pairs.mean())) if pairs.size else 0
         self.p = combined
 
@@ -135,13 +135,6 @@ class Finding:
             | {f"{name}_holm": self.adjusted.get(name, nan) for name in TESTS}
             | {"failure_bound": 1 - ALPHA ** (1 / len(signed)) if self.verdict == BOTH_SOLVE else nan}
         )
-
-
-def adjust(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjustment in a family in which a hypothesis without a p (NaN) keeps its place."""
-    p = np.asarray(p_values, dtype=float)
-    adjusted = holm(np.nan_to_num(p, nan=1.0))
-    return [nan if np.isnan(own) else float(value) for own, value in zip(p, adjusted, strict=True)]
 
 
 def word(adjusted: dict[str, float], sign: int, low: float, high: float) -> str:

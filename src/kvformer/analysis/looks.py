@@ -8,7 +8,7 @@ from kvformer.analysis.frames import current_scores
 from kvformer.analysis.study import Study, read_study
 from kvformer.errors import KvformerError
 from kvformer.records.run import RunFolder
-from kvformer.records.study import Comparison, LookRecord, look_file, looks_taken, read_plan
+from kvformer.records.study import LookRecord, OpenComparison, look_file, looks_taken, read_plan
 
 
 def take_look(results: Path, look: int) -> LookRecord:
@@ -35,7 +35,7 @@ def take_look(results: Path, look: int) -> LookRecord:
         seeds=plan.looks[look - 1],
         time=datetime.now(UTC).isoformat(timespec="microseconds"),
         previous=earlier[-1].time if earlier else None,
-        open=[Comparison(task=task, variant=variant) for task, variant in found],
+        open=[OpenComparison(task=task, variant=variant) for task, variant in found],
     )
     record.write(look_file(results, look))
     return record

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from math import nan
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kvformer.analysis import testing
 from kvformer.analysis.comparisons import Comparison
-from kvformer.analysis.decisions import ALPHA, FEWEST, TESTS, Looks, adjust, difference, word
-from kvformer.analysis.statistics import ROUNDING
+from kvformer.analysis.decisions import ALPHA, FEWEST, TESTS, Looks, difference, word
+from kvformer.analysis.statistics import ROUNDING, holm
 from kvformer.analysis.verdicts import BOTH_SOLVE, MIXED
 
 FEWEST_TASKS = 4
@@ -35,8 +36,10 @@ def overall(comparisons: Sequence[Comparison], paired: pd.DataFrame, looks: Look
             rows.append({"variant": variant, **_average(units, own), "planned": planned})
             seeds += [{"variant": variant, "seed": seed, "value": value} for seed, value in units.mean(axis=1).items()]
     for name in TESTS:
-        for row, value in zip(rows, adjust([row[name] for row in rows]), strict=True):
-            row[f"{name}_holm"] = value
+        p = np.array([row[name] for row in rows])
+        adjusted = np.where(np.isnan(p), nan, holm(np.nan_to_num(p, nan=1.0)))  # one without a p keeps its place
+        for row, value in zip(rows, adjusted, strict=True):
+            row[f"{name}_holm"] = float(value)
     for row in rows:
         row["verdict"] = _verdict(row, paired[paired["variant"] == row["variant"]]["verdict"])
     return pd.DataFrame(rows), pd.DataFrame(seeds)

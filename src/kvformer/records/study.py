@@ -96,7 +96,7 @@ class SkippedTask(Record):
     reason: str
 
 
-class Comparison(Record):
+class OpenComparison(Record):
     """A variant that is compared with the baseline on a task."""
 
     task: str
@@ -115,7 +115,7 @@ class LookRecord(FileRecord):
     seeds: int
     time: str
     previous: str | None = None
-    open: list[Comparison] = Field(default_factory=list)
+    open: list[OpenComparison] = Field(default_factory=list)
 
 
 class StudyManifest(FileRecord):
