@@ -120,18 +120,18 @@ def _p(finding: Finding, drawn: Array, seeds: int, plan: Plan) -> Array:
 
 
 def _rows(finding: Finding, plan: Plan, chances: Array) -> list[dict[str, Any]]:
-    """The rows of one comparison. hours: of one core, for the variant and the baseline."""
+    """The rows of one comparison. hours: of one core, for the seeds of variant and baseline that are still to run."""
     names, runs = finding.comparison.names, usable(finding.comparison.runs)
     n = len(finding.comparison.signed(finding.seeds))
+    paid = max(plan.done, n) if plan.further else 0
     seconds = runs.groupby(["variant", "setting"])["seconds"].mean().groupby("variant").sum()
     ours = seconds.get(names["variant"], nan) / 3600
     baseline = seconds.drop(names["variant"], errors="ignore").sum(min_count=1) / 3600
     return [
         {"task": names["task"], "variant": names["variant"], "plan": "further looks" if plan.further else "new study"}
         | {"n": n, "seeds": seeds, "chance": chance, "hopeless": bool(chances[-1] < HOPELESS)}
-        | {"hours": further * (ours + baseline), "baseline_hours": further * baseline}
+        | {"hours": (seeds - paid) * (ours + baseline), "baseline_hours": (seeds - paid) * baseline}
         for seeds, chance in zip(plan.seeds, chances, strict=True)
-        for further in [seeds - (max(plan.done, n) if plan.further else 0)]
     ]
 
 
