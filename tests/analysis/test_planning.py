@@ -85,6 +85,12 @@ def test_a_first_look_that_is_not_reached_is_planned_with_its_own_number_of_seed
     assert table["chance"].iloc[1] == pytest.approx(decided / 200, abs=0.1)
 
 
+def test_before_the_first_look_no_p_is_below_the_smallest_possible_either() -> None:
+    """Four pairs will have 2^(1−4) at least, which is not enough, however clear the difference is."""
+    table = planned(comparison(spread(0.5, 0.01, 3), "clear", margin=None), looks=Looks([4, 20], [0.3, 0.7]))
+    assert list(table["seeds"]) == [4, 20] and table["chance"].iloc[0] == 0 and table["chance"].iloc[1] > 0.9
+
+
 def test_the_chance_is_how_often_the_rule_decides() -> None:
     """Three fifths of the seeds are known; the rule itself judges what is drawn for the rest."""
     known, looks = np.array(spread(0.012, 0.03, 12)), Looks([12, 20], [0.4, 0.6])

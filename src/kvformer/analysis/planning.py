@@ -114,7 +114,9 @@ def _p(finding: Finding, drawn: Array, seeds: int, plan: Plan) -> Array:
     lost = max(plan.done - len(finding.comparison.signed(finding.seeds)), 0)
     pairs, margin = drawn[:, : seeds - lost], finding.comparison.margin
     p = testing.t_p(pairs)
-    if finding.test == "sign-flip" or not plan.further:
+    # As in `Finding.take`, which has not chosen a test before the first look.
+    exact = testing.can_decide(plan.seeds[-1] - lost, max(finding.family, 1), ALPHA * plan.weights[-1])
+    if exact or not plan.further:
         p = np.maximum(p, 2.0 ** (1 - pairs.shape[1]))
     return np.stack([p, np.full(DRAWS, nan) if margin is None else testing.equivalence_p(pairs, margin)])
 
