@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from kvformer.errors import DataError
 from kvformer.files import sha256_file
@@ -19,21 +20,22 @@ if TYPE_CHECKING:
 
 RUNS = ("done", "failed", "running")
 RECORDS = "records"
-"""The tag of an experiment with the state of the study's files that it shows, so that nothing can get out of step."""
+"""The tag of an experiment with the state of the study's files that it shows, so that nothing can get out of step, and
+with the mark of the ingestion that wrote it."""
 INCOMPLETE = "incomplete"
-"""Its value, or the beginning of it, while not everything is shown."""
+"""What stands in place of the state while not everything is shown."""
 
 
 @dataclass
 class Mirror:
-    """What this process knows of an experiment. It holds as long as the experiment's tag `records` is `state`: whoever
+    """What this process knows of an experiment. It holds as long as the experiment's tag `records` is `stamp`: whoever
     writes changes the tag first.
 
     runs: by name. outcomes: of `cells_state`, to which `cells` belong.
     """
 
     runs: dict[str, list[Shown]]
-    state: str = ""
+    stamp: str = ""
     outcomes: str = ""
     cells: list[Source] = field(default_factory=list)
 
@@ -79,7 +81,7 @@ class Ingestion:
     def _track_study(self, client: "MlflowClient", study: Path, live: bool, report: TrackReport) -> None:
         manifest = read_manifest(study)
         experiment = self.store.experiment(client, study.absolute().name, study_tags(manifest))
-        identity, before = experiment.experiment_id, experiment.tags.get(RECORDS)
+        identity, before = experiment.experiment_id, experiment.tags.get(RECORDS, "")
         report.experiments[study.name] = identity
         runs = run_sources(study, manifest)
         report.missing += sum(run.state == "missing" for run in runs)
@@ -88,12 +90,12 @@ class Ingestion:
         summary = study_source(study, runs)
         outcomes = cells_state(sha256_file(study_file(study)), runs, shown)
         state = digest("\n".join([outcomes, *(source.signature for source in (*shown, summary))]))
-        if before == state:
+        if before.startswith(state):
             report.unchanged += len(shown)
             return
-        mirror = self._mirrors.get(identity)
-        if mirror is None or mirror.state != before:
-            mirror = self._mirrors[identity] = Mirror(shown_runs(client, identity))
+        mirror = self._mirrors.pop(identity, None)  # gone if this pass is cut off
+        if mirror is None or mirror.stamp != before:
+            mirror = Mirror(shown_runs(client, identity))
         client.set_experiment_tag(identity, RECORDS, INCOMPLETE)
         _retire(client, mirror, manifest)
         if mirror.outcomes != outcomes:
@@ -101,8 +103,9 @@ class Ingestion:
         problems = len(report.problems)
         for source in [*mirror.cells, *shown, summary]:  # cells first, because runs are listed under them
             _show(client, identity, source, mirror, report)
-        mirror.state = state if len(report.problems) == problems else f"{INCOMPLETE} {state}"
-        client.set_experiment_tag(identity, RECORDS, mirror.state)
+        mirror.stamp = f"{state if len(report.problems) == problems else INCOMPLETE} {uuid4().hex}"
+        client.set_experiment_tag(identity, RECORDS, mirror.stamp)
+        self._mirrors[identity] = mirror
 
 
 def _show(client: "MlflowClient", experiment_id: str, source: Source, mirror: Mirror, report: TrackReport) -> None:
