@@ -58,6 +58,16 @@ def test_bad_runs_csv_is_one_clear_line(tmp_path: Path, text: str | None, words:
     assert "runs.csv" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("seed", "words"), [("", "a row has no seed"), ("x", "column seed must hold numbers")])
+def test_a_damaged_seed_is_one_clear_line(collected: Path, tmp_path: Path, seed: str, words: str) -> None:
+    head, first, *rest = (collected / "runs.csv").read_text().splitlines()
+    damaged = first.split(",")
+    damaged[head.split(",").index("seed")] = seed
+    (tmp_path / "runs.csv").write_text("\n".join([head, *rest, ",".join(damaged)]) + "\n")
+    with pytest.raises(KvformerError, match=rf"runs\.csv: {words}"):
+        load_runs(tmp_path)
+
+
 def test_mean_of_one_setting(collected: Path, frame: pd.DataFrame, study: Study) -> None:
     found = row(comparisons.summarise(frame, study), task="reverse", variant="kv")
     ours = values(collected, "reverse", "default", "kv")

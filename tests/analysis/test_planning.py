@@ -71,6 +71,26 @@ def test_looks_to_come_use_the_pairs_so_far() -> None:
     assert list(done["plan"]) == ["new study"] * 3 and list(done["n"]) == [20] * 3
 
 
+def test_a_first_look_that_is_not_reached_is_planned_with_its_own_number_of_seeds() -> None:
+    """Six of eight seeds are known: they are eight in the end, and two cost something."""
+    looks, known = Looks([8, 20], [0.4, 0.6]), spread(0.01, 0.03, 6)
+    table = planned(comparison(known, "slow"), looks=looks)
+    assert list(table["seeds"]) == [8, 20] and list(table["hours"]) == [6.0, 42.0]
+    rng, decided = np.random.default_rng(3), 0
+    for _ in range(200):
+        sd = np.std(known, ddof=1) * np.sqrt(5 / rng.chisquare(5))
+        drawn = rng.normal(np.mean(known) + sd / np.sqrt(6) * rng.normal(), sd, 14)
+        (found,) = findings([comparison([*known, *drawn], "slow")], looks, until=2)
+        decided += found.decided_at > 0
+    assert table["chance"].iloc[1] == pytest.approx(decided / 200, abs=0.1)
+
+
+def test_before_the_first_look_no_p_is_below_the_smallest_possible_either() -> None:
+    """Four pairs will have 2^(1−4) at least, which is not enough, however clear the difference is."""
+    table = planned(comparison(spread(0.5, 0.01, 3), "clear", margin=None), looks=Looks([4, 20], [0.3, 0.7]))
+    assert list(table["seeds"]) == [4, 20] and table["chance"].iloc[0] == 0 and table["chance"].iloc[1] > 0.9
+
+
 def test_the_chance_is_how_often_the_rule_decides() -> None:
     """Three fifths of the seeds are known; the rule itself judges what is drawn for the rest."""
     known, looks = np.array(spread(0.012, 0.03, 12)), Looks([12, 20], [0.4, 0.6])

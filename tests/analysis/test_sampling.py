@@ -136,6 +136,14 @@ def test_a_study_of_which_no_run_kept_its_answers_has_no_such_table(collected: P
     assert load_correct(tmp_path).empty and analyse(tmp_path).sampling.empty
 
 
+def test_a_single_test_example_says_nothing_of_a_finite_test_set(collected: Path, tmp_path: Path) -> None:
+    for name in ("study.json", "runs.csv", "curves.csv.gz"):
+        shutil.copy(collected / name, tmp_path)
+    one = pack(np.ones(1, int))
+    load_correct(collected).assign(right=one, scored=one).to_csv(tmp_path / "correct.csv.gz", index=False)
+    assert analyse(tmp_path).sampling.empty
+
+
 def test_the_collected_file_holds_what_the_runs_say(collected: Path) -> None:
     rows = load_correct(collected).set_index("path")
     assert len(rows) == len(list(collected.glob("runs/*/*/*/*/correct.json"))) > 80

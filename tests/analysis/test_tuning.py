@@ -11,6 +11,7 @@ from kvformer.analysis.tuning import choose, tuning_table
 from kvformer.cli import main
 from kvformer.config.loading import load_study
 from kvformer.config.tuning import tuning_manifest
+from kvformer.errors import KvformerError
 from kvformer.records.study import study_file
 from kvformer.records.tuning import TunedCell, choice_file
 
@@ -111,3 +112,14 @@ def test_several_keys_are_chosen_together_and_edges_are_those_of_numbers(tmp_pat
 def test_trials_that_were_not_collected_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["choose", str(tmp_path)]) == 2
     assert "tuning/study.json: no such file" in capsys.readouterr().err
+
+
+def test_trials_that_were_planned_after_the_last_collection_are_one_line(tmp_path: Path) -> None:
+    folder = write_trials(tmp_path, {}) / "tuning"
+    runs = pd.read_csv(folder / "runs.csv", dtype=str, keep_default_na=False)
+    for part in (runs[runs["task"] != "sort"], runs[runs["seed"] != "9001"]):
+        part.to_csv(folder / "runs.csv", index=False)
+        with pytest.raises(
+            KvformerError, match=r"runs\.csv: has no row of runs/sort/.*seed900[01]; run `kvformer coll"
+        ):
+            choose(tmp_path)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from kvformer.config.loading import load_study
-from kvformer.records.study import Comparison, LookRecord, look_file, looks_taken, read_manifest, study_file
+from kvformer.records.study import LookRecord, OpenComparison, look_file, looks_taken, read_manifest, study_file
 
 STUDY = {"variants": ["qkv", "kv", "k"], "seeds": {"looks": [2, 3, 5]}, "tasks": {"reverse": {}, "sort": {}}}
-LOOK1 = LookRecord(look=1, seeds=2, time="a", open=[Comparison(task="sort", variant="kv")])
-LOOK2 = LookRecord(look=2, seeds=3, time="b", previous="a", open=[Comparison(task="sort", variant="kv")])
+LOOK1 = LookRecord(look=1, seeds=2, time="a", open=[OpenComparison(task="sort", variant="kv")])
+LOOK2 = LookRecord(look=2, seeds=3, time="b", previous="a", open=[OpenComparison(task="sort", variant="kv")])
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from browser import CHROMIUM, Browser, open_browser
 from PIL import Image
 from situations import TASKS, results
 
-from kvformer.records.study import Comparison, LookRecord, look_file
+from kvformer.records.study import LookRecord, OpenComparison, look_file
 from kvformer.reporting.page import write_report
 from kvformer.spec.variants import VARIANTS
 
@@ -82,7 +82,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     five = {"q_kv": ALL, "kv": WORSE, "kv_pos": WORSE, "k": WORSE, "k_pos": ["both solve"] * len(TASKS)}
     averages = dict(zip(five, ("equivalent", "worse", "worse", "mixed", "undecided"), strict=True))
     many = dict.fromkeys(list(VARIANTS)[1:23], ALL)
-    taken = LookRecord(look=1, seeds=8, time="now", open=[Comparison(task="mnist", variant="kv")])
+    taken = LookRecord(look=1, seeds=8, time="now", open=[OpenComparison(task="mnist", variant="kv")])
     taken.write(look_file(folders["looks"], 1))
     lost = [{"task": "sort", "setting": "default", "variant": "kv", "seed": 2, "status": "diverged", "path": "runs/a"}]
     (folders["five"] / "figures").mkdir()

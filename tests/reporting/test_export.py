@@ -18,7 +18,7 @@ from kvformer.cli import main
 from kvformer.config.loading import load_study
 from kvformer.errors import KvformerError
 from kvformer.files import read_json, sha256_file, write_json
-from kvformer.records.study import Comparison, LookRecord, look_file, looks_taken
+from kvformer.records.study import LookRecord, OpenComparison, look_file, looks_taken
 from kvformer.reporting.export import export
 from kvformer.reporting.page_files import png_uri
 
@@ -263,7 +263,7 @@ def test_bad_options_get_one_line(
 def test_the_copy_of_a_study_with_looks_says_which_runs_were_asked_for(tmp_path: Path) -> None:
     results, out = tmp_path / "tiny", tmp_path / "copy"
     load_study({**STUDY, "seeds": {"looks": [2, 3, 4]}}).manifest().write(results / "study.json")
-    look = LookRecord(look=1, seeds=2, time="a", open=[Comparison(task="copy", variant="kv")])
+    look = LookRecord(look=1, seeds=2, time="a", open=[OpenComparison(task="copy", variant="kv")])
     look.write(look_file(results, 1))
     LookRecord(look=2, seeds=3, time="b", previous="of an earlier look 1").write(look_file(results, 2))
     collect(results)

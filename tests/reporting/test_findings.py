@@ -184,6 +184,10 @@ def test_two_settings_of_one_study_side_by_side(collected: Path, tmp_path: Path)
     assert row["difference"] == pytest.approx((kv[two] - kv[one]).mean(), abs=1e-4)
     with pytest.raises(KvformerError, match=rf"no run of setting 'no'; its settings are .*{one}"):
         compare(Path(f"{collected}:{one}"), Path(f"{collected}:no"))
+    several = rf"fake has several settings of task copy, name one: \S*:{one}, \S*:{two}"
+    for sides in ((collected, Path(f"{collected}:{one}")), (Path(f"{collected}:{one}"), collected)):
+        with pytest.raises(KvformerError, match=several):
+            compare(*sides)
 
 
 def test_what_cannot_be_compared_is_one_clear_line(collected: Path, other: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from situations import TASKS, results
 
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.results import Results
-from kvformer.records.study import Comparison, LookRecord, look_file
+from kvformer.records.study import LookRecord, OpenComparison, look_file
 from kvformer.reporting import panels
 from kvformer.reporting.answers import answers
 from kvformer.reporting.headline import headline
@@ -188,7 +188,7 @@ def test_lost_runs_are_marked_and_counted(tmp_path: Path) -> None:
 
 @pytest.fixture
 def looking(tmp_path: Path) -> Results:
-    taken = LookRecord(look=1, seeds=8, time="now", open=[Comparison(task="mnist", variant="kv")])
+    taken = LookRecord(look=1, seeds=8, time="now", open=[OpenComparison(task="mnist", variant="kv")])
     taken.write(look_file(tmp_path, 1))
     averages = {"kv": "worse", "q_kv": "undecided"}
     pairs = {("mnist", "kv"): 12}

@@ -11,7 +11,8 @@ from kvformer import tracking
 from kvformer.errors import DataError, KvformerError
 from kvformer.files import write_text
 from kvformer.records.metrics import MetricPoint
-from kvformer.records.study import read_manifest
+from kvformer.records.study import read_manifest, study_file
+from kvformer.tracking.cells import cell_sources
 from kvformer.tracking.entries import Source, run_sources, study_source
 
 NAME = "reverse/default/kv/seed0"
@@ -26,7 +27,7 @@ def test_finished_run(study: Path) -> None:
     fake = FakeRun(study, NAME).finish(curve_points(50))
     (source,) = look(study, fake)
     entry = source.read()
-    assert (source.name, source.group, source.state) == (NAME, "reverse", "done")
+    assert (source.name, source.parent, source.state) == (NAME, NAME.rpartition("/")[0], "done")
     assert (entry.key, entry.status, entry.complete) == (fake.key, "FINISHED", True)
     assert entry.start == 1795563900000  # 2026-11-24T23:45:00Z
     assert entry.end == 1795565400000
@@ -74,7 +75,7 @@ def test_states(study: Path) -> None:
     assert entries[2].params["training.learning_rate"] == "0.001"
     assert [entry.key for entry in entries] == [run.key for run in runs[:4]]
     for source, entry in zip(sources, entries, strict=False):
-        assert entry.params.items() >= {"task": source.group, "model.dim": "32"}.items()
+        assert entry.params.items() >= {"task": source.name.split("/")[0], "model.dim": "32"}.items()
 
 
 def test_a_run_in_progress_has_the_parameters_that_it_will_have_in_the_end(study: Path) -> None:
@@ -82,6 +83,25 @@ def test_a_run_in_progress_has_the_parameters_that_it_will_have_in_the_end(study
     started = look(study, run)[0].read().params
     run.finish(curve_points(5))
     assert look(study, run)[0].read().params == started
+
+
+def test_a_tuned_run_and_its_cell_have_the_chosen_values(study: Path) -> None:
+    """The study lists the setting's own value, and what was chosen in its place."""
+    run, rate = FakeRun(study, NAME, learning_rate=0.003), "training.learning_rate"
+    plan = read_manifest(write_study(study, [run]))
+    untuned = plan.settings[0].model_copy(update={"training": {**run.sections["training"], "learning_rate": 0.001}})
+    tuned = plan.runs[0].model_copy(update={"tuned": {rate: 0.003}})
+    plan.model_copy(update={"runs": [tuned], "settings": [untuned]}).write(study_file(study))
+
+    def read() -> list[dict[str, str]]:
+        plan = read_manifest(study)
+        runs = run_sources(study, plan)
+        return [source.read().params for source in (*runs, *cell_sources(study, plan, runs, runs))]
+
+    run.begin().log(curve_points(5)).fail()
+    failed = read()
+    run.finish(curve_points(5))
+    assert failed == read() and [params[rate] for params in failed] == ["0.003", "0.003"]
 
 
 def test_a_run_of_another_configuration_than_planned_is_not_current(study: Path) -> None:

@@ -159,6 +159,23 @@ def test_there_is_one_writer_at_a_time(finished: Path) -> None:
         assert waiting.result(timeout=60).added == 1
 
 
+def test_a_connection_is_prepared_once_however_often_the_store_was_opened(finished: Path) -> None:
+    from sqlalchemy import create_engine
+
+    asked: list[str] = []
+
+    class Connection(sqlite3.Connection):
+        def execute(self, command: str, *values: Any) -> sqlite3.Cursor:
+            asked.append(command)
+            return super().execute(command, *values)
+
+    for _ in range(3):
+        with Store(finished.parent, None).writer():
+            pass
+    create_engine("sqlite://", creator=lambda: sqlite3.connect(":memory:", factory=Connection)).connect().close()
+    assert asked.count("PRAGMA synchronous=OFF") == 1
+
+
 def test_no_stray_folders(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

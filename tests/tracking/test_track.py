@@ -14,6 +14,7 @@ from kvformer import tracking
 from kvformer.errors import ConfigError, KvformerError
 from kvformer.files import write_text
 from kvformer.records.metrics import MetricPoint
+from kvformer.tracking.ingest import Ingestion
 
 Export = Callable[..., dict[str, dict[str, Any]]]
 NAME = "reverse/default/kv/seed0"
@@ -279,6 +280,41 @@ def test_an_update_that_was_cut_off_is_completed(
     tracking.track([study])
     completed = export(study)[run.key]
     assert (completed["status"], len(completed["points"])) == ("FINISHED", 50 + FINAL_POINTS)
+
+
+@pytest.mark.parametrize(("request_name", "after"), [("log_batch", 0), ("log_batch", 1), ("set_terminated", 1)])
+def test_what_another_process_wrote_before_it_was_cut_off_is_not_written_twice(
+    study: Path, export: Export, monkeypatch: pytest.MonkeyPatch, request_name: str, after: int
+) -> None:
+    """The first process remembers what it wrote; meanwhile the second one adds a run, and is killed."""
+    runs = [FakeRun(study, f"reverse/default/kv/seed{seed}") for seed in range(2)]
+    write_study(study, [runs[0].finish(curve_points(20)), runs[1]])
+    first = Ingestion(study.parent, None)
+    first.track([study], live=True)
+    runs[1].finish(curve_points(20))
+    with monkeypatch.context() as patch, pytest.raises(KvformerError, match="disk full"):
+        full_disk(patch, request_name, after)
+        tracking.track([study])
+    assert first.track([study], live=True).problems == []
+    stored = export(study, cells=True)  # which sees that nothing is there twice
+    assert {entry["status"] for entry in stored.values()} == {"FINISHED"}
+    assert [len(stored[run.key]["points"]) for run in runs] == [20 + FINAL_POINTS] * 2
+    assert first.track([study], live=True).unchanged == tracking.track([study]).unchanged == 2
+
+
+def test_a_run_that_a_person_deleted_meanwhile_is_written_again(study: Path, export: Export) -> None:
+    from mlflow import MlflowClient
+
+    run = FakeRun(study, NAME).begin().log(curve_points(10))
+    write_study(study, [run])
+    ingestion = Ingestion(study.parent, None)
+    ingestion.track([study], live=True)
+    client = MlflowClient(f"sqlite:///{study.parent / 'mlflow' / 'mlflow.db'}?timeout=33")
+    (deleted,) = client.search_runs(["1"], f"tags.run_key = '{run.key}'")
+    client.delete_run(deleted.info.run_id)
+    run.finish(curve_points(20))
+    ingestion.track([study], live=True)
+    assert len(export(study)[run.key]["points"]) == 20 + FINAL_POINTS
 
 
 def test_many_points_and_parameters_exceed_no_limit(study: Path, export: Export) -> None:

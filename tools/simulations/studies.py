@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kvformer.analysis.comparisons import blocks
+from kvformer.analysis.comparisons import blocks, is_solvable
 from kvformer.analysis.frames import load_runs, paired_by_setting, scores, usable
-from kvformer.analysis.quantities import SOLVED, quantity
-from kvformer.analysis.statistics import seed_means
+from kvformer.analysis.quantities import SOLVED
+from kvformer.analysis.statistics import by_seed
 from kvformer.analysis.study import read_study
 
 Array = NDArray[np.float64]
@@ -95,11 +95,11 @@ def observed(folder: Path = REFERENCE) -> Observed:
         if block.variant == study.baseline:
             baseline[task] = hours
             continue
-        pairs = seed_means([*paired_by_setting(usable(block.runs), usable(block.baseline)).values()])
+        pairs = by_seed([*paired_by_setting(usable(block.runs), usable(block.baseline)).values()]).to_numpy()
         margin = study.margin(block.metric)
         assert margin is not None
         sign = 1 if block.goal == "max" else -1
-        solvable = study.tasks[block.task].family == "synthetic" and quantity(block.metric).name == "accuracy"
+        solvable = is_solvable(study.tasks[block.task].family, block.metric)
         least = min(block.runs["value"].min(), block.baseline["value"].min())
         values = (
             sign * pairs.mean() / margin,

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kvformer.analysis.comparisons import Comparison as Pairs
-from kvformer.analysis.comparisons import is_solvable
+from kvformer.analysis.comparisons import Comparison, is_solvable
 from kvformer.analysis.decisions import judge
 from kvformer.analysis.frames import KEYS, by_setting, load_runs, scores, usable
 from kvformer.analysis.statistics import by_seed
@@ -15,7 +14,7 @@ from kvformer.errors import KvformerError
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SideBySide:
     """Two sides whose runs were paired.
 
     names: of the sides. study: of the first one. rows: per (task, variant) the difference (second minus first) and the
@@ -29,19 +28,21 @@ class Comparison:
     unmatched: pd.DataFrame
 
 
-def compare(a: Path, b: Path) -> Comparison:
+def compare(a: Path, b: Path) -> SideBySide:
     """Compare the runs of results folder `b` with those of `a`, pair by pair.
 
-    `folder:setting` takes the runs of one setting; a setting is paired with whatever the other side has.
+    `folder:setting` takes the runs of one setting. It is paired with the only setting that the other side has.
 
     Raises:
-        KvformerError: a folder is not a collected study, has no such setting, the two have no run in common, or judge a
-            task differently.
+        KvformerError: a folder is not a collected study, has no such setting, has several where one is needed, the two
+            have no run in common, or judge a task differently.
     """
     (folder_a, setting_a), (folder_b, setting_b) = _side(a), _side(b)
     studies = [read_study(folder_a), read_study(folder_b)]
     frames = [_select(folder_a, setting_a), _select(folder_b, setting_b)]
     if setting_a or setting_b:
+        _require_one_setting(a, frames[0], frames[1])
+        _require_one_setting(b, frames[1], frames[0])
         for frame in frames:
             frame["setting"] = f"{setting_a or 'any'} → {setting_b or 'any'}"
     pairs = frames[0].merge(frames[1], on=KEYS, suffixes=("_a", "_b"))
@@ -53,7 +54,7 @@ def compare(a: Path, b: Path) -> Comparison:
             raise KvformerError(f"task {row['task']} is judged by {ours[0]} in {a} and by {theirs[0]} in {b}")
     named = studies[0].name != studies[1].name
     names = (studies[0].name, studies[1].name) if named else (a.as_posix(), b.as_posix())
-    return Comparison(names, studies[0], _differences(frames, studies[0]), _unmatched(frames))
+    return SideBySide(names, studies[0], _differences(frames, studies[0]), _unmatched(frames))
 
 
 def _side(path: Path) -> tuple[Path, str]:
@@ -71,6 +72,14 @@ def _select(folder: Path, setting: str) -> pd.DataFrame:
         known = ", ".join(sorted(frame["setting"].unique()))
         raise KvformerError(f"{folder} has no run of setting '{setting}'; its settings are {known}")
     return chosen
+
+
+def _require_one_setting(folder: Path, frame: pd.DataFrame, other: pd.DataFrame) -> None:
+    """Two settings of one seed would count as two pairs."""
+    for task, settings in frame[frame["task"].isin(other["task"])].groupby("task")["setting"]:
+        if settings.nunique() > 1:
+            known = ", ".join(f"{folder}:{setting}" for setting in settings.unique())
+            raise KvformerError(f"{folder} has several settings of task {task}, name one: {known}")
 
 
 def _differences(frames: list[pd.DataFrame], study: Study) -> pd.DataFrame:
@@ -91,7 +100,7 @@ def _differences(frames: list[pd.DataFrame], study: Study) -> pd.DataFrame:
             names["goal"] = mine["goal_a"].iloc[0]
             own = runs[(runs["task"] == task) & (runs["variant"] == variant)]
             solvable = is_solvable(study.tasks[task].family, metric)
-            compared.append(Pairs(names, study.margin(metric), by_seed(groups), own, solvable))
+            compared.append(Comparison(names, study.margin(metric), by_seed(groups), own, solvable))
             means = {side: mine.groupby("setting")[side].mean().mean() for side in ("value_a", "value_b")}
             rows.append({**means, "same": int(mine["same"].sum())})
     if not rows:

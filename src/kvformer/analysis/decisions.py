@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from kvformer.analysis import testing
 from kvformer.analysis.comparisons import Comparison, compared
 from kvformer.analysis.quantities import quantity
-from kvformer.analysis.statistics import cohens_dz, estimate, holm
+from kvformer.analysis.statistics import LEVEL, Estimate, cohens_dz, estimate
 from kvformer.analysis.study import Study
 from kvformer.analysis.verdicts import BOTH_SOLVE, DECIDED
 
@@ -99,7 +100,7 @@ class Finding:
             name: float(testing.combine_looks([known[name] for known in self.by_look], self.looks.weights))
             for name in found
         }
-        if not combined["p"] >= self.p.get("p", inf):
+        if not combined["p"] >= self.p.get("p", inf):  # a word on a difference rests on the look with the smallest p
             self.sign = int(np.sign(pairs.mean())) if pairs.size else 0
         self.p = combined
 
@@ -117,8 +118,8 @@ class Finding:
         """The interval of the mean difference, signed so that positive is better; NaN with fewer than 3 pairs."""
         pairs = self.comparison.signed(self.seeds)
         least, most = quantity(self.comparison.names["metric"]).bounds
-        found = estimate([pairs], (least - most, most - least), self.level)
-        return (found.low, found.high) if len(pairs) >= FEWEST else (nan, nan)
+        found = difference(pairs, (least - most, most - least), self.level)
+        return found.low, found.high
 
     def row(self) -> dict[str, Any]:
         """The columns of the tables `paired`. difference, low and high are in the direction of the metric."""
@@ -136,13 +137,6 @@ class Finding:
         )
 
 
-def adjust(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjustment in a family in which a hypothesis without a p (NaN) keeps its place."""
-    p = np.asarray(p_values, dtype=float)
-    adjusted = holm(np.nan_to_num(p, nan=1.0))
-    return [nan if np.isnan(own) else float(value) for own, value in zip(p, adjusted, strict=True)]
-
-
 def word(adjusted: dict[str, float], sign: int, low: float, high: float) -> str:
     """The verdict on a difference, from its adjusted p (of `TESTS`; NaN is no evidence) and its interval.
 
@@ -157,20 +151,25 @@ def word(adjusted: dict[str, float], sign: int, low: float, high: float) -> str:
     return "leaning worse" if high < 0 else "leaning better" if low > 0 else "undecided"
 
 
+def difference(values: ArrayLike, bounds: tuple[float, float] = (-inf, inf), level: float = LEVEL) -> Estimate:
+    """`estimate` of the mean of paired differences by seed; without an interval where they are fewer than `FEWEST`."""
+    found = estimate([values], bounds, level)
+    return found if found.n >= FEWEST else found._replace(low=nan, high=nan)
+
+
 def describe(pairs: "pd.Series[float]", goal: str) -> dict[str, Any]:
     """Mean, 95 % interval and counts of paired differences by seed.
 
     Keys: n (pairs), difference, low, high, error (standard error), freedom (degrees of freedom), favourable and
     unfavourable (pairs in which the variant does better or worse), effect_dz (Cohen's d of the differences).
     """
-    found = estimate([pairs])
-    few = len(pairs) < FEWEST
+    found = difference(pairs)
     better = pairs > 0 if goal == "max" else pairs < 0
     return {
         "n": len(pairs),
         "difference": found.mean,
-        "low": nan if few else found.low,
-        "high": nan if few else found.high,
+        "low": found.low,
+        "high": found.high,
         "error": found.error,
         "freedom": found.freedom,
         "favourable": int(better.sum()),

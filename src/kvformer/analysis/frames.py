@@ -1,12 +1,14 @@
 """`runs.csv`, `curves.csv.gz` and `correct.csv.gz` as typed frames, and the part of them that comparisons use."""
 
+import io
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from kvformer.analysis.collect import CORRECT_COLUMNS, CURVE_COLUMNS, RUN_COLUMNS
+from kvformer.analysis.collect import CORRECT_COLUMNS, CURVE_COLUMNS, RUN_COLUMNS, find, run_table
+from kvformer.analysis.study import Study
 from kvformer.errors import KvformerError
 
 CELL = ["task", "setting", "variant"]
@@ -14,7 +16,7 @@ KEYS = [*CELL, "seed"]
 NUMBERS = ["value", "parameters", "attention_parameters", "steps", "selected_step", "seconds", "stepping_seconds"]
 NUMBERS += ["samples_per_second"]
 AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}
-"""How runs.csv is read: names stay text whatever they look like."""
+"""How runs.csv is read."""
 COLLECT = "no such file; `kvformer collect` makes it from the run folders"
 
 
@@ -62,12 +64,20 @@ def load_runs(results: Path) -> pd.DataFrame:
     """
     path, packed = results / "runs.csv", results / PACKED_RUNS
     path = packed if packed.exists() and not path.exists() else path
-    return run_frame(read_table(path, RUN_COLUMNS, COLLECT, **AS_TEXT), path)
+    return _run_frame(read_table(path, RUN_COLUMNS, COLLECT, **AS_TEXT), path)
 
 
-def run_frame(runs: pd.DataFrame, path: Path) -> pd.DataFrame:
+def current_scores(results: Path, study: Study) -> pd.DataFrame:
+    """The `scores` of the run folders in `results` as they are now, whether or not they have been collected."""
+    table = pd.read_csv(io.StringIO(run_table(study, find(results, study))), **AS_TEXT)
+    return scores(_run_frame(table, results / "runs.csv"))
+
+
+def _run_frame(runs: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The content of `path`, a runs.csv that was read as text, with its numbers as numbers. Raises KvformerError."""
-    to_numbers(runs, NUMBERS, path)
+    to_numbers(runs, ["seed", *NUMBERS], path)
+    if runs["seed"].isna().any():
+        raise KvformerError(f"{path}: a row has no seed")
     runs["seed"] = runs["seed"].astype(int)
     runs["primary"] = runs["primary"] == "True"
     return runs

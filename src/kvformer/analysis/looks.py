@@ -1,18 +1,14 @@
 """Interim looks: which comparisons a study with adaptive seeds has decided, and which get more seeds."""
 
-import io
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
-
-from kvformer.analysis.collect import find, run_table
 from kvformer.analysis.decisions import open_comparisons
-from kvformer.analysis.frames import AS_TEXT, run_frame, scores
+from kvformer.analysis.frames import current_scores
 from kvformer.analysis.study import Study, read_study
 from kvformer.errors import KvformerError
 from kvformer.records.run import RunFolder
-from kvformer.records.study import Comparison, LookRecord, look_file, looks_taken, read_plan
+from kvformer.records.study import LookRecord, OpenComparison, look_file, looks_taken, read_plan
 
 
 def take_look(results: Path, look: int) -> LookRecord:
@@ -33,14 +29,13 @@ def take_look(results: Path, look: int) -> LookRecord:
         number = len(earlier) + 1
         raise KvformerError(f"{look_file(results, number)}: missing or outdated; take look {number} first")
     study = Study(plan.model_copy(update={"runs": plan.asked(earlier)}))
-    table = pd.read_csv(io.StringIO(run_table(study, find(results, study))), **AS_TEXT)
-    found = open_comparisons(scores(run_frame(table, results / "runs.csv")), study, look)
+    found = open_comparisons(current_scores(results, study), study, look)
     record = LookRecord(
         look=look,
         seeds=plan.looks[look - 1],
         time=datetime.now(UTC).isoformat(timespec="microseconds"),
         previous=earlier[-1].time if earlier else None,
-        open=[Comparison(task=task, variant=variant) for task, variant in found],
+        open=[OpenComparison(task=task, variant=variant) for task, variant in found],
     )
     record.write(look_file(results, look))
     return record

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from math import nan
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kvformer.analysis import testing
 from kvformer.analysis.comparisons import Comparison
-from kvformer.analysis.decisions import ALPHA, FEWEST, TESTS, Looks, adjust, word
-from kvformer.analysis.statistics import ROUNDING, estimate
+from kvformer.analysis.decisions import ALPHA, FEWEST, TESTS, Looks, difference, word
+from kvformer.analysis.statistics import ROUNDING, holm
 from kvformer.analysis.verdicts import BOTH_SOLVE, MIXED
 
 FEWEST_TASKS = 4
@@ -35,8 +36,10 @@ def overall(comparisons: Sequence[Comparison], paired: pd.DataFrame, looks: Look
             rows.append({"variant": variant, **_average(units, own), "planned": planned})
             seeds += [{"variant": variant, "seed": seed, "value": value} for seed, value in units.mean(axis=1).items()]
     for name in TESTS:
-        for row, value in zip(rows, adjust([row[name] for row in rows]), strict=True):
-            row[f"{name}_holm"] = value
+        p = np.array([row[name] for row in rows])
+        adjusted = np.where(np.isnan(p), nan, holm(np.nan_to_num(p, nan=1.0)))  # one without a p keeps its place
+        for row, value in zip(rows, adjusted, strict=True):
+            row[f"{name}_holm"] = float(value)
     for row in rows:
         row["verdict"] = _verdict(row, paired[paired["variant"] == row["variant"]]["verdict"])
     return pd.DataFrame(rows), pd.DataFrame(seeds)
@@ -51,7 +54,7 @@ def _in_margins(comparisons: Sequence[Comparison], seeds: float) -> pd.DataFrame
 def _average(units: pd.DataFrame, paired: pd.DataFrame) -> dict[str, Any]:
     by_seed, by_task = units.mean(axis=1), units.mean()
     total, m = by_task.sum(), len(by_task)
-    unsolved = units.loc[:, (paired["verdict"].reindex(units.columns) != BOTH_SOLVE).to_numpy()]
+    unsolved = units.loc[:, (paired["verdict"].reindex(units.columns) != BOTH_SOLVE).to_numpy()].mean(axis=1)
     left_out = (total - by_task) / (m - 1)
     tests: dict[str, float] = dict.fromkeys(TESTS, nan)
     if len(by_seed) >= FEWEST:
@@ -68,17 +71,11 @@ def _average(units: pd.DataFrame, paired: pd.DataFrame) -> dict[str, Any]:
         "worse_at_least": testing.simes_count(paired["p_worse"], ALPHA),
         "leave_out_low": left_out.min(),
         "leave_out_high": left_out.max(),
-        **dict(zip(("mean", "low", "high"), _interval(by_seed), strict=True)),
-        **dict(zip(("mean_unsolved", "low_unsolved", "high_unsolved"), _interval(unsolved.mean(axis=1)), strict=True)),
-        **dict(zip(("task_low", "task_high"), _interval(by_task)[1:], strict=True)),
+        **dict(zip(("mean", "low", "high"), difference(by_seed)[:3], strict=True)),
+        **dict(zip(("mean_unsolved", "low_unsolved", "high_unsolved"), difference(unsolved.dropna())[:3], strict=True)),
+        **dict(zip(("task_low", "task_high"), difference(by_task)[1:3], strict=True)),
         **{name: float(p) for name, p in tests.items()},
     }
-
-
-def _interval(values: "pd.Series[float]") -> tuple[float, float, float]:
-    """Mean and 95 % interval; NaN for the interval with fewer than 3 values."""
-    found = estimate([values.dropna()])
-    return (found.mean, found.low, found.high) if found.n >= FEWEST else (found.mean, nan, nan)
 
 
 def _verdict(row: dict[str, Any], verdicts: "pd.Series[str]") -> str:

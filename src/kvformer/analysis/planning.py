@@ -111,25 +111,28 @@ def _draw(finding: Finding, plan: Plan) -> Array:
 
 def _p(finding: Finding, drawn: Array, seeds: int, plan: Plan) -> Array:
     """p of a difference and of equivalence, of shape (2, DRAWS). A pair that was lost stays lost."""
-    lost = plan.done - len(finding.comparison.signed(finding.seeds)) if plan.further else 0
+    lost = max(plan.done - len(finding.comparison.signed(finding.seeds)), 0)
     pairs, margin = drawn[:, : seeds - lost], finding.comparison.margin
     p = testing.t_p(pairs)
-    if finding.test == "sign-flip" or not plan.further:
+    # As in `Finding.take`, which has not chosen a test before the first look.
+    exact = testing.can_decide(plan.seeds[-1] - lost, max(finding.family, 1), ALPHA * plan.weights[-1])
+    if exact or not plan.further:
         p = np.maximum(p, 2.0 ** (1 - pairs.shape[1]))
     return np.stack([p, np.full(DRAWS, nan) if margin is None else testing.equivalence_p(pairs, margin)])
 
 
 def _rows(finding: Finding, plan: Plan, chances: Array) -> list[dict[str, Any]]:
-    """The rows of one comparison. hours: of one core, for the variant and the baseline."""
+    """The rows of one comparison. hours: of one core, for the seeds of variant and baseline that are still to run."""
     names, runs = finding.comparison.names, usable(finding.comparison.runs)
+    n = len(finding.comparison.signed(finding.seeds))
+    paid = max(plan.done, n) if plan.further else 0
     seconds = runs.groupby(["variant", "setting"])["seconds"].mean().groupby("variant").sum()
     ours = seconds.get(names["variant"], nan) / 3600
     baseline = seconds.drop(names["variant"], errors="ignore").sum(min_count=1) / 3600
     return [
         {"task": names["task"], "variant": names["variant"], "plan": "further looks" if plan.further else "new study"}
-        | {"n": len(finding.comparison.signed(finding.seeds)), "seeds": seeds, "chance": chance}
-        | {"hours": (seeds - plan.done) * (ours + baseline), "baseline_hours": (seeds - plan.done) * baseline}
-        | {"hopeless": bool(chances[-1] < HOPELESS)}
+        | {"n": n, "seeds": seeds, "chance": chance, "hopeless": bool(chances[-1] < HOPELESS)}
+        | {"hours": (seeds - paid) * (ours + baseline), "baseline_hours": (seeds - paid) * baseline}
         for seeds, chance in zip(plan.seeds, chances, strict=True)
     ]
 

@@ -78,6 +78,8 @@ OVERALL = Columns(
     "high_unsolved task_low task_high leave_out_low leave_out_high",
 )
 
+GAPS = Columns("task variant metric", "n", "share difference low high margins margins_low margins_high")
+
 
 @dataclass(frozen=True)
 class Results:
@@ -155,14 +157,10 @@ class Results:
     """Their median and range over tasks and settings."""
     drawn_costs: Annotated[pd.DataFrame, Columns("task variant", "", "parameters", open=True)]
     """Costs averaged over settings."""
-    gaps: Annotated[
-        pd.DataFrame, Columns("task variant metric", "n", "share difference low high margins margins_low margins_high")
-    ]
+    gaps: Annotated[pd.DataFrame, GAPS]
     """Paired difference to the baseline at shares of the steps, by the validation metric, with its 95 % interval;
     margins: the same in margins, signed so that more is better (`gaps.training_gaps`)."""
-    gap_curves: Annotated[
-        pd.DataFrame, Columns("task variant metric", "n", "share difference low high margins margins_low margins_high")
-    ]
+    gap_curves: Annotated[pd.DataFrame, GAPS]
     """The same at the evaluations, for figures."""
     gap_averages: Annotated[pd.DataFrame, Columns("variant", "tasks", "share margins")]
     """The mean of the gaps over tasks, in margins."""

@@ -71,7 +71,8 @@ def sampling(scores: pd.DataFrame, correct: pd.DataFrame, study: Study) -> pd.Da
     """The table `sampling` of `results.Results`: a row per task and variant with two pairs or more.
 
     scores: as for `comparisons`. correct: of `frames.load_correct`. A pair needs both sides' answers to the same
-    examples; over a grid, a pair is a seed that has them at every setting, and counts with the mean over the settings.
+    examples, two at least; over a grid, a pair is a seed that has them at every setting, and counts with the mean over
+    the settings.
     """
     answers = correct.drop_duplicates("path").set_index("path").to_dict("index")
     rows = []
@@ -114,8 +115,9 @@ def _differences(
                 right, others, scored = unpack(ours["right"]), unpack(theirs["right"]), unpack(ours["scored"])
             except DataError as error:
                 raise DataError(f"correct.csv.gz: {sides[0][seed]} or {sides[1][seed]}: {error}") from None
-            # The metric is a mean over positions: an example counts by the number of its positions.
-            found[int(seed)] = ours["examples"], (right - others) / scored.mean()
+            if scored.size > 1:  # a single example says nothing of the spread between examples
+                # The metric is a mean over positions: an example counts by the number of its positions.
+                found[int(seed)] = ours["examples"], (right - others) / scored.mean()
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kvformer.analysis.decisions import FEWEST
+from kvformer.analysis.decisions import difference
 from kvformer.analysis.frames import CELL, usable
 from kvformer.analysis.scaling_law import NAMES, Law, Points, fit, intervals, paired_means
 from kvformer.analysis.statistics import ROUNDING, Array, Estimate, estimate
@@ -158,7 +158,7 @@ def _point_rows(cells: pd.DataFrame, points: Points, laws: _Laws) -> Iterator[di
         row |= _named("loss", estimate([_known(points.losses[place])]))
         gaps = _known(points.losses[place] - base[place % len(base)])
         if cell["place"]:
-            row |= _named("gap", _difference(gaps))
+            row |= _named("gap", difference(gaps))
         row |= {"n": len(_known(points.losses[place])), "expected": points.losses.shape[1], "fitted": fitted[place]}
         yield row | {"held_out": bool(laws.held_out[place]), "predicted": predicted[place]}
 
@@ -177,7 +177,7 @@ def _variant_rows(cells: pd.DataFrame, points: Points, laws: _Laws) -> Iterator[
             row |= dict(zip(("error", "error_low", "error_high"), limits, strict=True))
         if place and whole.shape[1]:
             slopes = _slopes(whole, sizes.to_numpy(float), tokens.to_numpy(float))
-            mean, slope = _difference(whole.mean(axis=0)), _difference(slopes)
+            mean, slope = difference(whole.mean(axis=0)), difference(slopes)
             row |= {**_named("gap", mean), **_named("slope", slope), "trend": trend(mean, slope)}
         yield row
 
@@ -199,12 +199,6 @@ def trend(gap: Estimate, slope: Estimate) -> str:
     if np.isnan(low):
         return ""
     return "grows" if low > ROUNDING else "shrinks" if high < -ROUNDING else "neither"
-
-
-def _difference(values: Array) -> Estimate:
-    """A mean difference over seeds; without an interval where these are too few (`decisions.FEWEST`)."""
-    found = estimate([values])
-    return found if found.n >= FEWEST else found._replace(low=np.nan, high=np.nan)
 
 
 def _named(name: str, found: Estimate) -> dict[str, float]:

@@ -177,7 +177,7 @@ def _weighted(values: Array, weights: Array) -> Array:
 def resamples(seeds: int) -> tuple[Array, Array]:
     """Bootstrap samples of `seeds` seeds as numbers of draws (samples, seeds), and how likely each is (samples,).
 
-    With up to five seeds these are all samples, otherwise `RESAMPLES` drawn ones. The first has every seed once.
+    With up to five seeds these are all samples, otherwise `RESAMPLES` drawn ones.
     """
     if math.comb(2 * seeds - 1, seeds) > RESAMPLES:
         drawn = np.random.default_rng(SEED).multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
@@ -191,9 +191,9 @@ def intervals(points: Points, statistic: Callable[[Array], Array], found: Array)
     """95 % intervals over seeds of what `statistic` computes from the losses of the points; NaN with two seeds or less.
 
     Seeds are drawn with replacement, the same ones for all variants and sizes (paired bootstrap). From few seeds its
-    percentiles are too narrow: with 3 seeds they are about the lowest and the highest (75 % coverage).
-    So its standard error is used, corrected
-    by √(n/(n-1)), with Student's t for n - 1 degrees of freedom (Hesterberg 2015, arXiv 1411.5279).
+    percentiles are too narrow: with 3 seeds they are about the lowest and the highest (75 % coverage). So its standard
+    error is used, corrected by √(n/(n-1)), with Student's t for n - 1 degrees of freedom (Hesterberg 2015, arXiv
+    1411.5279).
 
     found: what it computes from all seeds.
     """

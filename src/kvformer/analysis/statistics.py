@@ -48,12 +48,6 @@ def half_width(error: float, freedom: float, level: float) -> float:
     return float(stats.t.ppf(0.5 + level / 2, freedom)) * error
 
 
-def seed_means(groups: Sequence[ArrayLike]) -> Array:
-    """The values of `by_seed` without the seeds."""
-    known = [group for group in groups if np.size(group)]
-    return np.asarray(known[0] if len(known) == 1 else by_seed(known), dtype=float)
-
-
 def by_seed(groups: Sequence[ArrayLike]) -> "pd.Series[float]":
     """The mean of each seed over the settings; only seeds that ran in all of them.
 
@@ -69,7 +63,7 @@ def estimate(
 ) -> Estimate:
     """Mean of the group means with Student's t interval over seeds, cut to the `bounds` that a value can have.
 
-    groups: the runs of each setting, as for `seed_means`; the settings are a fixed grid and count equally.
+    groups: the runs of each setting, as for `by_seed`; the settings are a fixed grid and count equally.
     """
     arrays = [np.asarray(group, dtype=float) for group in groups if np.size(group)]
     n = sum(array.size for array in arrays)
@@ -77,7 +71,7 @@ def estimate(
     if not arrays:
         return Estimate(nan, nan, nan, 0, nan, nan)
     mean = float(np.mean([array.mean() for array in arrays]))
-    seeds = seed_means(groups)
+    seeds = by_seed(groups).to_numpy()
     if seeds.size < 2:
         return Estimate(mean, nan, nan, n, nan, nan)
     error, freedom = float(seeds.std(ddof=1) / np.sqrt(seeds.size)), float(seeds.size - 1)
@@ -89,8 +83,8 @@ def estimate(
 
 
 def bootstrap_interval(groups: Sequence[ArrayLike]) -> tuple[float, float]:
-    """BCa bootstrap interval of the mean over seeds (`seed_means`), drawn from a fixed seed."""
-    seeds = seed_means(groups)
+    """BCa bootstrap interval of the mean over seeds (`by_seed`), drawn from a fixed seed."""
+    seeds = by_seed(groups).to_numpy()
     if seeds.size < 2:
         return float("nan"), float("nan")
     if np.ptp(seeds) == 0:

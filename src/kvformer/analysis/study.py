@@ -76,7 +76,7 @@ class Study:
     @cached_property
     def sections(self) -> dict[tuple[str, str], SettingEntry]:
         """What study.json lists of each (task, setting): its protocol, sections and departures; {} if it lists none."""
-        return {(entry.task, entry.setting): entry for entry in self.manifest.settings}
+        return self.manifest.sections
 
     @cached_property
     def tuned(self) -> dict[tuple[str, str, str], dict[str, Any]]:

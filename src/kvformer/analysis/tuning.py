@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from kvformer.analysis.frames import load_runs, scores, usable
+from kvformer.analysis.frames import KEYS, load_runs, scores, usable
 from kvformer.analysis.quantities import quantity, short_key
 from kvformer.analysis.study import Study, read_study
+from kvformer.errors import KvformerError
 from kvformer.records.run import Goal
-from kvformer.records.study import SettingEntry
+from kvformer.records.study import SettingEntry, TaskEntry
 from kvformer.records.tuning import FOLDER, Trial, TunedCell, TuningChoice, choice_file
 
 LOSS = "validation/loss"
@@ -31,13 +32,19 @@ def choose(results: Path) -> TuningChoice:
     """The choices for the study in the folder `results`, from its collected trials.
 
     Raises:
-        KvformerError: the trials have not been collected, or their files are malformed.
+        KvformerError: the trials have not been collected, or not since they were planned again, or their files are
+            malformed.
     """
-    study, runs = read_study(results / FOLDER), load_runs(results / FOLDER)
+    folder = results / FOLDER
+    study, runs = read_study(folder), load_runs(folder)
+    collected = pd.MultiIndex.from_frame(runs[KEYS])
+    for run in study.runs:
+        if tuple(getattr(run, key) for key in KEYS) not in collected:
+            raise KvformerError(f"{folder / 'runs.csv'}: has no row of {run.path}; run `kvformer collect {folder}`")
     cells = []
     for task in study.tasks:
         own = runs[runs["task"] == task]
-        criterion = _criterion(own, study)
+        criterion = _criterion(own, study.tasks[task])
         for setting, tried in _tried(study, task).items():
             for variant in (variant for variant in study.variants if variant in set(own["variant"])):
                 trials = list(_trials(own[own["variant"] == variant], tried, criterion))
@@ -57,9 +64,8 @@ def choose(results: Path) -> TuningChoice:
     return TuningChoice(cells=cells)
 
 
-def _criterion(runs: pd.DataFrame, study: Study) -> Criterion:
+def _criterion(runs: pd.DataFrame, task: TaskEntry) -> Criterion:
     """The quantity that a task is judged by, on the validation split; the validation loss where no run has it."""
-    task = study.tasks[runs["task"].iloc[0]]
     metric = f"validation/{quantity(task.metric).name}"
     if len(usable(runs[runs["metric"] == metric])):
         return Criterion(metric, task.goal)

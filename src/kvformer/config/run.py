@@ -137,7 +137,7 @@ def runs_from_json(text: str) -> list[RunConfig]:
 
 def runs_of(manifest: StudyManifest) -> list[RunConfig]:
     """The runs of a study that is given as its record. Raises ConfigError where one is not valid (any more)."""
-    settings = {(entry.task, entry.setting): entry for entry in manifest.settings}
+    settings = manifest.sections
     try:
         return [RunConfig.from_entry(run, settings[run.task, run.setting]) for run in manifest.runs]
     except KeyError as error:

@@ -1,5 +1,5 @@
 """The files that kvformer writes and reads, typed: the one owner of every format. No pandas, no torch.
 
-`run` holds the files of a run folder, `study` the study's `study.json`, `manifest` prepared data, `base` the one reader
-and writer of JSON records.
+`base` has the one reader and writer of JSON records. Of a run folder: `run` (its files, summary, failure), `metrics`,
+`provenance`, `correct`. Of a study: `study` (with its looks) and `tuning`. Of prepared data: `manifest` and `linear`.
 """

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from kvformer.errors import DataError, KvformerError
 from kvformer.records.base import FileRecord, Record
@@ -15,9 +15,8 @@ Overrides = dict[str, Any]
 """Values of a setting by dotted key: {"training.learning_rate": 0.001}."""
 
 
-def _without_empty(content: dict[str, Any], *names: str) -> dict[str, Any]:
-    """A record's content without those keys of `names` that hold nothing."""
-    return {key: value for key, value in content.items() if value or key not in names}
+def _empty(value: Any) -> bool:
+    return not value
 
 
 class VariantEntry(Record):
@@ -67,13 +66,9 @@ class RunEntry(Record):
     variant: str
     seed: int
     overrides: Overrides = Field(default_factory=dict)
-    tuned: Overrides = Field(default_factory=dict)
+    tuned: Overrides = Field(default_factory=dict, exclude_if=_empty)
     hash: str
     path: str
-
-    @model_serializer(mode="wrap")
-    def _only_if_tuned(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_empty(fields(self), "tuned")
 
 
 class SettingEntry(Record):
@@ -90,12 +85,8 @@ class SettingEntry(Record):
     model: dict[str, Any] | None = None
     training: dict[str, Any] | None = None
     departures: Overrides = Field(default_factory=dict)
-    tried_for: str | None = None
-    tried: Overrides | None = None
-
-    @model_serializer(mode="wrap")
-    def _only_of_trials(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_empty(fields(self), "tried_for", "tried")
+    tried_for: str | None = Field(None, exclude_if=_empty)
+    tried: Overrides | None = Field(None, exclude_if=_empty)
 
 
 class SkippedTask(Record):
@@ -105,7 +96,7 @@ class SkippedTask(Record):
     reason: str
 
 
-class Comparison(Record):
+class OpenComparison(Record):
     """A variant that is compared with the baseline on a task."""
 
     task: str
@@ -124,7 +115,7 @@ class LookRecord(FileRecord):
     seeds: int
     time: str
     previous: str | None = None
-    open: list[Comparison] = Field(default_factory=list)
+    open: list[OpenComparison] = Field(default_factory=list)
 
 
 class StudyManifest(FileRecord):
@@ -147,11 +138,12 @@ class StudyManifest(FileRecord):
     skipped: list[SkippedTask] = Field(default_factory=list)
     looks: list[int] = Field(default_factory=list)
     weights: list[float] = Field(default_factory=list)
-    scaling: str | None = None
+    scaling: str | None = Field(None, exclude_if=_empty)
 
-    @model_serializer(mode="wrap")
-    def _only_if_scaled(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_empty(fields(self), "scaling")
+    @property
+    def sections(self) -> dict[tuple[str, str], SettingEntry]:
+        """The resolved sections by task and setting; empty in studies that do not list them."""
+        return {(entry.task, entry.setting): entry for entry in self.settings}
 
     def asked(self, taken: Sequence[LookRecord], at_most: bool = False) -> list[RunEntry]:
         """The runs that are asked for once the looks `taken` (the first ones, in their order) have been taken.

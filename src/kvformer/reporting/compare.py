@@ -9,7 +9,7 @@ from kvformer.reporting.render import DIFFERENCE, Layout, Table, alike, lay_out,
 from kvformer.reporting.sentences import place, sentence
 
 if TYPE_CHECKING:
-    from kvformer.analysis.compare import Comparison
+    from kvformer.analysis.compare import SideBySide
 
 LAYOUT: Layout = {
     **alike(str, "task", "setting", "variant", "metric"),
@@ -26,7 +26,7 @@ LAYOUT: Layout = {
 }
 
 
-def write_comparison(found: "Comparison", out: Path) -> list[Path]:
+def write_comparison(found: "SideBySide", out: Path) -> list[Path]:
     """Write the tables `compare` (differences with verdicts) and, where runs have no partner, `compare_unmatched` into
     the folder `out`, each as CSV, Markdown and LaTeX; returns the paths."""
     a, b = found.names
@@ -39,7 +39,7 @@ def write_comparison(found: "Comparison", out: Path) -> list[Path]:
     return [path for table in tables for path in table.write(out)]
 
 
-def sentences(found: "Comparison") -> list[str]:
+def sentences(found: "SideBySide") -> list[str]:
     """Each comparison in words, and how many runs have no partner."""
     a, b = found.names
     words = [

@@ -10,24 +10,12 @@ from typing import Any
 
 from kvformer.errors import DataError
 from kvformer.records.metrics import MetricPoint
-from kvformer.records.run import NOT_STARTED, RunFolder
-from kvformer.records.study import RunEntry, StudyManifest, judged_by
-from kvformer.tracking.entries import (
-    METRIC,
-    Entry,
-    Points,
-    Source,
-    cell_name,
-    digest,
-    parameters,
-    planned,
-    sections,
-    texts,
-)
+from kvformer.records.run import NOT_STARTED
+from kvformer.records.study import RunEntry, StudyManifest
+from kvformer.tracking.entries import METRIC, Entry, Points, Source, digest, parameters, planned, texts
 from kvformer.tracking.ownership import NOTE
 
-CELLS = "@cells"
-"""The group of all cells of a study: a verdict depends on all of its runs."""
+NAME = "{task}/{setting}/{variant}"
 ENDED = ("finished", "diverged", "failed", NOT_STARTED)
 
 
@@ -53,41 +41,33 @@ class Cell:
         return f"{self.mean:.4g}{interval}, n = {self.n}" if self.n else ""
 
 
-def read_cells(study: Path, manifest: StudyManifest) -> dict[str, Cell]:
+def read_cells(study: Path) -> dict[str, Cell]:
     """The cells of a study by name, with the statistics of the report, at every setting.
 
     They are computed from the run folders as they are now, so that they fit the runs next to them also while the study
     goes on.
     """
-    outcomes = [(run, *RunFolder(study / run.path).outcome(run.hash)) for run in manifest.runs]
-    judged = judged_by(manifest.tasks, ((run.task, summary) for run, _, summary in outcomes))
+    from kvformer.analysis.frames import current_scores
+    from kvformer.analysis.study import read_study
+
+    described = read_study(study)
+    scores = current_scores(study, described)
     cells: dict[str, Cell] = {}
-    rows = []
-    for run, status, summary in outcomes:
-        primary = judged[run.task]
-        cells.setdefault(cell_name(run), Cell(metric=primary.metric)).statuses.append(status)
-        row = run.model_dump(include={"task", "setting", "variant", "seed"}) | primary.model_dump() | {"status": status}
-        value = summary.metrics.get(primary.metric, nan) if summary else nan
-        rows.append(row | {"value": value, "parameters": (summary and summary.parameters.total) or nan})
-    if any(status == "finished" for _, status, _ in outcomes):
-        _add_statistics(cells, rows, study)
-    return cells
-
-
-def _add_statistics(cells: dict[str, Cell], rows: list[dict[str, Any]], study: Path) -> None:
-    import pandas as pd
+    for row in scores.to_dict("records"):
+        cells.setdefault(NAME.format_map(row), Cell(metric=row["metric"])).statuses.append(row["status"])
+    if "finished" not in set(scores["status"]):
+        return cells
 
     from kvformer.analysis.comparisons import summarise
     from kvformer.analysis.decisions import paired_differences
-    from kvformer.analysis.study import read_study
 
-    scores, described = pd.DataFrame(rows), read_study(study)
     for row in summarise(scores, described, by_setting=True).to_dict("records"):
-        cell = cells["{task}/{setting}/{variant}".format_map(row)]
+        cell = cells[NAME.format_map(row)]
         cell.n, cell.mean, cell.low, cell.high = (row[name] for name in ("n", "mean", "low", "high"))
         cell.verdict = "baseline" if row["variant"] == described.baseline else ""
     for row in paired_differences(scores, described, by_setting=True).to_dict("records"):
-        cells["{task}/{setting}/{variant}".format_map(row)].verdict = row["verdict"]
+        cells[NAME.format_map(row)].verdict = row["verdict"]
+    return cells
 
 
 def cells_state(plan: str, runs: list[Source], shown: list[Source]) -> str:
@@ -105,7 +85,7 @@ def cells_state(plan: str, runs: list[Source], shown: list[Source]) -> str:
 
 def cell_sources(study: Path, manifest: StudyManifest, runs: list[Source], shown: list[Source]) -> list[Source]:
     """The cells of which at least one run is shown. runs: all runs of the study, in its order."""
-    cells, settings = read_cells(study, manifest), sections(manifest)
+    cells, settings = read_cells(study), manifest.sections
     members: dict[str, list[tuple[RunEntry, Source]]] = {}
     for run, source in zip(manifest.runs, runs, strict=True):
         members.setdefault(source.parent, []).append((run, source))
@@ -120,7 +100,7 @@ def cell_sources(study: Path, manifest: StudyManifest, runs: list[Source], shown
         configuration = planned(run, settings.get((run.task, run.setting)))
         del configuration["seed"]
         read = partial(_read_cell, name, cell, seeds, configuration, manifest.baseline)
-        sources.append(Source(CELLS, name, "cell", digest(f"{cell!r} {configuration} {ended}"), read))
+        sources.append(Source(name, "cell", digest(f"{cell!r} {configuration} {ended}"), read))
     return sources
 
 

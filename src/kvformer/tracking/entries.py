@@ -27,6 +27,7 @@ TABLES = ("runs.csv", "curves.csv.gz", "tuning.json", "cost.csv", "profile.csv",
 STUDY_ARTIFACTS = ("study.json", "looks/*.json", "report.html", "ro-crate-metadata.json", "figures/**/*", *TABLES)
 METRIC = re.compile(r"[\w.:/ -]{1,250}")
 LONGEST = 5000  # characters; MLflow would cut a parameter at 6000, and then it would never equal the file's
+STUDY = "study"  # the name of the study's own entry
 FORMAT = "2"  # of what is made of the files: another one brings every run up to date
 
 
@@ -56,11 +57,10 @@ class Entry:
 class Source:
     """The files behind one entry.
 
-    group: sources that are looked up together. signature: changes whenever one of the files does. read: reads them;
-    raises DataError or FileNotFoundError, which name the file. parent: the name of the run's cell.
+    signature: changes whenever one of the files does. read: reads them; raises DataError or FileNotFoundError, which
+    name the file. parent: the name of the run's cell.
     """
 
-    group: str
     name: str
     state: State
     signature: str
@@ -81,7 +81,7 @@ def study_note(manifest: StudyManifest) -> str:
 
 def run_sources(study: Path, manifest: StudyManifest) -> list[Source]:
     """The runs that the study expects."""
-    settings = sections(manifest)
+    settings = manifest.sections
     sources = []
     for run in manifest.runs:
         folder = RunFolder(study / run.path)
@@ -89,7 +89,7 @@ def run_sources(study: Path, manifest: StudyManifest) -> list[Source]:
         state = _state(folder, files)
         read = partial(_read_run, folder, run, settings.get((run.task, run.setting)), state)
         look = _look(folder.path, files, run.hash)
-        sources.append(Source(run.task, run_name(run), state, look, read, cell_name(run)))
+        sources.append(Source(run_name(run), state, look, read, cell_name(run)))
     return sources
 
 
@@ -100,8 +100,8 @@ def study_source(study: Path, runs: list[Source]) -> Source:
     counts = {f"runs_{state}": str(states.count(state)) for state in ("done", "failed", "running", "missing")}
     newest = max(stat.st_mtime_ns for stat in files.values()) // 1_000_000
     entry = Entry(
-        name="study",
-        key=f"study@{study.absolute().name}",
+        name=STUDY,
+        key=f"{STUDY}@{study.absolute().name}",
         status="FINISHED",
         complete=True,
         start=newest,
@@ -109,7 +109,7 @@ def study_source(study: Path, runs: list[Source]) -> Source:
         tags={"kind": "study", "current": "true", "mlflow.source.name": "kvformer", **counts},
         artifacts={path.relative_to(study).as_posix(): path for path in files},
     )
-    return Source("@study", "study", "study", _look(study, files, canonical_json(counts)), lambda: entry)
+    return Source(STUDY, "study", _look(study, files, canonical_json(counts)), lambda: entry)
 
 
 def run_artifacts(folder: RunFolder) -> list[Path]:
@@ -126,11 +126,6 @@ def cell_name(run: RunEntry) -> str:
 def run_name(run: RunEntry) -> str:
     """The name of a run."""
     return f"{cell_name(run)}/seed{run.seed}"
-
-
-def sections(manifest: StudyManifest) -> dict[tuple[str, str], SettingEntry]:
-    """The resolved sections by task and setting."""
-    return {(entry.task, entry.setting): entry for entry in manifest.settings}
 
 
 def _stats(files: Iterable[Path]) -> Stats:
@@ -203,9 +198,11 @@ def _read_run(folder: RunFolder, run: RunEntry, setting: SettingEntry | None, st
 
 
 def planned(run: RunEntry, setting: SettingEntry | None) -> dict[str, Any]:
-    """What the run's config.json will hold once the run has ended."""
-    resolved = setting.model_dump(exclude={"departures"}, exclude_unset=True) if setting else {}
-    return resolved | run.model_dump(exclude={"path", "hash"}, exclude_unset=True)
+    """What the run's config.json will hold once the run has ended, by dotted key."""
+    trial = {"departures", "tried_for", "tried"}
+    resolved = setting.model_dump(exclude=trial, exclude_unset=True) if setting else {}
+    labels = run.model_dump(exclude={"path", "hash", "tuned"}, exclude_unset=True)
+    return dict(_flatten(resolved | labels, ".")) | run.tuned
 
 
 def _origin(summary: Summary, provenance: Provenance) -> dict[str, Any]:

@@ -80,7 +80,8 @@ class Store:
         from sqlalchemy.engine import Engine
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        event.listen(Engine, "connect", _without_flushes)
+        if not event.contains(Engine, "connect", _without_flushes):  # else each pass would add another one
+            event.listen(Engine, "connect", _without_flushes)
         return MlflowClient(self._address())
 
     def _address(self) -> str:

@@ -1,11 +1,11 @@
-"""One run of MLflow: make it show one entry, whatever it showed before."""
+"""The runs of MLflow: what they show, and how one is made to show an entry, whatever it showed before."""
 
 import os
 import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -13,39 +13,67 @@ from kvformer.files import canonical_json
 from kvformer.records.metrics import MetricPoint
 from kvformer.records.run import RunFolder
 from kvformer.tracking.entries import STUDY_ARTIFACTS, Entry, Source, run_artifacts
-from kvformer.tracking.ownership import changed_tags, first_tags, foreign_tags, own_tags
+from kvformer.tracking.ownership import WRITTEN, changed_tags, first_tags, foreign_tags, own_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-Outcome = Literal["added", "updated", "unchanged"]
 Stored = dict[tuple[str, int], tuple[float, int]]
 """Value and time of the points in the store, by key and step."""
 
+PARENT = "mlflow.parentRunId"
 KINDS = ("final", "validation", "test", "train", "parameters", "seconds", "diagnostics")
 """First parts of the names of kvformer's metrics, results first; a task may have others."""
 PUBLISHED = {name.split("/")[0] for name in STUDY_ARTIFACTS} | {file.name for file in run_artifacts(RunFolder(Path()))}
 """Artifacts that are ours, and may be removed when they are outdated: files, and folders with all that is in them."""
 
 
-def write(
-    client: "MlflowClient", experiment_id: str, source: Source, known: list["Run"], parent: str | None
-) -> tuple[Outcome, int, str]:
-    """Make the store show an entry; returns what was done, the number of new points and the id of MLflow's run.
+class Shown(NamedTuple):
+    """A run in the store. key: its tag `run_key`. state: what it shows (`state_of`), empty where it was cut off.
+    current: whether the study lists it, by its tag."""
 
-    known: the runs of its name in the store, one per configuration that the run has had. parent: the id of the run that
-    it is listed under. Raises DataError or FileNotFoundError where its files cannot be understood.
+    run_id: str
+    key: str
+    state: str
+    current: bool
+
+
+def state_of(signature: str, parent: str) -> str:
+    """The state of a run that shows files with this signature, listed under the run `parent` (an id, or empty)."""
+    return f"{signature} {parent}"
+
+
+def shown_runs(client: "MlflowClient", experiment_id: str) -> dict[str, list[Shown]]:
+    """What an experiment holds by name: one run per configuration that a run has had. MLflow lists 200 per second."""
+    runs: dict[str, list[Shown]] = {}
+    token: str | None = None
+    while token != "":
+        page = client.search_runs([experiment_id], "tags.run_key != ''", max_results=1000, page_token=token)
+        for run in page:
+            tags = run.data.tags
+            # A run is RUNNING until the last call, so that one whose ingestion was cut off can be seen.
+            cut_off = run.info.status == "RUNNING"
+            state = "" if cut_off else state_of(tags.get("records", ""), tags.get(PARENT, ""))
+            found = Shown(run.info.run_id, tags["run_key"], state, tags.get("current") == "true")
+            runs.setdefault(found.key.split("@")[0], []).append(found)
+        token = page.token or ""
+    return runs
+
+
+def write(
+    client: "MlflowClient", experiment_id: str, source: Source, known: list[Shown], parent: str
+) -> tuple[Shown, int]:
+    """Make the store show an entry; returns MLflow's run and the number of new points.
+
+    known: the runs of its name in the store. parent: the id of the run that it is listed under, empty where there is
+    none. Raises DataError or FileNotFoundError where its files cannot be understood.
     """
-    nested = {"mlflow.parentRunId": parent} if parent else {}
-    complete = {"records": source.signature, **nested}
-    for run in known:
-        if run.info.status != "RUNNING" and complete.items() <= run.data.tags.items():
-            return "unchanged", 0, run.info.run_id
     entry = source.read()
-    tags = {**entry.tags, "run_key": entry.key, **complete}
-    versions = [run for run in known if run.data.tags["run_key"] == entry.key]
-    # The run is RUNNING until the last call, so an ingestion that is cut off can be seen and is completed by the next.
+    tags = {**entry.tags, "run_key": entry.key, "records": source.signature, **({PARENT: parent} if parent else {})}
+    versions = [client.get_run(run.run_id) for run in known if run.key == entry.key]
+    # Another process, or a person, may have deleted one.
+    versions = [run for run in versions if run.info.lifecycle_stage == "active"]
     run, stored = _open(client, experiment_id, entry, tags, versions)
     _publish(client, run, entry)
     _log_data(client, run, entry)
@@ -53,7 +81,19 @@ def write(
     _log(client, run, entry, new, tags)
     if entry.status != "RUNNING":
         client.set_terminated(run.info.run_id, entry.status, end_time=entry.end)
-    return "updated" if versions else "added", len(new), run.info.run_id
+    current = entry.tags["current"] == "true"
+    return Shown(run.info.run_id, entry.key, state_of(source.signature, parent), current), len(new)
+
+
+def mark_outdated(client: "MlflowClient", run_id: str) -> None:
+    """Say of a run or cell that the study no longer lists it, and that it does not show the state of any files."""
+    from mlflow.entities import RunTag
+
+    tags = client.get_run(run_id).data.tags
+    changes = changed_tags(tags, {"current": "false", "records": ""})
+    if WRITTEN not in tags:  # of an older version; its other tags must not look like a person's
+        changes.pop(WRITTEN)
+    client.log_batch(run_id, tags=[RunTag(key, value or "") for key, value in changes.items()])
 
 
 def _open(
@@ -71,9 +111,8 @@ def _open(
         # MLflow cannot take back a point or a parameter; its trash keeps the run. What people wrote moves on.
         kept = foreign_tags(run.data.tags, tags) if run else {}
         name = (run and run.info.run_name) or entry.name
-        outdated = versions
+        outdated, stored = versions, {}
         run = client.create_run(experiment_id, start_time=entry.start, tags=first_tags(tags, kept), run_name=name)
-        stored = {}
     elif run.info.status != "RUNNING":
         client.update_run(run.info.run_id, status="RUNNING")
     for other in outdated:
@@ -106,16 +145,15 @@ def _log_data(client: "MlflowClient", run: "Run", entry: Entry) -> None:
     """Make the data sets of the entry the inputs of the run."""
     from mlflow.entities import Dataset, DatasetInput
 
-    stored = {known.dataset.digest for known in run.inputs.dataset_inputs} if run.inputs else set()
-    new = [
+    inputs = [
         DatasetInput(
             Dataset(data.label or data.dataset, data.sha256[:12], "kvformer", canonical_json(data.model_dump()))
         )
         for data in entry.data
-        if data.sha256 and data.sha256[:12] not in stored
+        if data.sha256
     ]
-    if new:
-        client.log_inputs(run.info.run_id, datasets=new)
+    if inputs:
+        client.log_inputs(run.info.run_id, datasets=inputs)  # MLflow passes over those that it has
 
 
 def _stored_points(client: "MlflowClient", run: "Run", entry: Entry) -> Stored:
