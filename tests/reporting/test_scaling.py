@@ -89,6 +89,7 @@ NAN = float("nan")
         ({"compute": NAN}, "`kv`: no law could be fitted; the gap grows with size"),
         ({"compute": NAN, "trend": ""}, "`kv`: no law could be fitted."),
         ({"compute": -9, "compute_low": -13, "compute_high": -5}, "needs 9 % less compute [+5, +13]; the gap"),
+        ({"compute": -5, "compute_low": -39, "compute_high": 48}, "5 % less compute [39 % less to 48 % more]; the gap"),
         ({"compute_low": NAN, "compute_high": NAN}, "needs 43 % more compute; the gap"),
     ],
 )

@@ -8,6 +8,6 @@ A number stands between two HTML comments, which GitHub does not show. The first
 `--check` changes nothing, and names the file and the line of each text that differs.
 
 `markdown` finds the markers and `expressions` reads what they say. The words that an expression can use are the
-functions of `inline`, `tables`, `speed`, `simulated` and `verdict`, which also draws the picture of the README.
-`values` prints numbers. `results` reads the committed results.
+functions of `inline`, `tables`, `speed`, `simulated`, `scaling` and `verdict`, which also draws the picture of the
+README. `values` prints numbers. `results` reads the committed results.
 """

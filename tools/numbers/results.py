@@ -1,7 +1,7 @@
 """The committed results, as the words of the markers need them.
 
-Everything comes at full precision from `results/reference` (runs.csv, curves.csv.gz, cost.csv, study.json,
-provenance.json, benchmarks/*.csv) and from `config/published.csv`.
+Everything comes at full precision from `results/reference` (runs.csv or runs.csv.gz, curves.csv.gz, cost.csv,
+study.json, provenance.json, benchmarks/*.csv) and from `config/published.csv`.
 """
 
 import json
@@ -26,7 +26,17 @@ from tools.numbers.values import UNITS, Difference, Mean, Unit
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results" / "reference"
-STUDIES = ("reference", "controls", "oddities", "acceptance", "default", "repairs", "scaling", "successor_n16")
+STUDIES = (
+    "reference",
+    "controls",
+    "oddities",
+    "acceptance",
+    "default",
+    "numbers",
+    "repairs",
+    "scaling",
+    "successor_n16",
+)
 
 
 class Side(NamedTuple):
@@ -178,9 +188,10 @@ class Results:
             raise ValueError(f"{self.study.name} has no curve {metric} of {task} {variant}")
         return chosen.sort_values("step").groupby("seed")["value"].last()
 
-    def steps(self, task: str) -> int:
+    def steps(self, task: str, setting: str = "") -> int:
         """Optimisation steps of a run."""
-        return int(self.scores.loc[self.scores["task"] == task, "steps"].iloc[0])
+        mine = self.scores[(self.scores["task"] == task) & self.scores["setting"].str.startswith(setting)]
+        return int(mine["steps"].iloc[0])
 
     def cost(self, tasks: Sequence[str], variant: str, column: str) -> list[float]:
         """The ratio to qkv of a cost, in each setting of these tasks; empty where it was not measured."""

@@ -2,9 +2,9 @@
 
 from math import sqrt
 
-from tools.numbers.inline import cost, published_cells, published_row
-from tools.numbers.results import Side, published, study
-from tools.numbers.values import fixed, signed, table
+from tools.numbers.inline import commit, cost, published_cells, published_row
+from tools.numbers.results import ROOT, Side, published, study
+from tools.numbers.values import fixed, signed, span, table, thousands
 
 MARKS = {"equivalent": "=", "worse": "<", "better": ">", "undecided": "?", "both solve": "✓", "not worse": "≥"}
 MARKS |= {"leaning worse": "(<)", "leaning better": "(>)", "": ""}
@@ -17,6 +17,38 @@ TASKS = {
     "translation_en_de": "translation (BLEU)",
 }
 """Names in print of tasks that are not printed as they are."""
+
+
+STUDIES = {
+    "reference": "Does dropping the query cost accuracy?",
+    "repairs": "What can replace the query?",
+    "controls": "Why does `kv_pos` help?",
+    "scaling": "At which scale?",
+    "acceptance": "Do the published numbers come out?",
+    "numbers": "The same for numbers, on twenty seeds",
+    "successor_n16": "The same for the successor's lists",
+    "oddities": "Which oddities of the published protocol matter?",
+    "default": "What `make run` gives",
+}
+
+
+def studies() -> str:
+    """Findings: what was run."""
+    rows = []
+    for name, question in STUDIES.items():
+        found = study(name)
+        shape = f"{len(found.study.variants)} × {len(found.study.tasks)}"
+        hours = fixed(found.scores["seconds"].sum() / 3600, 1)
+        place = f"[{name}](../{found.folder.relative_to(ROOT).as_posix()})"
+        rows.append([question, place, shape, _seeds(name), thousands(found.finished), hours, commit(name)])
+    return table(["", "study", "variants × tasks", "seeds", "runs", "core-hours", "commit"], rows)
+
+
+def _seeds(name: str) -> str:
+    """`5`, or `1 to 5` where tasks or comparisons differ."""
+    scores = study(name).scores
+    counts = scores.groupby(["task", "variant"])["seed"].nunique()
+    return span([float(value) for value in counts], 0)
 
 
 def differences(name: str, variants: str, settings: bool = True) -> str:
@@ -102,20 +134,25 @@ def controls() -> str:
     return table(["", "sort", *columns, "shift", *columns], rows)
 
 
-def numbers_published() -> str:
+def numbers_published(name: str) -> str:
     """Findings: numbers against the published means."""
-    rows = []
-    cells = published_cells("acceptance", "numbers", "val_accuracy")
-    names = [(s, v) for s in study("acceptance").study.settings("numbers") for v in study("acceptance").study.variants]
-    for (setting, variant), (_, row) in zip(names, cells, strict=True):
-        ours = study("acceptance").mean("numbers", Side(variant, setting))
+    found, rows = study(name), []
+    names = [(setting, who) for setting in found.study.settings("numbers") for who in found.study.variants]
+    for (setting, variant), (_, row) in zip(names, published_cells(name, "numbers", "val_accuracy"), strict=True):
+        ours = found.mean("numbers", Side(variant, setting))
         error = row["std"] / sqrt(row["n"])
         both = sqrt(ours.error**2 + error**2)
-        published = f"{fixed(row['mean'], 3)} ± {fixed(error, 3)}"
+        theirs = f"{fixed(row['mean'], 3)} ± {fixed(error, 3)}"
         gap = f"{signed(100 * (ours.mean - row['mean']), 1)} ± {fixed(100 * both, 1)}"
-        context = setting.removeprefix("context")
-        rows.append([f"context {context}", f"`{variant}`", published, ours.text_with_interval, gap])
-    header = ["numbers, 15 epochs", "", "published, mean ± s.e. of 5 runs", "here, mean [95 % interval] of 5 seeds"]
+        rows.append(
+            [f"context {setting.removeprefix('context')}", f"`{variant}`", theirs, ours.text_with_interval, gap]
+        )
+    header = [
+        "numbers, 15 epochs",
+        "",
+        "published, mean ± s.e. of 5 runs",
+        f"here, mean [95 % interval] of {_seeds(name)} seeds",
+    ]
     return table([*header, "difference ± its s.e., points"], rows)
 
 

@@ -105,11 +105,16 @@ def scaling_sentence(row: Any, baseline: str) -> str:
 
 
 def more_compute(row: Any) -> str:
-    """`12 % more compute [+8, +16]`, or `9 % less compute [+5, +13]`: an interval in the same sense as its word."""
-    change, low, high, word = row["compute"], row["compute_low"], row["compute_high"], "more"
-    if change < 0:
-        change, low, high, word = -change, -high, -low, "less"
-    return f"{change:.0f}{SPACE}% {word} compute {interval(low, high, 0)}".strip()
+    """`12 % more compute [+8, +16]`; `9 % less compute [+5, +13]`, with an interval in the sense of its word; and
+    `5 % less compute [39 % less to 48 % more]` where it contains none."""
+    change, low, high = row["compute"], row["compute_low"], row["compute_high"]
+    if low < 0 < high:
+        ends = f"[{-low:.0f}{SPACE}% less to {high:.0f}{SPACE}% more]"
+    elif change < 0:
+        ends = interval(-high, -low, 0)
+    else:
+        ends = interval(low, high, 0)
+    return f"{abs(change):.0f}{SPACE}% {'less' if change < 0 else 'more'} compute {ends}".strip()
 
 
 def slope(row: Any) -> str:
