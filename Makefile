@@ -22,7 +22,7 @@ run: $(ready) ## Run the study, or what is missing of it (CONFIG=file for anothe
 test: $(ready) ## Run the tests (ARGS=... for pytest)
 	$(python) -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
-test-fast: $(ready) ## Run the tests that are not slow: a minute and a half on two cores
+test-fast: $(ready) ## Run the tests that are not slow: about a minute on two idle cores
 	$(python) -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not slow and not ci" $(ARGS)
 
 docs: $(ready) ## Write the numbers of the documents from the committed results (ARGS=--check to compare only)
