@@ -159,6 +159,11 @@ def test_few_tasks_are_said_one_by_one(tmp_path: Path) -> None:
     assert page.count('id="t-sort"') == 1 and page.index('id="t-sort"') < page.index('id="map"')
     single = results(tmp_path, {"kv": ["undecided"]}, tasks=["sort"])
     assert headline(Verdicts(single)) == "Compared with `qkv`: on sort, nothing is decided."
+    alike = results(tmp_path, {"kv": ["undecided", "worse", "undecided"]}, tasks=["sort", "mnist", "shift"])
+    assert (
+        headline(Verdicts(alike))
+        == "Compared with `qkv`: on sort and shift, nothing is decided; on MNIST, `kv` is worse."
+    )
 
 
 def test_many_variants_are_rows_and_counts(tmp_path: Path) -> None:

@@ -24,8 +24,7 @@ def headline(verdicts: Verdicts, looking: bool = False) -> str:
     if verdicts.silent:
         return ONE_SEED
     if verdicts.few:
-        clauses = [_on(verdicts, task) for task in verdicts.tasks.values()]
-        return f"Compared with {name(verdicts.baseline)}: {'; '.join(clauses)}."
+        return f"Compared with {name(verdicts.baseline)}: {'; '.join(_by_task(verdicts))}."
     clauses = _on_average(verdicts)
     open_variants = verdicts.averaging(*UNDECIDED)
     if open_variants and not looking:
@@ -72,8 +71,15 @@ def _safe(verdicts: Verdicts, word: str) -> str:
     return f"{who} {be(variants)} {word} on average{but}"
 
 
-def _on(verdicts: Verdicts, task: Task) -> str:
-    """What is decided on a single task."""
+def _by_task(verdicts: Verdicts) -> list[str]:
+    """What is decided on single tasks; what is said of several is said once."""
+    places: dict[str, list[str]] = {}
+    for task in verdicts.tasks.values():
+        places.setdefault(_decided(verdicts, task), []).append(sentence_case(task.label))
+    return [f"on {listing(tasks)}, {words}" for words, tasks in places.items()]
+
+
+def _decided(verdicts: Verdicts, task: Task) -> str:
     cells = [cell for cell in verdicts.cells.values() if cell.task == task.name]
     parts = []
     for word in ("worse", *SAFE):
@@ -87,9 +93,8 @@ def _on(verdicts: Verdicts, task: Task) -> str:
         parts.append("every variant solves it")
     elif solved:
         parts.append(f"{_solve(solved, verdicts)} it, as {name(verdicts.baseline)} does")
-    where = sentence_case(task.label)
     *first, last = parts or ["nothing is decided"]
-    return f"on {where}, {', '.join(first)}{', and ' if first else ''}{last}"
+    return f"{', '.join(first)}{', and ' if first else ''}{last}"
 
 
 def _solve(variants: list[str], verdicts: Verdicts) -> str:
