@@ -28,11 +28,6 @@ def tasks(name: str) -> str:
     return str(len(study(name).study.tasks))
 
 
-def variants(name: str) -> str:
-    """Variants of a study."""
-    return str(len(study(name).study.variants))
-
-
 def commit(name: str) -> str:
     """The commits that trained a study, shortened."""
     found = dict.fromkeys(record["git"]["commit"][:7] for record in study(name).provenance)
@@ -84,16 +79,6 @@ def difference(
     return _difference(name, task, variant, to, setting).text(unit, decimals=decimals)
 
 
-def gap(name: str, task: str, variant: str, to: str = "", setting: str = "") -> str:
-    """`−4.0 points`: the same without its interval."""
-    return _difference(name, task, variant, to, setting).text(interval=False)
-
-
-def better_in(name: str, task: str, variant: str, to: str = "", setting: str = "") -> str:
-    """`5 of 5`: pairs in which the variant does better."""
-    return _difference(name, task, variant, to, setting).better_in
-
-
 def verdict(name: str, task: str, variant: str, setting: str = "") -> str:
     """`worse`: the verdict on a comparison with the study's baseline."""
     return _difference(name, task, variant, "", setting).verdict
@@ -106,13 +91,7 @@ def _difference(name: str, task: str, variant: str, to: str, setting: str) -> Di
 
 def count(name: str, variant: str, verdict: str) -> str:
     """Tasks on which a variant has this verdict; "open" counts those that more seeds may decide."""
-    return str(study(name).count([variant], verdict))
-
-
-def comparisons(name: str, verdict: str = "") -> str:
-    """Comparisons of a study with its baseline, or those of them with this verdict, or "open", or "below the ceiling"
-    (those that do not say *both solve*)."""
-    return str(study(name).count(study(name).study.variants[1:], verdict))
+    return str(study(name).count(variant, verdict))
 
 
 def average(name: str, variant: str, unsolved: bool = False, unit: bool = True) -> str:
@@ -125,11 +104,6 @@ def average(name: str, variant: str, unsolved: bool = False, unit: bool = True) 
 def average_verdict(name: str, variant: str) -> str:
     """`worse`: the verdict on that average."""
     return str(study(name).averages[variant]["verdict"])
-
-
-def worse_at_least(name: str, variant: str) -> str:
-    """A lower bound on the number of tasks on which a variant is worse."""
-    return str(study(name).averages[variant]["worse_at_least"])
 
 
 def solved(name: str, task: str, variant: str) -> str:
@@ -146,13 +120,6 @@ def cost(name: str, task: str, variant: str, column: str) -> str:
 def diagnostic(name: str, task: str, variant: str, metric: str, decimals: int = 2) -> str:
     """Mean over seeds of a diagnostic at the end of training, such as "layer0/diagonal"."""
     return fixed(study(name).last(task, variant, f"diagnostics/{metric}").mean(), decimals)
-
-
-def diagnostic_range(name: str, task: str, variants: str, metric: str) -> str:
-    """`0.90 to 1.00`: smallest and largest value over the seeds of one or more variants ("kv_gain kv_pos")."""
-    found = [study(name).last(task, variant, f"diagnostics/{metric}") for variant in variants.split()]
-    values = pd.concat(found)
-    return span(list(values), 2, sign=bool((values < 0).any()))
 
 
 def antisymmetric_share(name: str, task: str, variant: str, decimals: int = 1) -> str:
@@ -255,12 +222,6 @@ def published(task: str, variant: str, metric: str, conditions: str, to: str) ->
     """The difference between two published means, in our units."""
     ours, theirs = (published_row(task, who, metric, conditions)["mean"] for who in (variant, to))
     return _in_unit(ours - theirs, metric)
-
-
-def against_published(name: str, task: str, variant: str, metric: str, conditions: str) -> str:
-    """`+1.8 BLEU`: our mean minus the published one."""
-    ours = study(name).mean(task, Side(variant)).mean
-    return _in_unit(ours - published_row(task, variant, metric, conditions)["mean"], metric)
 
 
 def _in_unit(value: float, metric: str) -> str:

@@ -21,22 +21,23 @@ from kvformer.analysis.overall import overall
 from kvformer.analysis.quantities import SOLVED, quantity
 from kvformer.analysis.statistics import by_seed, estimate, spreads
 from kvformer.analysis.study import Study, read_study
-from kvformer.analysis.verdicts import BOTH_SOLVE, OPEN
+from kvformer.analysis.verdicts import OPEN
 from tools.numbers.values import UNITS, Difference, Mean, Unit
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results" / "reference"
-STUDIES = (
-    "reference",
-    "controls",
-    "oddities",
-    "acceptance",
-    "default",
-    "numbers",
-    "repairs",
-    "scaling",
-    "successor_n16",
-)
+STUDIES = {
+    "reference": "Does dropping the query cost accuracy?",
+    "repairs": "What can replace the query?",
+    "controls": "Why does `kv_pos` help?",
+    "scaling": "At which scale?",
+    "acceptance": "Do the published numbers come out?",
+    "numbers": "The same for numbers, on twenty seeds",
+    "successor_n16": "The same for the successor's lists",
+    "oddities": "Which oddities of the published protocol matter?",
+    "default": "What `make run` gives",
+}
+"""The committed studies, in the order of the documents, and what each one asks."""
 
 
 class Side(NamedTuple):
@@ -144,15 +145,12 @@ class Results:
     def _comparisons(self) -> dict[tuple[str, str, str], Difference]:
         return {(row["task"], "", row["variant"]): _difference(row) for row in self._paired.to_dict("records")}
 
-    def count(self, variants: Sequence[str], verdict: str) -> int:
-        """Comparisons of these variants with this verdict; with "" all of them, with "open" those that more seeds may
-        decide, with "below the ceiling" those that do not say *both solve*."""
-        words = [found.verdict for (_, _, variant), found in self._comparisons.items() if variant in variants]
+    def count(self, variant: str, verdict: str) -> int:
+        """Tasks on which a variant has this verdict; "open" counts those that more seeds may decide."""
+        words = [found.verdict for (_, _, name), found in self._comparisons.items() if name == variant]
         if verdict == "open":
             return sum(word in OPEN for word in words)
-        if verdict == "below the ceiling":
-            return len(words) - words.count(BOTH_SOLVE)
-        return words.count(verdict) if verdict else len(words)
+        return words.count(verdict)
 
     @cached_property
     def averages(self) -> dict[str, dict[Hashable, Any]]:
@@ -190,8 +188,8 @@ class Results:
 
     def steps(self, task: str, setting: str = "") -> int:
         """Optimisation steps of a run."""
-        mine = self.scores[(self.scores["task"] == task) & self.scores["setting"].str.startswith(setting)]
-        return int(mine["steps"].iloc[0])
+        mine = self.scores[self.scores["task"] == task]
+        return int(mine.loc[mine["setting"].eq(setting) | (not setting), "steps"].iloc[0])
 
     def cost(self, tasks: Sequence[str], variant: str, column: str) -> list[float]:
         """The ratio to qkv of a cost, in each setting of these tasks; empty where it was not measured."""

@@ -3,7 +3,7 @@
 from math import sqrt
 
 from tools.numbers.inline import commit, cost, published_cells, published_row
-from tools.numbers.results import ROOT, Side, published, study
+from tools.numbers.results import ROOT, STUDIES, Side, published, study
 from tools.numbers.values import fixed, signed, span, table, thousands
 
 MARKS = {"equivalent": "=", "worse": "<", "better": ">", "undecided": "?", "both solve": "✓", "not worse": "≥"}
@@ -17,19 +17,6 @@ TASKS = {
     "translation_en_de": "translation (BLEU)",
 }
 """Names in print of tasks that are not printed as they are."""
-
-
-STUDIES = {
-    "reference": "Does dropping the query cost accuracy?",
-    "repairs": "What can replace the query?",
-    "controls": "Why does `kv_pos` help?",
-    "scaling": "At which scale?",
-    "acceptance": "Do the published numbers come out?",
-    "numbers": "The same for numbers, on twenty seeds",
-    "successor_n16": "The same for the successor's lists",
-    "oddities": "Which oddities of the published protocol matter?",
-    "default": "What `make run` gives",
-}
 
 
 def studies() -> str:
