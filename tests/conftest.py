@@ -15,6 +15,7 @@ SLOW = (
     "analysis/test_sampling.py",
     "analysis/test_scaling.py",
     "analysis/test_simulations.py",
+    "analysis/test_statistics.py::test_holm_is_that_of_statsmodels",
     "benchmarks/test_gpu.py::test_the_whole_script",
     "benchmarks/test_scale.py",
     "core/test_attempts.py",
