@@ -57,7 +57,7 @@ def undecided(design: str) -> str:
 
 
 def tested() -> str:
-    """Comparisons of the reference run that are not solved by both sides."""
+    """Comparisons of the first reference run that are not solved by both sides."""
     return str(int(_read("power")["tested"].iloc[0]))
 
 

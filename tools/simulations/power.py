@@ -1,4 +1,4 @@
-"""How much a design decides, and what it costs, with the differences and spreads of the reference run."""
+"""How much a design decides, and what it costs, with the differences and spreads of the first reference run."""
 
 from collections.abc import Callable
 

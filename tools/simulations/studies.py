@@ -6,16 +6,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from kvformer.analysis.comparisons import blocks, is_solvable
-from kvformer.analysis.frames import load_runs, paired_by_setting, scores, usable
-from kvformer.analysis.quantities import SOLVED
-from kvformer.analysis.statistics import by_seed
-from kvformer.analysis.study import read_study
-
 Array = NDArray[np.float64]
-REFERENCE = Path(__file__).resolve().parents[2] / "results" / "reference"
+FIRST_REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "simulations" / "first_reference.csv"
 TASKS = 14
 
 
@@ -58,7 +53,7 @@ def draw(rng: np.random.Generator, truth: Array, noise: str, studies: int, seeds
 
 @dataclass(frozen=True)
 class Observed:
-    """The comparisons of the reference run, of shape (variants, tasks).
+    """Comparisons of a study, of shape (variants, tasks).
 
     mean, sd: of the differences between seeds, in margins. n: pairs. solved: both sides solve the task in every run.
     hours: of a seed of the variant. baseline_hours: of a seed of the baseline, by task.
@@ -72,10 +67,10 @@ class Observed:
     baseline_hours: Array
 
     def draw(self, rng: np.random.Generator, studies: int, seeds: int) -> Array:
-        """Studies as the reference run makes them likely, of shape (studies, variants, tasks, seeds).
+        """Studies as this one makes them likely, of shape (studies, variants, tasks, seeds).
 
         The true spread and difference of each comparison are drawn from their posterior (normal differences, flat
-        prior), so that they are as uncertain as five seeds leave them.
+        prior), so that they are as uncertain as its seeds leave them.
         """
         shape = (studies, *self.mean.shape)
         sd = self.sd * np.sqrt((self.n - 1) / rng.chisquare(self.n - 1, shape))
@@ -84,29 +79,13 @@ class Observed:
 
 
 @cache
-def observed(folder: Path = REFERENCE) -> Observed:
-    """What the reference run says of each comparison."""
-    study, rows = read_study(folder), scores(load_runs(folder))
-    variants, tasks = study.variants[1:], list(study.tasks)
-    found = np.zeros((5, len(variants), len(tasks)))
-    baseline = np.zeros(len(tasks))
-    for block in blocks(rows, study):
-        task, hours = tasks.index(block.task), block.runs.groupby("seed")["seconds"].sum().mean() / 3600
-        if block.variant == study.baseline:
-            baseline[task] = hours
-            continue
-        pairs = by_seed([*paired_by_setting(usable(block.runs), usable(block.baseline)).values()]).to_numpy()
-        margin = study.margin(block.metric)
-        assert margin is not None
-        sign = 1 if block.goal == "max" else -1
-        solvable = is_solvable(study.tasks[block.task].family, block.metric)
-        least = min(block.runs["value"].min(), block.baseline["value"].min())
-        values = (
-            sign * pairs.mean() / margin,
-            pairs.std(ddof=1) / margin,
-            pairs.size,
-            solvable and least >= SOLVED,
-            hours,
-        )
-        found[:, variants.index(block.variant), task] = values
-    return Observed(found[0], found[1], found[2], found[3].astype(bool), found[4], baseline)
+def observed() -> Observed:
+    """What the first edition of the reference run (commit 2120d85) said of each comparison."""
+    table = pd.read_csv(FIRST_REFERENCE)
+    tasks, variants = list(dict.fromkeys(table["task"])), list(dict.fromkeys(table["variant"]))
+
+    def by(column: str) -> Array:
+        return table.pivot(index="variant", columns="task", values=column).loc[variants, tasks].to_numpy()
+
+    solved, baseline = by("solved").astype(bool), by("baseline_hours")[0]
+    return Observed(by("mean"), by("sd"), by("pairs"), solved, by("hours"), baseline)
