@@ -295,6 +295,18 @@ def test_initial_weights_follow_seed_and_scheme(init: str) -> None:
             assert 0.9 * bound < float(module.output.weight.detach().abs().max()) <= bound * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_truncated_embedding_is_cut_at_two_standard_deviations(scaled: bool) -> None:
+    cut, whole = (
+        make_model("gpt", "kv", dim=256, embedding_scale=scaled, embedding_init=init).embed
+        for init in ("truncated", "model")
+    )
+    assert float((cut.weight.detach() * cut.factor).abs().max()) <= 2 * (1 + 1e-6)
+    assert float((whole.weight.detach() * whole.factor).abs().max()) > 2.5
+    # The variance of a standard normal variable between -2 and 2: 1 - 2·2·φ(2) / (Φ(2) - Φ(-2)).
+    assert float((cut.weight.detach() * cut.factor).var()) == pytest.approx(0.774, rel=0.1)
+
+
 def test_tied_output_reads_the_embedding() -> None:
     model = make_model("gpt", "kv", tied_output=True)
     assert model.head is None

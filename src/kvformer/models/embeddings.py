@@ -63,16 +63,22 @@ class TokenEmbedding(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(symbols, model.dim))
         self.factor = math.sqrt(model.dim) if model.embedding_scale else 1.0
+        self.truncated = model.embedding_init == "truncated"
         self.positions = InputPositions(model, max_length)
         self.drop = Dropout(model.embedding_dropout)
 
     def initialise(self, scheme: str, stream: Stream) -> None:
-        """Xavier-uniform where all matrices are; else standard deviation 1 after the scaling by √D."""
+        """Xavier-uniform where all matrices are; else normal with standard deviation 1 after the scaling by √D.
+        Truncated: that normal distribution, cut at two standard deviations."""
+        spread = 1 / self.factor
         with torch.no_grad():
-            if scheme == "xavier":
+            if self.truncated:
+                nn.init.trunc_normal_(self.weight, std=spread, a=-2 * spread, b=2 * spread, generator=stream("weight"))
+            elif scheme == "xavier":
                 nn.init.xavier_uniform_(self.weight, generator=stream("weight"))
             elif self.factor != 1.0:
-                nn.init.trunc_normal_(self.weight, std=1 / self.factor, generator=stream("weight"))
+                # Cut at ±2, which is 2√D standard deviations: it draws as version 1.0 did, and cuts nothing.
+                nn.init.trunc_normal_(self.weight, std=spread, generator=stream("weight"))
             else:
                 self.weight.normal_(generator=stream("weight"))
 

@@ -81,6 +81,11 @@ class ModelConfig(Section):
         "for attention only, each projection alone, with zero biases. xavier_fused: the same, with the projections as "
         "one matrix.",
     )
+    embedding_init: Literal["model", "truncated"] = Field(
+        "model",
+        description="Start of the token embedding: as init says (N(0, 1) after scaling, or Xavier-uniform), or "
+        "N(0, 1) after scaling, cut at two standard deviations.",
+    )
     embedding_dropout: Probability = Field(0.0, description="Dropout on the embedded input.")
     attention_dropout: Probability = Field(0.0, description="Dropout on the attention weights.")
     attention_output_dropout: Probability = Field(0.0, description="Dropout on the attention sublayer's output.")
@@ -106,7 +111,17 @@ class ModelConfig(Section):
     )
 
     added: ClassVar[frozenset[str]] = frozenset(
-        {"position_init", "rope_fraction", "rope_base", "qk_norm", "norm_kind", "mlp_bias", "head_kind", "match"}
+        {
+            "position_init",
+            "embedding_init",
+            "rope_fraction",
+            "rope_base",
+            "qk_norm",
+            "norm_kind",
+            "mlp_bias",
+            "head_kind",
+            "match",
+        }
     )
 
     @model_validator(mode="after")

@@ -190,7 +190,7 @@ NUMBERS = TaskDefinition(
         },
     },
     protocols={
-        "published": {"data": {"whole_validation_batches": True}},
+        "published": {"data": {"whole_validation_batches": True}, "model": {"embedding_init": "truncated"}},
         "corrected": {"data": {"whole_validation_batches": False}},
     },
     shape=_shape,
