@@ -109,6 +109,11 @@ def test_every_verdict_has_its_sentence(verdict: str, words: str) -> None:
     assert sentence({**ROW, "verdict": verdict}, "Sort", "A", "B") == f"On Sort, {words}"
 
 
+def test_a_word_of_the_test_beside_an_interval_with_zero_is_explained() -> None:
+    text = sentence({**ROW, "verdict": "worse", "low": -0.016, "high": 0.004}, "Sort", "A", "B")
+    assert text.endswith(": worse. The test decides; the interval, made for normal differences, includes zero.")
+
+
 def averaged(results: Results, verdict: str) -> list[str]:
     """The sentences on kv, had it this verdict on average."""
     table = results.overall.assign(verdict=[verdict, "undecided"])

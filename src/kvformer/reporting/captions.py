@@ -97,7 +97,8 @@ _SPREAD = "sd: standard deviation between seeds (pooled within settings), apart 
 _RULE = (
     "Each variant is a question of its own: p are adjusted so that 95 % of variants get no false verdict. Test: exact "
     "sign-flip where the seeds suffice (it assumes symmetric differences), else paired t (normal ones). Verdicts: "
-    "better or worse: adjusted p ≤ 0.05; equivalent: two one-sided t tests against ± margin (fixed in advance), "
+    "better or worse: adjusted p ≤ 0.05 (the interval, made for normal differences, may then include zero); "
+    "equivalent: two one-sided t tests against ± margin (fixed in advance), "
     "adjusted p ≤ 0.025; not worse: the one against − margin; leaning: the interval excludes zero, the adjusted test "
     "does not decide; undecided, which does not prove equality; both solve: every run of both sides solves the task."
 )

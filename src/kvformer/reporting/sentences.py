@@ -59,9 +59,12 @@ def sentence(row: Mapping[Hashable, Any], where: str, subject: str, reference: s
     interval = f"95 % interval {_signed(low, what)} to {_signed(high, what)}"
     if verdict in ("better", "worse"):
         pairs = row["favourable"] if verdict == "better" else row["unfavourable"]
+        beside = (
+            " The test decides; the interval, made for normal differences, includes zero." if low <= 0 <= high else ""
+        )
         return (
             f"On {where}, {subject} is {amount(abs(difference), what)} {_side(difference)} {reference} "
-            f"({interval}, {pairs} of {n} pairs, {_adjusted(row)}): {verdict}."
+            f"({interval}, {pairs} of {n} pairs, {_adjusted(row)}): {verdict}.{beside}"
         )
     found = f"{_with_unit(difference, what)} ({interval}"
     if verdict == "equivalent":
