@@ -56,9 +56,9 @@ def stepping(name: str) -> str:
     return f"{fixed(100 * scores['stepping_seconds'].sum() / scores['seconds'].sum(), 0)} %"
 
 
-def steps(name: str, task: str, setting: str = "") -> str:
+def steps(name: str, task: str) -> str:
     """Optimisation steps of a run."""
-    return thousands(study(name).steps(task, setting))
+    return thousands(study(name).steps(task))
 
 
 def mean(name: str, task: str, variant: str, setting: str = "") -> str:

@@ -186,10 +186,9 @@ class Results:
             raise ValueError(f"{self.study.name} has no curve {metric} of {task} {variant}")
         return chosen.sort_values("step").groupby("seed")["value"].last()
 
-    def steps(self, task: str, setting: str = "") -> int:
+    def steps(self, task: str) -> int:
         """Optimisation steps of a run."""
-        mine = self.scores[self.scores["task"] == task]
-        return int(mine.loc[mine["setting"].eq(setting) | (not setting), "steps"].iloc[0])
+        return int(self.scores.loc[self.scores["task"] == task, "steps"].iloc[0])
 
     def cost(self, tasks: Sequence[str], variant: str, column: str) -> list[float]:
         """The ratio to qkv of a cost, in each setting of these tasks; empty where it was not measured."""

@@ -71,14 +71,13 @@ class TokenEmbedding(nn.Module):
         """Xavier-uniform where all matrices are; else normal with standard deviation 1 after the scaling by √D.
         Truncated: that normal distribution, cut at two standard deviations."""
         spread = 1 / self.factor
+        # 2, PyTorch's default and that of version 1.0, is 2√D standard deviations: it cuts nothing.
+        cut = 2 * spread if self.truncated else 2.0
         with torch.no_grad():
-            if self.truncated:
-                nn.init.trunc_normal_(self.weight, std=spread, a=-2 * spread, b=2 * spread, generator=stream("weight"))
-            elif scheme == "xavier":
+            if scheme == "xavier" and not self.truncated:
                 nn.init.xavier_uniform_(self.weight, generator=stream("weight"))
-            elif self.factor != 1.0:
-                # Cut at ±2, which is 2√D standard deviations: it draws as version 1.0 did, and cuts nothing.
-                nn.init.trunc_normal_(self.weight, std=spread, generator=stream("weight"))
+            elif self.truncated or self.factor != 1.0:
+                nn.init.trunc_normal_(self.weight, std=spread, a=-cut, b=cut, generator=stream("weight"))
             else:
                 self.weight.normal_(generator=stream("weight"))
 
