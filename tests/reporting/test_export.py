@@ -10,7 +10,7 @@ import pytest
 from kvformer.analysis import verification
 from kvformer.analysis.analyse import analyse, results_of
 from kvformer.analysis.collect import collect
-from kvformer.analysis.frames import load_runs
+from kvformer.analysis.frames import load_correct, load_curves, load_runs
 from kvformer.analysis.provenance import by_run
 from kvformer.analysis.study import read_study
 from kvformer.analysis.verification import Reference
@@ -131,16 +131,19 @@ def test_a_compact_export_has_no_heavy_formats_and_no_links_to_them(trained: Pat
     assert [path.name for path in sorted((tmp_path / "out/figures").iterdir())] == ["loss-copy.png"]
 
 
-def test_a_compact_export_packs_the_runs_and_has_the_same_numbers(trained: Path, tmp_path: Path) -> None:
+def test_a_compact_export_packs_the_tables_and_has_the_same_numbers(trained: Path, tmp_path: Path) -> None:
     source, out = shutil.copytree(trained, tmp_path / "source"), tmp_path / "out"
     analyse(source).write()
     export(source, out)
     whole = results_of(out)
     export(source, out, compact=True)
-    assert not {"runs.csv", "results.json"} & {path.name for path in out.iterdir()}
-    assert load_runs(out).equals(load_runs(source)) and results_of(out).facts.equals(whole.facts)
+    names = {path.name for path in out.iterdir()}
+    assert {"runs.csv.xz", "curves.csv.xz", "correct.csv.xz"} <= names
+    assert not {"runs.csv", "curves.csv.gz", "correct.csv.gz", "results.json"} & names
+    assert all(read(out).equals(read(source)) for read in (load_runs, load_curves, load_correct))
+    assert results_of(out).facts.equals(whole.facts)
     export(source, out)
-    assert (out / "runs.csv").exists() and not (out / "runs.csv.gz").exists()
+    assert (out / "runs.csv").exists() and not list(out.glob("*.xz"))
 
 
 def test_an_export_onto_itself_destroys_nothing(copy: Path) -> None:

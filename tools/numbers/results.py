@@ -1,6 +1,6 @@
 """The committed results, as the words of the markers need them.
 
-Everything comes at full precision from `results/reference` (runs.csv or runs.csv.gz, curves.csv.gz, cost.csv,
+Everything comes at full precision from `results/reference` (runs.csv.xz, curves.csv.xz, cost.csv,
 study.json, provenance.json, benchmarks/*.csv) and from `config/published.csv`.
 """
 

@@ -7,7 +7,7 @@ import pandas as pd
 from kvformer.analysis import comparisons, cost, decisions, provenance
 from kvformer.analysis.curves import FILE as CURVES
 from kvformer.analysis.curves import average_curves, read_curves
-from kvformer.analysis.frames import load_correct, load_curves, load_runs, lost, scores, usable
+from kvformer.analysis.frames import load_correct, load_curves, load_runs, lost, scores, table_file, usable
 from kvformer.analysis.gaps import average_gaps, training_gaps
 from kvformer.analysis.overall import overall
 from kvformer.analysis.planning import plan
@@ -57,7 +57,7 @@ def analyse(results: Path, published: Path | None = None, curves: pd.DataFrame |
         "facts": pd.DataFrame(provenance.facts(records).items(), columns=["name", "value"]),
         "packages": pd.DataFrame(provenance.versions(records), columns=["package", "version"]),
     }
-    if curves is None and (results / "curves.csv.gz").is_file():
+    if curves is None and table_file(results, "curves.csv.gz").is_file():
         curves = load_curves(results)
     if curves is not None:
         tables |= training_gaps(expected, curves, study)

@@ -20,7 +20,15 @@ AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}
 COLLECT = "no such file; `kvformer collect` makes it from the run folders"
 
 
-PACKED_RUNS = "runs.csv.gz"
+def packed_name(name: str) -> str:
+    """What a table such as runs.csv is called in a compact copy."""
+    return f"{name.removesuffix('.gz')}.xz"
+
+
+def table_file(results: Path, name: str) -> Path:
+    """The file of the table `name`: as it was collected, or packed where `results` is a compact copy."""
+    plain, packed = results / name, results / packed_name(name)
+    return packed if packed.exists() and not plain.exists() else plain
 
 
 def read_table(path: Path, columns: Collection[str], missing: str = "no such file", **options: Any) -> pd.DataFrame:
@@ -56,14 +64,12 @@ def to_numbers(table: pd.DataFrame, columns: Collection[str], path: Path) -> Non
 
 
 def load_runs(results: Path) -> pd.DataFrame:
-    """Read `results/runs.csv`, or `runs.csv.gz` of a compact copy: names stay text whatever they look like, numbers are
-    float (NaN where empty).
+    """Read `results/runs.csv`: names stay text whatever they look like, numbers are float (NaN where empty).
 
     Raises:
         KvformerError: the file is missing, or is not a table with the columns of docs/architecture.md.
     """
-    path, packed = results / "runs.csv", results / PACKED_RUNS
-    path = packed if packed.exists() and not path.exists() else path
+    path = table_file(results, "runs.csv")
     return _run_frame(read_table(path, RUN_COLUMNS, COLLECT, **AS_TEXT), path)
 
 
@@ -90,7 +96,7 @@ def load_curves(results: Path) -> pd.DataFrame:
         KvformerError: the file is missing or damaged, or has not the columns of docs/architecture.md.
     """
     names = dict.fromkeys(("task", "setting", "variant", "metric"), str)
-    return read_table(results / "curves.csv.gz", CURVE_COLUMNS, COLLECT, dtype=names)
+    return read_table(table_file(results, "curves.csv.gz"), CURVE_COLUMNS, COLLECT, dtype=names)
 
 
 def load_correct(results: Path) -> pd.DataFrame:
@@ -100,7 +106,7 @@ def load_correct(results: Path) -> pd.DataFrame:
     Raises:
         KvformerError: the file is damaged, or has not the columns of docs/architecture.md.
     """
-    path = results / "correct.csv.gz"
+    path = table_file(results, "correct.csv.gz")
     if not path.is_file():
         return pd.DataFrame(columns=CORRECT_COLUMNS)
     return read_table(path, CORRECT_COLUMNS, COLLECT, dtype=str)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import pandas as pd
 
 from kvformer.analysis.cost import FILES as COST_FILES
-from kvformer.analysis.frames import PACKED_RUNS
+from kvformer.analysis.frames import packed_name
 from kvformer.analysis.study import Study, read_study
 from kvformer.errors import KvformerError
 from kvformer.files import read_json, sha256_file, write_text
@@ -22,7 +22,8 @@ from kvformer.files import read_json, sha256_file, write_text
 FILE = "results.json"
 FORMAT = 2
 """Increased with every change that an older reader would misunderstand."""
-INPUTS = ("study.json", "runs.csv", PACKED_RUNS, "curves.csv.gz", "tuning.json", "correct.csv.gz", *COST_FILES)
+COLLECTED = ("runs.csv", "curves.csv.gz", "correct.csv.gz")
+INPUTS = ("study.json", *COLLECTED, *map(packed_name, COLLECTED), "tuning.json", *COST_FILES)
 """Files of the study's folder that the numbers and the averaged curves come from."""
 
 SHARES = (0.25, 0.5, 0.75, 1.0)

@@ -1,14 +1,15 @@
 """The compact copy of a study: what is worth committing, without the run folders."""
 
+import gzip
 import json
+import lzma
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from kvformer.analysis import provenance
-from kvformer.analysis.collect import gzip_text
-from kvformer.analysis.frames import PACKED_RUNS
+from kvformer.analysis.frames import packed_name
 from kvformer.analysis.study import read_study
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, write_bytes, write_json, write_text
@@ -21,6 +22,8 @@ FILES = {"study.json": "", "runs.csv": "collect", "curves.csv.gz": "collect", "r
 TRIALS = ("tuning.json", "tuning/study.json", "tuning/runs.csv")
 OPTIONAL = ("results.json", "correct.csv.gz", "cost.csv", "profile.csv", *TRIALS)
 """What it has where the study has it."""
+PACKED = ("runs.csv", "curves.csv.gz", "correct.csv.gz", "tuning/runs.csv")
+"""Tables that a compact copy packs as tightly as it can."""
 FOLDERS = ("tables", "figures")
 LOOKS = "looks"
 HEAVY = (".svg", ".pdf", ".tex")
@@ -39,8 +42,8 @@ def export(results: Path, out: Path, compact: bool = False) -> list[Path]:
     """Copy tables, figures, report and the collected runs of a study to `out`; returns the paths.
 
     `provenance.json` of the copy holds what the runs' own files say, once for all runs that say the same. What an
-    earlier export left in `out` is replaced. compact: only PNG of figures, CSV and Markdown of tables; `runs.csv.gz`
-    instead of `runs.csv`; no `results.json`; and the report shows the pictures in `figures` instead of holding them.
+    earlier export left in `out` is replaced. compact: only PNG of figures, CSV and Markdown of tables; runs, curves
+    and answers packed by xz; no `results.json`; and the report shows the pictures in `figures` instead of holding them.
 
     Raises:
         KvformerError: a part of the study has not been made yet, or `out` holds run folders, is `results`, or holds
@@ -58,7 +61,7 @@ def export(results: Path, out: Path, compact: bool = False) -> list[Path]:
                 f"{out / folder}: is not of an earlier export (no study.json next to it); name a new folder"
             )
     paths = [results / name for name in (*FILES, *OPTIONAL) if (results / name).is_file()]
-    for name in (*OPTIONAL, PACKED_RUNS):
+    for name in (*FILES, *OPTIONAL, *map(packed_name, PACKED)):
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / LOOKS, ignore_errors=True)
     paths += [look_file(results, record.look) for record in looks_taken(results)]
@@ -69,27 +72,26 @@ def export(results: Path, out: Path, compact: bool = False) -> list[Path]:
         paths = [path for path in paths if path.suffix not in HEAVY and path.name != REPEATED]
     copies = []
     for path in paths:
-        copies.append(out / path.relative_to(results))
-        write_bytes(copies[-1], path.read_bytes())
+        name, content = str(path.relative_to(results)), path.read_bytes()
+        if compact and name in PACKED:
+            name, content = packed_name(name), _pack(content, name)
+        copies.append(out / name)
+        write_bytes(copies[-1], content)
     if compact:
-        copies[copies.index(out / "runs.csv")] = _pack_runs(out)
         _lighten(out / "report.html")
     write_json(out / provenance.SHARED, {"records": _shared(provenance.by_run(results, study))})
     return [*copies, out / provenance.SHARED]
 
 
-def _pack_runs(out: Path) -> Path:
-    runs, packed = out / "runs.csv", out / PACKED_RUNS
-    with gzip_text(packed) as stream:
-        stream.write(runs.read_text(encoding="utf-8"))
-    runs.unlink()
-    return packed
+def _pack(table: bytes, name: str) -> bytes:
+    return lzma.compress(gzip.decompress(table) if name.endswith(".gz") else table)
 
 
 def _lighten(report: Path) -> None:
     """Let the report show what lies next to it."""
     page = HEAVY_LINK.sub("", report.read_text(encoding="utf-8"))
-    page = page.replace('href="runs.csv">runs.csv<', f'href="{PACKED_RUNS}">{PACKED_RUNS}<')
+    for name in PACKED:
+        page = page.replace(f'href="{name}">{name}<', f'href="{(packed := packed_name(name))}">{packed}<')
     for picture in (report.parent / "figures").glob("*.png"):
         page = page.replace(png_uri(picture.read_bytes()), f"figures/{picture.name}")
     write_text(report, page)
