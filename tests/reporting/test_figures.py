@@ -266,6 +266,7 @@ def test_many_variants_have_rows_with_names_and_a_panel_for_each_of_few_settings
     compared = [variant for variant in data.variants if variant != "qkv"]
     single = sum(len(task.settings) for task in data.tasks.values())
     assert name == "differences" and len(figure.axes) == single > len(data.tasks)
+    assert any("Pairs without" in text.get_text() for text in figure.findobj(Text))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [data.labels[v] for v in compared]
     for ax, panel in zip(figure.axes, ladder._panels(data), strict=True):
         marks = {line.get_ydata()[0]: line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() == "o"}

@@ -17,7 +17,7 @@ from kvformer.reporting.style import GREY, WIDTH
 
 NAMED_RUNS = 2
 """Up to this many lost runs of a comparison are named; more are counted."""
-MANY = 8
+MANY = 6
 """Colours do not tell more compared variants apart."""
 ROW = 0.23
 """Height of a variant's row, in inches."""
@@ -70,7 +70,7 @@ def draw_quantity(data: FigureData, what: Quantity, table: pd.DataFrame) -> Figu
     unit = "" if what.step == what.title else f"{what.step}; "
     ax.set_xlabel(f"Difference to {data.labels[data.study.baseline]} in {what.title} ({unit}{better} is better)")
     compared = legend_handles(data, points=True)[1:]
-    finish(figure, f"Paired differences in {what.title}", compared, _note(data, table))
+    finish(figure, f"Paired differences in {what.title}", compared, lost_pairs(data, table))
     return figure
 
 
@@ -117,7 +117,7 @@ def _row(
     ax.text(1.02, y, text.replace("-", "−"), color="black", clip_on=False, **words)
 
 
-def _note(data: FigureData, table: pd.DataFrame) -> str:
+def lost_pairs(data: FigureData, table: pd.DataFrame) -> str:
     """Which pairs are incomplete: each with its lost run, or the number of lost runs where there are many."""
     parts = []
     for row in table[table["unpaired"] != ""].to_dict("records"):

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kvformer.analysis.quantities import Quantity, quantity
 from kvformer.reporting.figures.data import FigureData
-from kvformer.reporting.figures.forest import MANY, draw_interval, limits_of
+from kvformer.reporting.figures.forest import MANY, draw_interval, limits_of, lost_pairs
 from kvformer.reporting.figures.layout import draw_grid, finish, name_panel, panel_grid
 from kvformer.reporting.style import GREY, WIDTH
 
@@ -55,9 +55,9 @@ def draw(data: FigureData) -> Iterator[tuple[str, Figure]]:
         name_panel(ax, panel.title, (WIDTH - 0.9) / columns)
     axes[0].set_yticks(range(len(compared)), [data.labels[name] for name in compared])
     axes[0].set_ylim(len(compared) - 0.4, -0.6)
-    finish(figure, f"Differences to {data.labels[data.study.baseline]}", [])
     handles = [Line2D([], [], label=word, color=colour, marker="o") for word, colour in LEGEND.items()]
-    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), handlelength=1.6, fontsize=8)
+    title = f"Differences to {data.labels[data.study.baseline]}"
+    finish(figure, title, handles, lost_pairs(data, data.results.paired))
     yield "differences", figure
 
 
