@@ -669,6 +669,12 @@ def test_the_studies_in_config_are_valid(path: Path) -> None:
     assert all(variant in VARIANTS for variant in loaded.variants)
 
 
+def test_the_tables_of_keys_name_the_values_that_a_key_can_have() -> None:
+    tables = generated_files(ROOT)[ROOT / "config" / "README.md"]
+    for key, values in {"model.norm": "`pre`, `post`", "training.select": "`last`, `best`", "model.dim": ""}.items():
+        assert f"| `tasks.<task>.{key}` | {values} |" in tables
+
+
 def test_generated_files_are_up_to_date() -> None:
     for path, content in generated_files(ROOT).items():
         assert path.read_text(encoding="utf-8") == content, f"{path.name}: run `kvformer schema --write`"

@@ -232,6 +232,19 @@ def test_a_study_is_trained_in_parts_without_snakemake(
     assert len([*Path("results/archive").iterdir()]) == 12
 
 
+def test_a_task_without_data_is_left_out_or_is_an_error_as_the_study_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tasks = {**STUDY["tasks"], "cifar10": {"data": {"dataset": "cifar10_jpeg"}}}
+    Path("shared.json").write_text(json.dumps({**STUDY, "tasks": tasks}))
+    assert main(["train-many", "shared.json"]) == 2
+    assert "`on_missing: skip` leaves out cifar10" in capsys.readouterr().err
+    Path("shared.json").write_text(json.dumps({**STUDY, "tasks": tasks, "on_missing": "skip"}))
+    assert main(["train-many", "shared.json", "--part", "1/12"]) == 0
+    assert "cifar10 is left out: " in capsys.readouterr().err
+
+
 def test_a_bare_machine_needs_only_what_training_needs(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "shared"
     load_study(STUDY).manifest().write(folder / "study.json")

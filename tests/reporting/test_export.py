@@ -16,6 +16,7 @@ from kvformer.analysis.study import read_study
 from kvformer.analysis.verification import Reference
 from kvformer.cli import main
 from kvformer.config.loading import load_study
+from kvformer.config.run import RunConfig
 from kvformer.errors import KvformerError
 from kvformer.files import read_json, sha256_file, write_json
 from kvformer.records.study import LookRecord, OpenComparison, look_file, looks_taken
@@ -243,6 +244,11 @@ def test_other_data_failed_runs_and_other_versions_are_reported(
     assert str(reference.verify(run, copy, copy)) == "copy/default/qkv/seed0: FAILED: kvformer: error: no memory"
     with pytest.raises(KvformerError, match="check out the commit"):
         reference.verify(run.model_copy(update={"hash": "0" * 16}), copy, copy)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunConfig, "datasets", ("cifar10_jpeg",))
+        verdict = reference.verify(run, copy / "data", copy / "none")
+    assert verdict.word == "FAILED" and "cifar10_jpeg" in verdict.reason
     reference.study.sections.clear()
     with pytest.raises(KvformerError, match="does not list the settings"):
         reference.verify(run, copy, copy)

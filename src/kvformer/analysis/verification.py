@@ -22,7 +22,7 @@ from kvformer.analysis.provenance import by_run
 from kvformer.analysis.study import read_study
 from kvformer.config.run import RunConfig
 from kvformer.data.prepare import prepare
-from kvformer.errors import KvformerError
+from kvformer.errors import DataError, KvformerError
 from kvformer.records.provenance import Provenance
 from kvformer.records.run import RunFolder, Summary
 from kvformer.records.study import RunEntry
@@ -108,13 +108,17 @@ class Reference:
         data: folder of prepared data. user_folder: folder of the user's own data files.
         """
         config = self.configuration(run)
-        for dataset in config.datasets:
-            prepare(dataset, data / dataset, user_folder)
+        name = run.path.removeprefix("runs/")
+        try:
+            for dataset in config.datasets:
+                prepare(dataset, data / dataset, user_folder)
+        except DataError as error:
+            return Verdict(name, "FAILED", str(error))
         original = self.provenance.get(run.path, Provenance())
         device = device or original.device or "cpu"
         with TemporaryDirectory(prefix="kvformer-verify-") as folder:
-            if error := retrain(config, Path(folder), data, device, original.compile):
-                return Verdict(run.path.removeprefix("runs/"), "FAILED", error)
+            if reason := retrain(config, Path(folder), data, device, original.compile):
+                return Verdict(name, "FAILED", reason)
             return self.judge(run, RunFolder(Path(folder)))
 
     def judge(self, run: RunEntry, folder: RunFolder) -> Verdict:

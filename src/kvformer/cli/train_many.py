@@ -234,8 +234,10 @@ def _asked_for(options: Namespace) -> "tuple[list[RunConfig], Execution]":
 
 
 def _of_configuration(options: Namespace) -> "tuple[list[RunConfig], Execution, Path]":
-    """The runs of a study's file, how they are executed, and the study's folder. Prepares the data."""
-    from kvformer.config.loading import load_study
+    """The runs of a study's file, how they are executed, and the study's folder. Prepares the data; what has none is
+    left out, or is an error, as the study says."""
+    from kvformer.config.availability import leave_out_missing
+    from kvformer.config.loading import load_study, read_yaml
     from kvformer.config.tuning import tuning_runs
     from kvformer.data.prepare import prepare
     from kvformer.errors import ConfigError
@@ -245,6 +247,9 @@ def _of_configuration(options: Namespace) -> "tuple[list[RunConfig], Execution, 
     if tuning_runs(study):
         raise ConfigError("train-many: values are tuned first; start the study with Snakemake, which writes study.json")
     prepared, user_folder = data_folders(options, study.execution)
+    study, skipped = leave_out_missing(read_yaml(options.study), (prepared, user_folder))
+    for task in skipped:
+        print(f"{task.task} is left out: {task.reason}", file=sys.stderr)
     for dataset in study.datasets():
         prepare(dataset, prepared / dataset, user_folder)
     folder, manifest = Path(study.execution.results_folder, study.name), study.manifest()

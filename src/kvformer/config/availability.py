@@ -11,14 +11,18 @@ from kvformer.records.manifest import load_manifest
 from kvformer.records.study import SkippedTask, StudyManifest
 
 
-def leave_out_missing(raw: dict[str, Any]) -> tuple[StudyConfig, list[SkippedTask]]:
+def leave_out_missing(
+    raw: dict[str, Any], folders: tuple[Path, Path] | None = None
+) -> tuple[StudyConfig, list[SkippedTask]]:
     """The study without the tasks whose data are not available, as `on_missing` says, and what was left out.
+
+    folders: of prepared data and of the user's own files; default: those of the study.
 
     Raises DataError, naming the sets and where to put them, where the study is to fail; ConfigError for a faulty
     configuration.
     """
     study = load_study(raw)
-    prepared, user_folder = study.execution.prepared, Path(study.execution.data_folder)
+    prepared, user_folder = folders or (study.execution.prepared, Path(study.execution.data_folder))
     reasons = {name: available(name, prepared / name, user_folder) for name in study.datasets()}
     missing = {name: reason for name, reason in reasons.items() if reason is not None}
     skipped = [

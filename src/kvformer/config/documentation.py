@@ -1,7 +1,7 @@
 """Files generated from the configuration's classes: the JSON schema, and the tables of keys in config/README.md."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
@@ -57,13 +57,21 @@ def _tables() -> str:
 
 
 def _table(title: str, section: type[Section], prefix: str, skip: tuple[str, ...] = ()) -> str:
-    lines = [f"### {title}\n", "| key | default | what |", "|---|---|---|"]
+    lines = [f"### {title}\n", "| key | values | default | what |", "|---|---|---|---|"]
     for name, field in section.model_fields.items():
         if name in skip:
             continue
         default = "" if field.is_required() else _plain(field.default)
-        lines.append(f"| `{prefix}{field.alias or name}` | {default} | {field.description} |")
+        values = ", ".join(f"`{value}`" for value in _named_values(field.annotation))
+        lines.append(f"| `{prefix}{field.alias or name}` | {values} | {default} | {field.description} |")
     return "\n".join(lines) + "\n"
+
+
+def _named_values(annotation: Any) -> list[str]:
+    """The names of which a key has one; none where it is a number, a path or the like."""
+    if get_origin(annotation) is Literal:
+        return [value for value in get_args(annotation) if isinstance(value, str)]
+    return [value for part in get_args(annotation) for value in _named_values(part)]
 
 
 def _plain(value: Any) -> str:
