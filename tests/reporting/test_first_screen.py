@@ -110,6 +110,11 @@ def test_what_is_safe_and_what_it_saves(tmp_path: Path) -> None:
     nothing = said(results(tmp_path, {"kv": WORSE, "k": WORSE}, {"kv": "worse", "k": "mixed"}))
     assert nothing["Which sharing is safe?"].startswith("**None that is shown.**")
     assert "What does it save?" not in nothing
+    three = dict.fromkeys(("kv_mask", "kv_diag", "kv_rot"), ONE_WORSE)
+    alike = said(results(tmp_path, three, dict.fromkeys(three, "equivalent")))["Which sharing is safe?"]
+    assert alike.endswith(" are equivalent on average, too.") and alike.count("`") == 6
+    mixed = said(results(tmp_path, three, {**dict.fromkeys(three, "not worse"), "kv_rot": "equivalent"}))
+    assert mixed["Which sharing is safe?"].endswith(" are safe, too.")
     unmeasured = results(tmp_path, {"q_kv": SAFE}, {"q_kv": "equivalent"}, costs=False)
     assert "What does it save?" not in said(unmeasured)
     page = write_report(unmeasured).read_text(encoding="utf-8")

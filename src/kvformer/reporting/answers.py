@@ -105,7 +105,11 @@ def _safe(verdicts: Verdicts) -> str:
     text += f" It is worse on {where}" if worse else " It is worse on no task for certain"
     still = len(verdicts.of(best, *OPEN))
     text += f"; {count(still, 'task is', 'tasks are')} open." if still else "."
-    return text + (f" So {be(others)} {named(others, verdicts)}." if others else "")
+    if not others:
+        return text
+    words = {verdicts.word(variant) for variant in others}
+    said = f"{words.pop()} on average" if len(words) == 1 else "safe"
+    return f"{text} {capital(named(others, verdicts))} {be(others)} {said}, too."
 
 
 def _saved(verdicts: Verdicts) -> str:
