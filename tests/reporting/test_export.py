@@ -153,6 +153,18 @@ def test_an_export_onto_itself_destroys_nothing(copy: Path) -> None:
     assert (copy / "tables/copy.csv").exists()
 
 
+@pytest.mark.parametrize("folder", [".", "tuning"])
+def test_a_copy_is_not_collected(copy: Path, folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if folder == "tuning":
+        (copy / folder).mkdir()
+        for name in ("study.json", "runs.csv"):
+            shutil.copy(copy / name, copy / folder)
+    files = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    assert main(["collect", str(copy / folder)]) == 2
+    assert "exported copy" in (said := capsys.readouterr().err) and said.count("\n") == 1
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == files
+
+
 def test_an_export_refuses_what_is_not_finished_or_not_an_export(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(KvformerError, match="holds the study itself"):
         export(trained, trained)
@@ -269,7 +281,9 @@ def test_bad_options_get_one_line(
     assert words in (said := capsys.readouterr().err) and said.count("\n") == 1
 
 
-def test_the_copy_of_a_study_with_looks_says_which_runs_were_asked_for(tmp_path: Path) -> None:
+def test_the_copy_of_a_study_with_looks_says_which_runs_were_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     results, out = tmp_path / "tiny", tmp_path / "copy"
     load_study({**STUDY, "seeds": {"looks": [2, 3, 4]}}).manifest().write(results / "study.json")
     look = LookRecord(look=1, seeds=2, time="a", open=[OpenComparison(task="copy", variant="kv")])
@@ -284,3 +298,7 @@ def test_the_copy_of_a_study_with_looks_says_which_runs_were_asked_for(tmp_path:
     assert [run.seed for run in read_study(out).runs] == [0, 1, 2, 0, 1, 2]
     assert looks_taken(out) == [look]
     assert [path.name for path in (out / "looks").iterdir()] == ["look1.json"]
+    for arguments in (["1"], []):
+        assert main(["look", str(out), *arguments]) == 2
+        assert "exported copy" in (said := capsys.readouterr().err) and said.count("\n") == 1
+    assert looks_taken(out) == [look]

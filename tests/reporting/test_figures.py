@@ -23,6 +23,7 @@ from matplotlib.text import Text
 from kvformer.analysis.analyse import analyse
 from kvformer.analysis.collect import RUN_COLUMNS, collect
 from kvformer.analysis.curves import average_curves
+from kvformer.analysis.provenance import SHARED
 from kvformer.analysis.quantities import axis_label
 from kvformer.analysis.results import Results
 from kvformer.errors import KvformerError
@@ -427,6 +428,19 @@ def test_a_study_of_which_nothing_has_finished_has_no_figures(tmp_path: Path) ->
     collect(folder)
     results = analyse(folder)
     assert write_figures(results, average_curves(results)) == []
+
+
+def test_an_exported_copy_keeps_the_figures_that_are_drawn_from_run_folders(tmp_path: Path) -> None:
+    folder = write_fake_study(tmp_path, seeds=1, points=2)
+    shutil.rmtree(folder / "runs")
+    collect(folder)
+    write_json(folder / SHARED, {"records": []})
+    (folder / "figures").mkdir()
+    for name in ("attention-vision.png", "heads-mnist.png", "loss-gone.png"):
+        (folder / "figures" / name).touch()
+    results = analyse(folder)
+    assert write_figures(results, average_curves(results)) == []
+    assert {path.name for path in (folder / "figures").iterdir()} == {"attention-vision.png", "heads-mnist.png"}
 
 
 def test_diagnostics_show_at_most_four_layers(data: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:

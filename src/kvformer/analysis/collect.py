@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kvformer.analysis.provenance import need_run_folders
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.study import Study, read_study
 from kvformer.errors import DataError
@@ -44,8 +45,9 @@ def collect(results: Path) -> None:
     The status of a run is that of `RunFolder.outcome`. The same folders give the same bytes.
 
     Raises:
-        KvformerError: there is no readable `study.json`.
+        KvformerError: there is no readable `study.json`, or `results` is an exported copy.
     """
+    need_run_folders(results)
     study = read_study(results)
     found = find(results, study)
     with gzip_text(results / "curves.csv.gz") as stream, gzip_text(results / "correct.csv.gz") as answers:

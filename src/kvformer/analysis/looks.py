@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kvformer.analysis.decisions import open_comparisons
 from kvformer.analysis.frames import current_scores
+from kvformer.analysis.provenance import need_run_folders
 from kvformer.analysis.study import Study, read_study
 from kvformer.errors import KvformerError
 from kvformer.records.run import RunFolder
@@ -18,8 +19,9 @@ def take_look(results: Path, look: int) -> LookRecord:
     decisions are the same: Snakemake would not follow a look whose file has not changed.
 
     Raises:
-        KvformerError: the study has no such look, or an earlier one has not been taken.
+        KvformerError: the study has no such look, an earlier one has not been taken, or `results` is an exported copy.
     """
+    need_run_folders(results)
     plan = read_plan(results)
     if not 1 <= look <= len(plan.looks):
         allowed = f"1 to {len(plan.looks)}" if plan.looks else "none, its seeds are fixed"
@@ -44,8 +46,9 @@ def take_look(results: Path, look: int) -> LookRecord:
 def failed_runs(results: Path) -> list[str]:
     """The runs that are asked for and did not come to an end, each with what became of it.
 
-    Raises KvformerError where there is no readable `study.json`.
+    Raises KvformerError where there is no readable `study.json`, or `results` is an exported copy.
     """
+    need_run_folders(results)
     outcomes = ((run.path, RunFolder(results / run.path).outcome(run.hash)[0]) for run in read_study(results).runs)
     ended = ("finished", "diverged")
     return [f"{path.removeprefix('runs/')}: {status}" for path, status in outcomes if status not in ended]

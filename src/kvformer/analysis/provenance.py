@@ -14,6 +14,7 @@ from kvformer.analysis.study import Study
 from kvformer.errors import KvformerError
 from kvformer.records.provenance import Provenance, StudyProvenance
 from kvformer.records.run import RunFolder
+from kvformer.records.tuning import FOLDER as TRIALS
 
 LOCK = "requirements.lock"
 PUBLISHED = Path("config", "published.csv")
@@ -46,6 +47,18 @@ class Package:
     def drifts(self) -> bool:
         """Whether a run used another version than the lock names; builds such as `+cpu` of one version are the same."""
         return self.locked is not None and any(_public(version) != _public(self.locked) for version in self.running)
+
+
+def is_exported(results: Path) -> bool:
+    """Whether the folder of a study, or of its trials, is part of an exported copy, which has no run folders."""
+    copy = results.parent if results.name == TRIALS else results
+    return (copy / SHARED).exists() and not (results / "runs").exists()
+
+
+def need_run_folders(results: Path) -> None:
+    """Raise KvformerError where `results` is an exported copy: every run would count as missing."""
+    if is_exported(results):
+        raise KvformerError(f"{results}: is an exported copy without run folders; name the folder of the study itself")
 
 
 def by_run(results: Path, study: Study) -> dict[str, Provenance]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from kvformer.analysis.provenance import is_exported
 from kvformer.analysis.results import Results
 from kvformer.reporting.figures import (
     accuracy,
@@ -42,6 +43,8 @@ KINDS: dict[str, Draw] = {
     "diagnostics": diagnostics.draw,
 }
 """What draws each kind of `captions.FIGURES`: it yields figures, each with the task or family that ends its name."""
+FROM_RUNS = ("attention-", "heads-")
+"""How the names of figures begin that are drawn from run folders; in an exported copy they stay as they are."""
 
 
 def write_figures(results: Results, curves: pd.DataFrame, processes: int = 1) -> list[Path]:
@@ -61,9 +64,9 @@ def write_figures(results: Results, curves: pd.DataFrame, processes: int = 1) ->
         with ProcessPoolExecutor(processes, context, initializer=_share, initargs=(results, curves)) as pool:
             drawn = list(pool.map(_write_shared, KINDS))
     paths = [path for written in drawn for path in written]
-    folder = results.folder / "figures"
+    folder, kept = results.folder / "figures", FROM_RUNS if is_exported(results.folder) else ()
     for path in sorted(folder.iterdir()) if folder.exists() else ():
-        if path.suffix.removeprefix(".") in FORMATS and path not in paths:
+        if path.suffix.removeprefix(".") in FORMATS and path not in paths and not path.name.startswith(kept):
             path.unlink()  # drawn from an earlier state of the study
     return paths
 
