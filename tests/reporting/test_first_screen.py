@@ -1,5 +1,6 @@
 """The first screen says what the verdicts carry, in every situation, and no more."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,20 @@ def test_the_method_names_the_test_and_its_assumption(tmp_path: Path) -> None:
     found = results(tmp_path, {"kv": WORSE}, {"kv": "worse"})
     found.paired["test"] = ["sign-flip"] * 6 + [""]
     assert "come from the exact sign-flip test." in method(Verdicts(found))
+    found.paired["test"] = ""
+    assert "t test" not in (words := method(Verdicts(found))) and "sign-flip" not in words
+
+
+def test_the_method_counts_the_tasks_of_each_variant(tmp_path: Path) -> None:
+    found = results(tmp_path, {"kv": WORSE, "k": "worse"})
+    paired = found.paired
+    found = replace(found, paired=paired[(paired["variant"] == "kv") | paired["task"].isin(["sort", "copy"])].copy())
+    words = method(Verdicts(found))
+    assert "is shared among its 2 to 7 tasks" in words and "needs 7 to 9 seeds for 2 to 7 tasks" in words
+    found.paired.loc[found.paired["variant"] == "kv", "test"] = "sign-flip"
+    assert (
+        "where it can decide, otherwise" in (words := method(Verdicts(found))) and "needs 7 seeds for 2 tasks" in words
+    )
 
 
 def test_every_variant_says_what_it_shares() -> None:

@@ -110,7 +110,7 @@ def test_one_more_look_plans_the_open_comparisons_and_their_baselines(copy: Adap
 
 
 def test_statistics_that_change_repeat_the_looks_and_train_nothing(copy: Adaptive) -> None:
-    copy.edit("analysis/decisions.py", "ALPHA = 0.05", "ALPHA = 0.06")
+    copy.edit("analysis/verdicts.py", "ALPHA = 0.05", "ALPHA = 0.06")
     study = copy.study(STUDY)
     assert copy.planned(*study) == {"look": 1, "collect": 1, "ended": 1}
     result = copy.run(*study)

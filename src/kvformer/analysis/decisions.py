@@ -18,13 +18,10 @@ from kvformer.analysis.comparisons import Comparison, compared
 from kvformer.analysis.quantities import quantity
 from kvformer.analysis.statistics import LEVEL, Estimate, cohens_dz, estimate
 from kvformer.analysis.study import Study
-from kvformer.analysis.verdicts import BOTH_SOLVE, DECIDED
+from kvformer.analysis.verdicts import ALPHA, BOTH_SOLVE, DECIDED, FEWEST
 
-ALPHA = 0.05
 ONE_SIDED = ALPHA / 2
 """Level of the one-sided tests, so that their words never contradict the 95 % interval."""
-FEWEST = 3
-"""With fewer pairs there is no interval, no test and no decision."""
 TESTS = ("p", "p_equivalence", "p_not_worse")
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 
 from kvformer.analysis import testing
 from kvformer.analysis.comparisons import Comparison
-from kvformer.analysis.decisions import ALPHA, FEWEST, TESTS, Looks, difference, word
+from kvformer.analysis.decisions import TESTS, Looks, difference, word
 from kvformer.analysis.statistics import ROUNDING, holm
-from kvformer.analysis.verdicts import BOTH_SOLVE, MIXED
+from kvformer.analysis.verdicts import ALPHA, BOTH_SOLVE, FEWEST, MIXED
 
 FEWEST_TASKS = 4
 """An average over fewer tasks says little about another task."""

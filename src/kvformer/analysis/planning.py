@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from kvformer.analysis import testing
-from kvformer.analysis.decisions import ALPHA, FEWEST, ONE_SIDED, Finding
+from kvformer.analysis.decisions import ONE_SIDED, Finding
 from kvformer.analysis.frames import usable
 from kvformer.analysis.testing import Array
-from kvformer.analysis.verdicts import OPEN
+from kvformer.analysis.verdicts import ALPHA, FEWEST, OPEN
 from kvformer.seeding import generator
 
 NEW_STUDY = (12, 20, 40)

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
-from kvformer.analysis.decisions import FEWEST
 from kvformer.analysis.statistics import LEVEL, SEED, Array
+from kvformer.analysis.verdicts import FEWEST
 
 NAMES = ("E", "A", "alpha", "B", "beta")
 EXPONENTS, WORTH = (1e-3, 3.0), (1e-3, 1e3)

@@ -6,7 +6,6 @@ studies) are kept, and one row of differences gives one number. The rule that us
 
 from collections.abc import Sequence
 from functools import cache
-from math import log2
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from kvformer.analysis.statistics import ROUNDING, SEED
+from kvformer.analysis.verdicts import seeds_needed
 
 Array = NDArray[np.float64]
 Values: TypeAlias = Any
@@ -126,11 +126,8 @@ def _without_spread(rejected: NDArray[np.bool_], values: Array) -> Array:
 
 
 def can_decide(n: int, m: int, alpha: float) -> bool:
-    """Whether the smallest p of the sign-flip test with n pairs, 2^(1-n), passes Holm's first step in a family of m.
-
-    alpha: the level; of a look, the study's level times the look's weight.
-    """
-    return n >= 1 + log2(m / alpha)
+    """Whether the sign-flip test with n pairs can decide in a family of m (`verdicts.seeds_needed`)."""
+    return n >= seeds_needed(m, alpha)
 
 
 def adjust_family(p_values: ArrayLike, solved: ArrayLike, alpha: float) -> Array:

@@ -1,7 +1,7 @@
 """The verdicts of a study, in the order and in the units in which the page and the README show them."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import isnan, nan
@@ -11,7 +11,7 @@ from kvformer.analysis.quantities import Quantity, quantity
 from kvformer.analysis.results import Results
 from kvformer.analysis.verdicts import BOTH_SOLVE, OPEN
 from kvformer.reporting.sharing import has_query, shares
-from kvformer.reporting.wording import count, interval, level, signed, tenth
+from kvformer.reporting.wording import count, interval, level, signed, span, tenth
 
 SAFE = ("equivalent", "not worse", "better")
 FAMILIES = {"synthetic": "Lists", "vision": "Images and sets", "language": "Text"}
@@ -100,11 +100,6 @@ class Group:
     title: str
     short: str
     variants: list[str]
-
-
-def _span(numbers: Iterable[int]) -> str:
-    known = set(numbers)
-    return " to ".join(map(str, sorted({min(known), max(known)}))) if known else "0"
 
 
 class Verdicts:
@@ -240,7 +235,7 @@ class Verdicts:
     @property
     def pairs_said(self) -> str:
         """`5`, or `8 to 12` where comparisons have different numbers of pairs."""
-        return _span(cell.n for cell in self.cells.values() if cell.n)
+        return span(cell.n for cell in self.cells.values() if cell.n)
 
     @cached_property
     def seeds(self) -> dict[str, int]:
@@ -250,7 +245,7 @@ class Verdicts:
     @property
     def seeds_said(self) -> str:
         """`5`, or `2 to 5` where tasks have different numbers of seeds."""
-        return _span(self.seeds.values())
+        return span(self.seeds.values())
 
     @property
     def few(self) -> bool:

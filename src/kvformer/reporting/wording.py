@@ -52,6 +52,12 @@ def count(n: int, one: str, many: str = "") -> str:
     return f"{n} {one if n == 1 else many or f'{one}s'}"
 
 
+def span(numbers: Iterable[int]) -> str:
+    """`5`, or `8 to 12` for different numbers; `0` for none."""
+    known = set(numbers)
+    return " to ".join(map(str, sorted({min(known), max(known)}))) if known else "0"
+
+
 def word(n: int) -> str:
     """`four`; digits above ten."""
     return NUMBERS[n] if n < len(NUMBERS) else str(n)
