@@ -158,6 +158,15 @@ def test_no_reuse_trains_again_and_replaces_the_archived_run(shared: Results) ->
     assert "taken over from second/run" in shared.train(run, "third/run")
 
 
+def test_a_configuration_without_reuse_trains_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = ["training.steps=2", "training.epochs=null", "model.dim=8", "data.train_examples=32"]
+    options = [part for change in changes for part in ("--set", change)]
+    arguments = ["train", "reverse", "kv", "--archive", str(tmp_path / "archive"), "--data", str(tmp_path), *options]
+    for name, reuse, taken in (("first", "true", False), ("second", "false", False), ("third", "true", True)):
+        assert main([*arguments, "--out", str(tmp_path / name), "--set", f"execution.reuse={reuse}"]) == 0
+        assert ("taken over" in capsys.readouterr().out) == taken
+
+
 def test_weights_that_were_not_kept_are_trained_again(shared: Results) -> None:
     run = tiny_run("copy")
     shared.train(run, "first/run")

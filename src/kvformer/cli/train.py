@@ -102,7 +102,8 @@ def end_of(summary: "Summary") -> str:
 
 def taken_over(config: "RunConfig", execution: "Execution", options: Namespace, out: Path) -> "Summary | None":
     """The summary of the run, taken over from the archive into the folder `out`; None where it must be trained."""
-    if options.archive is None or (options.no_reuse and not options.study_started):
+    again = options.no_reuse or not execution.reuse
+    if options.archive is None or (again and not options.study_started):
         return None
 
     from kvformer.training.archive import Archive, planned_identity, prepared_digests
@@ -114,7 +115,7 @@ def taken_over(config: "RunConfig", execution: "Execution", options: Namespace, 
     if identity is None:
         return None
     keep_weights, since = options.keep_weights or execution.keep_weights, options.study_started
-    return Archive(options.archive).take_over(config, identity, out, keep_weights, since if options.no_reuse else "")
+    return Archive(options.archive).take_over(config, identity, out, keep_weights, since if again else "")
 
 
 def _kind_of_device(name: str) -> str:

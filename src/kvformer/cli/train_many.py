@@ -229,7 +229,6 @@ def _asked_for(options: Namespace) -> "tuple[list[RunConfig], Execution]":
         runs, execution, folder = _of_configuration(options)
     options.out = options.out or folder
     options.archive = options.archive or execution.archive
-    options.no_reuse |= not execution.reuse
     return runs, execution
 
 
