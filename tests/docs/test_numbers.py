@@ -93,6 +93,7 @@ def test_unknown_runs_are_one_line() -> None:
         "difference(core, sort, kv)": "there is no study 'core'; the committed ones are reference",
         "difference(reference, sort, kv_rot)": "core has no run of sort kv_rot",
         "published(mnist, kv, f1, '', to=qkv)": "0 published rows match mnist kv f1",
+        "cost(numbers, numbers, kv, macs)": "no cost of kv on numbers",
         "speed(speedup, kv_rot)": "training.csv has no row of kv_rot",
     }.items():
         with pytest.raises(ValueError, match=re.escape(words)):

@@ -15,9 +15,12 @@ import pandas as pd
 from kvformer.analysis import results as report
 from kvformer.analysis.analyse import analyse
 from kvformer.analysis.comparisons import Comparison, compared, is_solvable
+from kvformer.analysis.cost import load_costs
 from kvformer.analysis.decisions import describe, judge, looks_of, paired_differences
 from kvformer.analysis.frames import by_setting, load_curves, load_runs, scores, usable
 from kvformer.analysis.overall import overall
+from kvformer.analysis.provenance import PUBLISHED
+from kvformer.analysis.published import load_published
 from kvformer.analysis.quantities import SOLVED, quantity
 from kvformer.analysis.statistics import by_seed, estimate, spreads
 from kvformer.analysis.study import Study, read_study
@@ -78,9 +81,8 @@ class Results:
 
     @cached_property
     def costs(self) -> pd.DataFrame:
-        """What each variant costs per task and setting."""
-        found = [self.folder / name for name in ("cost.csv", "profile.csv") if (self.folder / name).exists()]
-        return pd.read_csv(found[0])
+        """What each variant costs per task and setting; empty where it was not measured."""
+        return load_costs(self.folder)
 
     @cached_property
     def provenance(self) -> list[dict[str, Any]]:
@@ -223,7 +225,5 @@ def benchmark(name: str) -> pd.DataFrame:
 
 @cache
 def published() -> pd.DataFrame:
-    """config/published.csv, in our units. Columns: study, task, setting, variant, metric, mean, std, n."""
-    frame = pd.read_csv(ROOT / "config" / "published.csv")
-    frame[["mean", "std"]] = frame[["mean", "std"]].mul(frame["factor"], axis=0)
-    return frame
+    """The published numbers, in our units."""
+    return load_published(ROOT / PUBLISHED)
