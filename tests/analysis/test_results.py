@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fake_study import DIVERGED
+from fake_study import DIVERGED, write_fake_study
 
 from kvformer.analysis.analyse import analyse, curves_of, results_of
+from kvformer.analysis.collect import collect
 from kvformer.analysis.provenance import find_published
 from kvformer.analysis.results import FILE, Columns, Results
 from kvformer.cli import main
@@ -137,6 +138,15 @@ def test_what_reports_look_up_is_there(results: Results) -> None:
     seeds = results.seeds[(results.seeds["task"] == "copy") & (results.seeds["variant"] == "kv_pos")]
     assert DIVERGED[3] not in set(seeds["seed"]) and len(seeds) == 5
     assert (results.cost["n"] > 0).all() and not len(results.published[results.published["task"] == "cifar10"])
+
+
+def test_a_metric_has_its_split_also_where_no_run_has_finished(tmp_path: Path) -> None:
+    folder = write_fake_study(tmp_path, seeds=1, points=2)
+    shutil.rmtree(folder / "runs/mnist")
+    collect(folder)
+    found = analyse(folder)
+    assert found.tasks.set_index("task")["metric"]["mnist"] == "test/accuracy"
+    assert set(found.summary[found.summary["task"] == "mnist"]["metric"]) == {"test/accuracy"}
 
 
 def test_published_numbers_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

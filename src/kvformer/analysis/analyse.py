@@ -7,7 +7,7 @@ import pandas as pd
 from kvformer.analysis import comparisons, cost, decisions, provenance
 from kvformer.analysis.curves import FILE as CURVES
 from kvformer.analysis.curves import average_curves, read_curves
-from kvformer.analysis.frames import load_correct, load_curves, load_runs, lost, scores, table_file, usable
+from kvformer.analysis.frames import load_correct, load_curves, load_runs, lost, scores, table_file
 from kvformer.analysis.gaps import average_gaps, training_gaps
 from kvformer.analysis.overall import overall
 from kvformer.analysis.planning import plan
@@ -18,6 +18,7 @@ from kvformer.analysis.scaling import scaling
 from kvformer.analysis.study import Study, read_study
 from kvformer.analysis.tuning import tuning_table
 from kvformer.records.run import RunFolder
+from kvformer.records.study import judged_by
 
 
 def analyse(results: Path, published: Path | None = None, curves: pd.DataFrame | None = None) -> Results:
@@ -95,12 +96,13 @@ def _costs(runs: pd.DataFrame, study: Study, results: Path) -> dict[str, pd.Data
 
 
 def _tasks(runs: pd.DataFrame, expected: pd.DataFrame, study: Study) -> pd.DataFrame:
-    judged = usable(expected).drop_duplicates("task").set_index("task")["metric"]
+    judged = dict(zip(expected["task"], expected["metric"], strict=True))
+    planned = judged_by(study.tasks.values(), ())  # a task may have no row yet
     rows = []
-    for name, task in study.tasks.items():
+    for name in study.tasks:
         labels = runs.loc[runs["task"] == name, "data_label"].unique()
         data = ", ".join(label for label in labels if label not in ("", "generated"))
-        rows.append({"task": name, "metric": judged.get(name, task.metric), "data": data})
+        rows.append({"task": name, "metric": judged.get(name, planned[name].metric), "data": data})
     return pd.DataFrame(rows)
 
 

@@ -18,7 +18,7 @@ from kvformer.reporting.style import GREY, WIDTH
 NAMED_RUNS = 2
 """Up to this many lost runs of a comparison are named; more are counted."""
 MANY = 6
-"""Colours do not tell more compared variants apart."""
+"""Colours do not tell more variants apart, the baseline among them."""
 ROW = 0.23
 """Height of a variant's row, in inches."""
 
