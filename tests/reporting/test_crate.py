@@ -24,6 +24,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (results / "tables/synthetic.csv").write_text("a\n1\n")
     (results / "figures").mkdir()
     (results / "figures/loss.svg").write_text("<svg/>")
+    (results / "tuning").mkdir()
+    for name in ("tuning/study.json", "tuning/runs.csv", "cost.csv", "results.json"):
+        (results / name).write_text(name)
     (folder / "Snakefile").write_text("rule all:\n")
     write_crate(results, folder / "Snakefile")
     return results
@@ -61,7 +64,11 @@ def test_a_figure_leads_to_runs_configuration_and_commit(results: Path) -> None:
     found = entities(results)
     report, collection = found["#report"], found["#collect"]
     assert {"figures/loss.svg", "tables/synthetic.csv"} <= set(ids(report["result"]))
-    assert "runs.csv" in ids(report["object"]) and "runs.csv" in ids(collection["result"])
+    assert ids(report["object"]) == ["study.json", "results.json"]
+    assert set(ids(found["#analyse"]["object"])) == {
+        *("study.json", "runs.csv", "curves.csv.gz", "correct.csv.gz", "tuning.json", "cost.csv")
+    }
+    assert ids(collection["result"]) == ["runs.csv", "curves.csv.gz", "correct.csv.gz"]
     run = "runs/reverse/default/kv/seed0/"
     assert run in ids(collection["object"])
     training = found["#training/reverse/default/kv/seed0"]
@@ -71,6 +78,18 @@ def test_a_figure_leads_to_runs_configuration_and_commit(results: Path) -> None:
     assert found[run]["identifier"] in {entry["hash"] for entry in plan}
     data = [found[name] for name in ids(found["#training/mnist/default/qkv/seed0"]["object"]) if name != "study.json"]
     assert [item["name"] for item in data] == ["MNIST"] and data[0]["sha256"]
+
+
+def test_chosen_values_come_from_the_trials_before_the_runs(results: Path) -> None:
+    found = entities(results)
+    choice = found["#choose"]
+    assert ids(choice["result"]) == ["tuning.json"] and ids(choice["object"]) == [
+        "tuning/study.json",
+        "tuning/runs.csv",
+    ]
+    tuned, plain = (ids(found[f"#training/{task}/default/kv/seed0"]["object"]) for task in ("sort", "reverse"))
+    assert "tuning.json" in tuned and "tuning.json" not in plain
+    assert "tuning.json" in ids(found["#workflow-run"]["result"])
 
 
 def test_failed_runs_say_why_and_missing_ones_are_no_part(results: Path) -> None:

@@ -167,10 +167,13 @@ def test_a_damaged_file_is_named(study: Path, file: str, content: str, message: 
 
 def test_the_signature_of_a_study_follows_its_report_and_its_runs(study: Path) -> None:
     write_report(study)
+    (study / "correct.csv.gz").touch()
     run = FakeRun(study, NAME)
     runs = look(study, run)
     before = study_source(study, runs)
-    assert set(before.read().artifacts) == {"study.json", "report.html", "tables/synthetic.csv", "figures/loss.svg"}
+    assert set(before.read().artifacts) == {
+        *("study.json", "report.html", "correct.csv.gz", "tables/synthetic.csv", "figures/loss.svg")
+    }
     assert study_source(study, runs).signature == before.signature
     write_report(study, "second")
     after = study_source(study, runs)

@@ -1,11 +1,12 @@
 """`ro-crate-metadata.json`: which runs, configuration and commit every table and figure comes from.
 
 A Workflow Run RO-Crate (https://w3id.org/ro/wfrun/workflow/0.5): the results folder is the crate, the Snakefile its
-workflow, and every training run, the collection and the reporting are actions with their inputs and outputs.
+workflow, and the choice of tuned values, every training run, the collection and the reporting are actions with their
+inputs and outputs.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from rocrate.model.contextentity import ContextEntity
 from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
+from kvformer.analysis.cost import FILES as COST_FILES
 from kvformer.analysis.frames import load_runs, scores
+from kvformer.analysis.results import COLLECTED
 from kvformer.analysis.study import Study, read_study
 from kvformer.files import sha256_file, write_bytes, write_json
 from kvformer.records.provenance import Provenance
 from kvformer.records.run import Failure, RunFolder
 from kvformer.records.study import look_file, looks_taken
+from kvformer.records.tuning import FOLDER, choice_file
 
 METADATA = "ro-crate-metadata.json"
 PROFILES = {
@@ -44,7 +48,7 @@ FORMATS = {
     ".tex": "application/x-tex",
 }
 LICENSE = "Not stated: choose one before publishing these results."
-COLLECTED = ("runs.csv", "curves.csv.gz", "correct.csv.gz", "tuning.json")
+TRIALS = (f"{FOLDER}/study.json", f"{FOLDER}/runs.csv")
 ANALYSED = ("results.json", "curve_means.csv.gz")
 REPORTS = ("tables/*", "figures/*", "report.html")
 
@@ -71,8 +75,13 @@ def write_crate(results: Path, snakefile: Path = Path("Snakefile")) -> Path:
     crate.datePublished = max(ends, default="1970-01-01T00:00:00Z")
     workflow = _add_workflow(crate, results, snakefile)
     plan = _add_file(crate, results, "study.json", "The resolved study: every expected run with its configuration hash")
-    trained = [_add_training(crate, results, row, provenance[row["path"]], plan) for row in runs.to_dict("records")]
-    outputs = _add_reporting(crate, results, study, plan, [entity for entity in trained if entity])
+    choice = _add_files(crate, results, [choice_file(results).name])
+    tuned = {run.path for run in study.runs if run.tuned}
+    trained = [
+        _add_training(crate, results, row, provenance[row["path"]], [plan, *(choice if row["path"] in tuned else [])])
+        for row in runs.to_dict("records")
+    ]
+    outputs = _add_reporting(crate, results, study, plan, choice, [entity for entity in trained if entity])
     if workflow:
         crate.add_action(
             workflow,
@@ -107,8 +116,13 @@ def _add_file(crate: ROCrate, results: Path, path: str, name: str) -> Entity:
     return crate.add_file(source, path, properties=properties)
 
 
+def _add_files(crate: ROCrate, results: Path, names: Iterable[str]) -> list[Entity]:
+    """Those of these files that are there."""
+    return [_add_file(crate, results, name, name) for name in names if (results / name).is_file()]
+
+
 def _add_training(
-    crate: ROCrate, results: Path, row: dict[Any, Any], provenance: Provenance, plan: Entity
+    crate: ROCrate, results: Path, row: dict[Any, Any], provenance: Provenance, inputs: list[Entity]
 ) -> Entity | None:
     """A run folder and the action that made it; None for a run that is missing or stale."""
     if row["status"] not in STATUS:
@@ -125,34 +139,38 @@ def _add_training(
     crate.add_action(
         _software(crate, provenance),
         f"#training/{row['path'].removeprefix('runs/')}",
-        object=[plan, *data] if (data := list(_data(crate, provenance))) else plan,
+        object=[*inputs, *_data(crate, provenance)],
         result=folder,
         properties=action,
     )
     return folder
 
 
-def _add_reporting(crate: ROCrate, results: Path, study: Study, plan: Entity, trained: list[Entity]) -> list[Entity]:
-    """The collected and analysed files, tables, figures and report that are there, and the actions that made them."""
-    collected, analysed = (
-        [_add_file(crate, results, name, name) for name in names if (results / name).is_file()]
-        for names in (COLLECTED, ANALYSED)
+def _add_reporting(
+    crate: ROCrate, results: Path, study: Study, plan: Entity, choice: list[Entity], trained: list[Entity]
+) -> list[Entity]:
+    """The chosen values, collected and analysed files, tables, figures and report that are there, and the actions that
+    made them."""
+    trials, collected, costs, analysed = (
+        _add_files(crate, results, names) for names in (TRIALS, COLLECTED, COST_FILES, ANALYSED)
     )
+    inputs = [*collected, *choice, *costs]
     looks = [look_file(results, record.look).relative_to(results).as_posix() for record in looks_taken(results)]
     decided = [_add_file(crate, results, name, f"Look {look}") for look, name in enumerate(looks, start=1)]
     paths = sorted(path for pattern in REPORTS for path in results.glob(pattern) if path.is_file())
     reports = [_add_file(crate, results, path.relative_to(results).as_posix(), _title(path)) for path in paths]
     software = _software(crate, Provenance())
     for step, name, sources, made in (
+        ("choose", "Choice of the tuned values", trials, choice),
         ("look", "Looks: which comparisons get more seeds", [plan, *trained], decided),
         ("collect", "Collection of the runs", [plan, *trained, *decided], collected),
-        ("analyse", "Analysis", [plan, *collected], analysed),
-        ("report", "Tables, figures and report", [plan, *(analysed or collected)], reports),
+        ("analyse", "Analysis", [plan, *inputs], analysed),
+        ("report", "Tables, figures and report", [plan, *(analysed or inputs)], reports),
     ):
         if made:
             words = {"name": f"{name} of study {study.name}"}
             crate.add_action(software, f"#{step}", object=sources, result=made, properties=words)
-    return decided + collected + analysed + reports
+    return decided + inputs + analysed + reports
 
 
 def _title(path: Path) -> str:

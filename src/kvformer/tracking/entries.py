@@ -23,7 +23,7 @@ Points = dict[tuple[str, int], MetricPoint]
 """The points of a run by key and step."""
 Stats = dict[Path, stat_result]
 
-TABLES = ("runs.csv", "curves.csv.gz", "tuning.json", "cost.csv", "profile.csv", "tables/**/*")
+TABLES = ("runs.csv", "curves.csv.gz", "correct.csv.gz", "tuning.json", "cost.csv", "profile.csv", "tables/**/*")
 STUDY_ARTIFACTS = ("study.json", "looks/*.json", "report.html", "ro-crate-metadata.json", "figures/**/*", *TABLES)
 METRIC = re.compile(r"[\w.:/ -]{1,250}")
 LONGEST = 5000  # characters; MLflow would cut a parameter at 6000, and then it would never equal the file's
