@@ -92,6 +92,16 @@ def test_rules_that_stay_on_the_login_node_do_so_under_other_names(outer: Projec
     assert "LOCAL kv_all kv_prepare kv_study kv_track" in output and "not present" not in output
 
 
+def test_a_profiles_entries_for_training_reach_trials_under_other_names(outer: Project) -> None:
+    content = yaml.safe_load((outer.folder / "theirs.yaml").read_text())
+    tuning = {"grid": {"training.learning_rate": [1e-3]}, "seeds": 1}
+    content["kvformer"] = {**STUDY, "protocol": "corrected", "tuning": tuning}
+    (outer.folder / "theirs.yaml").write_text(yaml.safe_dump(content))
+    with (outer.folder / "Snakefile").open("a") as stream:
+        stream.write("\nprint('RUNTIME', workflow.get_rule('kv_tune').resources['runtime'].value)\n")
+    assert "RUNTIME 7" in outer.snakemake("--dry-run", "--set-resources", "kv_train:runtime=7").stdout
+
+
 def test_a_prefix_is_refused_in_one_line(outer: Project) -> None:
     """Paths inside commands do not know it: data would be prepared in one place and looked for in another."""
     prefix = '    prefix: "below"\n'

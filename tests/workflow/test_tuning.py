@@ -78,6 +78,16 @@ def test_the_reported_runs_have_the_chosen_values(tuned: Project) -> None:
     assert "9000" not in (tuned.folder / FOLDER / "runs.csv").read_text()
 
 
+def test_a_profiles_entries_for_train_hold_for_trials_that_have_none_of_their_own(project: Project) -> None:
+    rules = project.folder / "workflow" / "rules" / "tuning.smk"
+    shown, text = "seed {wildcards.seed}", rules.read_text(encoding="utf-8")
+    assert text.count(shown) == 1
+    rules.write_text(text.replace(shown, "{resources.slurm_extra} runtime={resources.runtime}"), encoding="utf-8")
+    given = ("train:slurm_extra='--signal=USR1@120'", "train:runtime=5", "tune:runtime=7")
+    printed = project.snakemake("--dry-run", "--set-resources", *given, *project.study(STUDY)).stdout
+    assert printed.count("on sort, --signal=USR1@120 runtime=7") == 4, printed
+
+
 @pytest.mark.ci
 def test_the_study_is_resumed_and_changed(tuned: Project) -> None:
     assert tuned.plan(*tuned.study(STUDY)) == {}

@@ -113,6 +113,15 @@ def how(wildcards):
     ]
 
 
+def share_entries(name):
+    """Give a rule a profile's entries for `train`, which are meant for all training jobs. Its own entries come first."""
+    train, name = map(workflow.modifier.modify_rulename, ("train", name))
+    entries = workflow.resource_settings.overwrite_resources
+    if workflow.is_rule(name):  # a workflow of which this one is a module may leave it out
+        for resource, value in {**entries.get(train, {}), **entries.get(name, {})}.items():
+            workflow.get_rule(name).resources[resource] = value
+
+
 def task_resources(wildcards):
     """What the configuration says that one job of the task needs."""
     return STUDY.sections()[wildcards.task].resources

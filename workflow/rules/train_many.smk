@@ -114,6 +114,4 @@ for number, share in enumerate(SHARES, start=1):
         shell:
             TRAIN
 
-    # A profile's entries for `train` are meant for all training jobs.
-    for resource, value in workflow.resource_settings.overwrite_resources.get("train", {}).items():
-        workflow.get_rule(f"train_many_{number}").resources[resource] = value
+    share_entries(f"train_many_{number}")

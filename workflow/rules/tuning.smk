@@ -42,6 +42,8 @@ if TRIALS:
         shell:
             TRAIN
 
+    share_entries("tune")
+
     rule tuning_study:
         input:
             trials_differ,
