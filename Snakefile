@@ -55,6 +55,7 @@ include: "workflow/rules/track.smk"
 
 onstart:
     check_start()
+    study_start()  # written down for jobs on other machines
     if EXECUTION.runs_per_job > 1:
         keep_finished()
 

@@ -5,17 +5,20 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kvformer.config.availability import leave_out_missing
+from kvformer.config.availability import leave_out_missing, without_skipped
 from kvformer.data import sources
 from kvformer.data.cifar import CIFAR10, CIFAR100
 from kvformer.data.datasets import DATASETS, available, find_dataset
 from kvformer.data.digits import FILES
 from kvformer.data.sources import Download, UserFiles
 from kvformer.errors import DataError
+from kvformer.files import write_json
 from kvformer.records.manifest import ManifestWriter
+from kvformer.records.study import StudyStart
 
 
 @pytest.fixture
@@ -114,6 +117,24 @@ def test_a_study_without_any_data_says_what_is_missing(on_missing: str, tmp_path
     raw = {"on_missing": on_missing, "tasks": tasks, "execution": {"data_folder": str(tmp_path)}}
     with pytest.raises(DataError, match=r"data are missing: text:none .*`on_missing: skip` leaves out all tasks"):
         leave_out_missing(raw)
+
+
+@pytest.mark.parametrize(
+    ("record", "left"),
+    [
+        ({"skipped": [{"task": task, "reason": "none"} for task in ("copy", "mt")]}, ["sort"]),  # mt: not a task of it
+        ({}, ["sort", "copy"]),  # older files have no such key
+        (None, ["sort", "copy"]),
+    ],
+)
+def test_a_job_leaves_out_what_its_study_left_out(
+    record: dict[str, Any] | None, left: list[str], tmp_path: Path
+) -> None:
+    if record is not None:
+        write_json(tmp_path / "start.json", {"time": "2026-01-01T00:00:00Z", "attempts": 3, **record})
+    start = StudyStart.read(tmp_path / "start.json")
+    study, skipped = without_skipped({"tasks": {"sort": {}, "copy": {}}}, start)
+    assert list(study.settings) == left and len(left) + len(skipped) == 2
 
 
 def test_a_prepared_set_is_available(tmp_path: Path) -> None:

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from checkout import Project
 
+from kvformer.config.availability import leave_out_missing
+from kvformer.records.study import study_file
+
 STUDY = {
     "name": "mine",
     "seeds": 1,
@@ -36,6 +39,24 @@ def prepared(project: Project) -> Project:
     result = project.snakemake("--cores", "2", *project.study(STUDY), "--", target)
     assert result.returncode == 0, result.stdout
     return project
+
+
+def test_a_job_elsewhere_knows_a_task_whose_data_were_missing_at_the_last_start(project: Project) -> None:
+    """With tuning, study.json is that of the last start until the values are chosen."""
+    tuning = {"grid": {"training.learning_rate": [1e-3]}, "seeds": 1}
+    study = {**STUDY, "protocol": "corrected", "on_missing": "skip", "tuning": tuning}
+    study["tasks"] = {**STUDY["tasks"], "reverse": {}}
+    without, skipped = leave_out_missing({**study, "execution": {"data_folder": str(project.folder / "data")}})
+    assert [entry.task for entry in skipped] == ["mnist"]
+    without.manifest(skipped).write(study_file(project.folder / "results" / "mine"))
+
+    write_arrays(project.folder / "data" / "mine")
+    chosen = project.study(study)
+    started = project.snakemake("--cores", "1", *chosen, "--", "results/data/arrays:mine/manifest.json")
+    assert started.returncode == 0, started.stdout
+    trial = "tune:task=mnist,setting=learning_rate0.001,variant=qkv,seed=9000"
+    job = ("--target-jobs", trial, "--allowed-rules", "tune", "--mode", "remote", "--nolock", "--no-hooks")
+    assert project.plan(*chosen, *job) == {"tune": 1}
 
 
 def test_changed_user_files_are_told_prepared_and_trained_again(prepared: Project) -> None:

@@ -30,6 +30,7 @@ from kvformer.config.tuning import describe_tuning, tuning_runs
 from kvformer.dependencies import digest
 from kvformer.environment import settle
 from kvformer.errors import KvformerError
+from kvformer.records.study import StudyStart, start_file
 from kvformer.records.tuning import FOLDER as TUNING
 from kvformer.training.archive import count_archived
 
@@ -47,7 +48,7 @@ def plan():
     if workflow.is_main_process:
         return leave_out_missing(config)
     study = load_study(config)
-    return without_skipped(config, Path(study.execution.results_folder, study.name, "study.json"))
+    return without_skipped(config, StudyStart.read(start_file(Path(study.execution.results_folder, study.name))))
 
 
 try:

@@ -5,7 +5,6 @@ from bisect import bisect
 from contextlib import suppress
 
 from kvformer.records.run import RunFolder
-from kvformer.records.study import StudyStart
 from kvformer.training.identity import outdated
 from kvformer.training.provenance import utc_now
 
@@ -21,32 +20,33 @@ for path in ALL:
 # Runs that failed on their last attempt when the study was started before. Now they are tried again.
 GIVEN_UP = {path for path in ALL if workflow.is_main_process and RunFolder(Path(STUDY_FOLDER, path)).given_up}
 
-# Jobs that run on other machines read when the study was started, and how often a job is tried.
-START = Path(STUDY_FOLDER, "logs", "start.json")
+# Jobs that run on other machines read when the study was started, how often a job is tried, and which tasks are left out.
+START = start_file(Path(STUDY_FOLDER))
 STARTED = utc_now()
 if not workflow.is_main_process and (start := StudyStart.read(START)):
     STARTED = start.time
 
 
 @functools.cache
-def attempts():
-    """How often a job is tried. The main process writes it down before the first job that trains is started."""
+def study_start():
+    """The record of this start. The main process writes it down before the first job; as a module, which has no `onstart`,
+    before the first one that trains."""
     if not workflow.is_main_process:
-        return StudyStart.load(START).attempts
-    start = StudyStart(time=STARTED, attempts=workflow.execution_settings.retries + 1)
+        return StudyStart.load(START)
+    start = StudyStart(time=STARTED, attempts=workflow.execution_settings.retries + 1, skipped=SKIPPED)
     if not workflow.dryrun:
         start.write(START)
-    return start.attempts
+    return start
 
 
 def trial_attempts_left(wildcards, attempt):
     """How often a trial is tried after this attempt. After the last one nothing waits for it any more."""
-    return max(attempts() - attempt, 0)
+    return max(study_start().attempts - attempt, 0)
 
 
 def run_attempts_left(wildcards, attempt):
     """The same for a run. With fixed seeds it is never 0: what asks for a run waits until it is finished."""
-    return max(attempts() - attempt, 0 if STUDY.looks else 1)
+    return max(study_start().attempts - attempt, 0 if STUDY.looks else 1)
 
 
 def summaries(paths):

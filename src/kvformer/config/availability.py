@@ -8,7 +8,7 @@ from kvformer.config.study import StudyConfig
 from kvformer.data.datasets import available, find_dataset
 from kvformer.errors import DataError
 from kvformer.records.manifest import load_manifest
-from kvformer.records.study import SkippedTask, StudyManifest
+from kvformer.records.study import SkippedTask, StudyStart
 
 
 def leave_out_missing(
@@ -57,11 +57,15 @@ def preparations(study: StudyConfig) -> tuple[list[str], list[str]]:
     return changed, lines
 
 
-def without_skipped(raw: dict[str, Any], manifest: Path) -> tuple[StudyConfig, list[SkippedTask]]:
-    """The same for a job of the study, which does not look for data: what planning left out is written in `manifest`,
-    the study's `study.json`, once that file exists."""
-    study, record = load_study(raw), StudyManifest.read(manifest)
-    return _without(raw, study, [entry for entry in (record.skipped if record else []) if entry.task in study.settings])
+def without_skipped(raw: dict[str, Any], start: StudyStart | None) -> tuple[StudyConfig, list[SkippedTask]]:
+    """The same for a job of the study, which does not look for data.
+
+    start: the record of the study's start, which says what planning left out; None leaves out nothing.
+
+    Raises ConfigError for a faulty configuration.
+    """
+    study = load_study(raw)
+    return _without(raw, study, [entry for entry in (start.skipped if start else []) if entry.task in study.settings])
 
 
 def _without(

@@ -162,15 +162,22 @@ class StudyManifest(FileRecord):
 
 
 class StudyStart(FileRecord):
-    """`logs/start.json`: when the study was last started (ISO 8601, UTC), and how often a job of it is tried."""
+    """`logs/start.json`: when the study was last started (ISO 8601, UTC), how often a job of it is tried, and the tasks
+    that planning left out."""
 
     time: str
     attempts: int
+    skipped: list[SkippedTask] = Field(default_factory=list)
 
 
 def study_file(results: Path) -> Path:
     """The study's file in its folder results/<name>."""
     return results / "study.json"
+
+
+def start_file(results: Path) -> Path:
+    """The record of the last start in the study's folder."""
+    return results / "logs" / "start.json"
 
 
 def look_file(results: Path, look: int) -> Path:
