@@ -79,8 +79,15 @@ def test_another_study_that_differs_in_case_only_is_refused(tmp_path: Path) -> N
     check_places(str(tmp_path), "Small", [RUN])
 
 
-def test_a_folder_that_may_be_written_is_accepted(tmp_path: Path) -> None:
-    check_writable(str(tmp_path / "not" / "there"), "small")
+def test_a_folder_that_may_be_written_is_accepted_and_another_one_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / "not" / "there", tmp_path / "archive"]
+    folders[1].mkdir()
+    check_writable(folders)
+    monkeypatch.setattr(os, "access", lambda path, mode: path == tmp_path)
+    with pytest.raises(ConfigError, match=rf"^execution.results_folder: {folders[1]} cannot be written by this user$"):
+        check_writable(folders)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,17 @@ def test_finished_runs_survive_without_an_archive(copy: Project) -> None:
     assert len(trained(copy)) == 4 and all(name.endswith("seed2") for name in trained(copy))
 
 
+def test_finished_runs_that_cannot_be_archived_stop_the_study_before_they_are_deleted(copy: Project) -> None:
+    path = copy.folder / "src/kvformer/training/archive.py"
+    start, text = "        run = RunFolder(out)\n", path.read_text(encoding="utf-8")
+    assert text.count(start) == 1
+    path.write_text(text.replace(start, f'        raise OSError(28, "full")\n{start}'), encoding="utf-8")
+    result = copy.snakemake("--cores", "2", *study(copy, 8, seeds=3))
+    assert result.returncode != 0 and "Traceback" not in result.stdout
+    assert "results/archive: finished runs could not be archived ([Errno 28] full); " in result.stdout
+    assert len([*copy.folder.glob("results/many/runs/*/*/*/*/summary.json")]) == 8
+
+
 def test_a_changed_variant_trains_its_runs_only(copy: Project) -> None:
     path = copy.folder / "src/kvformer/spec/variants.py"
     change = "from dataclasses import replace\nVARIANTS['kv'] = replace(VARIANTS['kv'], widen_mlp=True)\n"

@@ -42,12 +42,18 @@ def test_a_server_that_gives_no_answer_is_a_warning(project: Project) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a folder read-only for itself, by mounting it")
-def test_a_results_folder_that_cannot_be_written_is_refused(project: Project) -> None:
-    results = project.folder / "results"
-    results.mkdir()
+@pytest.mark.parametrize("name", ["", "small/logs", "archive", "data"])
+def test_a_folder_of_the_results_that_cannot_be_written_is_refused(name: str, project: Project) -> None:
+    mnist = {"data": {"dataset": "arrays:mine"}}
+    (project.folder / "data" / "mine").mkdir(parents=True)
+    for file in ("train_images", "train_labels", "test_images", "test_labels"):
+        (project.folder / "data" / "mine" / f"{file}.npy").touch()
+    study = {**STUDY, "tasks": {"mnist": mnist}, "execution": {"runs_per_job": 8}}
+    results = project.folder / "results" / name
+    results.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(results)], check=True)
     try:
-        refused(project, "execution.results_folder", str(results), "cannot be written")
+        refused(project, "execution.results_folder", str(results), "cannot be written", study=study)
     finally:
         subprocess.run(["umount", str(results)], check=True)
 

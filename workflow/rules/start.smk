@@ -50,10 +50,19 @@ def running_here():
     return sorted(number for number, parent in found.items() if parent not in found and number not in ours)
 
 
+def written():
+    """The folders of the results that this start writes to. Prepared data may be somebody else's, and a job of one run goes
+    on without an archive."""
+    folders = [STUDY_FOLDER, f"{STUDY_FOLDER}/logs", f"{RESULTS}/mlflow"]
+    if any(job.rule.name == "prepare" for job in workflow.dag.needrun_jobs()):
+        folders += [PREPARED, f"{RESULTS}/logs"]
+    return folders + ([EXECUTION.archive] if EXECUTION.runs_per_job > 1 else [])
+
+
 def check_start():
     """Refuse what would stop the study after its runs are trained; warn of a tracking server that gives no answer."""
     try:
-        check_writable(RESULTS, STUDY.name)
+        check_writable(map(Path, written()))
         for path in LOCK:
             list(locked_versions(Path(path)))
         if PUBLISHED:

@@ -53,8 +53,13 @@ def keep_finished():
             found = finished(summaries(paths))
             if at.task in share.tasks and len(found) < len(paths):
                 kept.update(found)
-    for path in kept:
-        Archive(EXECUTION.archive).keep(path.parent)
+    try:
+        for path in kept:
+            Archive(EXECUTION.archive).keep(path.parent)
+    except OSError as error:
+        raise WorkflowError(
+            f"{EXECUTION.archive}: finished runs could not be archived ({error}); their jobs would delete them"
+        ) from None
 
 
 def finished(summaries):

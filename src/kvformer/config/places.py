@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from kvformer.errors import ConfigError
@@ -58,10 +58,10 @@ def check_places(results: str, name: str, runs: Collection[str]) -> None:
                 )
 
 
-def check_writable(results: str, name: str) -> None:
-    """Raise ConfigError where a folder that the study `name` writes to may not be written by this user."""
-    for folder in (Path(results, name).absolute(), Path(results, "mlflow").absolute()):
-        if not os.access(present := _present(folder), os.W_OK | os.X_OK):
+def check_writable(folders: Iterable[Path]) -> None:
+    """Raise ConfigError where one of these folders of the results may not be written, or made, by this user."""
+    for folder in folders:
+        if not os.access(present := _present(folder.absolute()), os.W_OK | os.X_OK):
             raise ConfigError(f"execution.results_folder: {present} cannot be written by this user")
 
 
