@@ -2,10 +2,12 @@
 
 import csv
 import json
+import shutil
 import sqlite3
 
 import pytest
 import yaml
+from checkout import Project
 
 SMOKE = ("--configfile", "config/smoke.yaml")
 
@@ -47,8 +49,16 @@ def test_every_job_logged_what_it_printed(finished):
 def test_the_user_is_told_the_next_steps(finished):
     output = finished.output("first.txt")
     assert "results/smoke/report.html" in output
+    assert "Study 'smoke' is complete: 18 runs" in output
     assert "kvformer ui" in output
     assert "mlflow ui --backend-store-uri sqlite:///results/mlflow/mlflow.db" in output
+
+
+def test_a_part_of_a_finished_study_does_not_make_it_complete(finished, tmp_path):
+    project = Project(shutil.copytree(finished.folder, tmp_path / "a folder"))
+    result = project.snakemake("--cores", "2", "--forcerun", "collect", "--until", "collect", *SMOKE)
+    assert result.returncode == 0 and "Collect the runs into one table" in result.stdout
+    assert "is complete" not in result.stdout
 
 
 def test_a_second_run_has_nothing_to_do(finished):

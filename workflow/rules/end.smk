@@ -9,7 +9,7 @@ from kvformer.tracking.store import without_secrets
 
 def next_steps():
     """Where the results are and how to look at them; nothing if only a part was asked for."""
-    if not Path(TRACKED).exists():
+    if all(job.rule.name != "all" for job in workflow.dag.finished_jobs):
         return ""
     store = without_secrets(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RESULTS}/mlflow/mlflow.db")
     look = f"open {store}" if store.startswith("http") else f"run `mlflow ui --backend-store-uri {store}`"
