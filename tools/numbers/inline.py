@@ -5,6 +5,7 @@ from math import sqrt
 
 import pandas as pd
 
+from kvformer.records.tuning import TuningChoice, choice_file
 from tools.numbers import results
 from tools.numbers.results import Side, study
 from tools.numbers.values import UNITS, Difference, fixed, percent_change, probability, signed, span, thousands
@@ -94,11 +95,17 @@ def count(name: str, variant: str, verdict: str) -> str:
     return str(study(name).count(variant, verdict))
 
 
-def average(name: str, variant: str, unsolved: bool = False, unit: bool = True) -> str:
-    """`−1.74 margins [−2.07, −1.41]`: a variant's mean over tasks, also without the tasks that both sides solve."""
-    row, end = study(name).averages[variant], "_unsolved" if unsolved else ""
-    mean, low, high = (signed(row[f"{value}{end}"], 2) for value in ("mean", "low", "high"))
+def average(name: str, variant: str, unit: bool = True, to: str = "", without: str = "") -> str:
+    """`−1.74 margins [−2.07, −1.41]`: a variant's mean over tasks, also without one of them, or paired with another
+    variant than the baseline."""
+    mean, low, high = (signed(value, 2) for value in study(name).average(variant, to, without))
     return f"{mean}{' margins' if unit else ''} [{low}, {high}]"
+
+
+def average_range(name: str, variant: str) -> str:
+    """`−2.92 to −1.11`: the range of that average when one task is left out."""
+    row = study(name).averages[variant]
+    return span([row["leave_out_low"], row["leave_out_high"]], 2, sign=True)
 
 
 def average_verdict(name: str, variant: str) -> str:
@@ -109,6 +116,12 @@ def average_verdict(name: str, variant: str) -> str:
 def solved(name: str, task: str, variant: str) -> str:
     """`2 of 10`: runs with an accuracy of at least 0.99."""
     return "{} of {}".format(*study(name).solved(task, variant))
+
+
+def edges(name: str) -> str:
+    """`66 of 80`: tuned variants of a task and setting whose best value was at an end of its grid."""
+    cells = TuningChoice.load(choice_file(study(name).folder)).cells
+    return f"{sum(bool(cell.edges) for cell in cells)} of {len(cells)}"
 
 
 def cost(name: str, task: str, variant: str, column: str) -> str:

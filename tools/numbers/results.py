@@ -16,9 +16,9 @@ from kvformer.analysis import results as report
 from kvformer.analysis.analyse import analyse
 from kvformer.analysis.comparisons import Comparison, compared, is_solvable
 from kvformer.analysis.cost import load_costs
-from kvformer.analysis.decisions import describe, judge, looks_of, paired_differences
+from kvformer.analysis.decisions import describe, difference, judge, looks_of, paired_differences
 from kvformer.analysis.frames import by_setting, load_curves, load_runs, scores, usable
-from kvformer.analysis.overall import overall
+from kvformer.analysis.overall import in_margins, overall
 from kvformer.analysis.provenance import PUBLISHED
 from kvformer.analysis.published import load_published
 from kvformer.analysis.quantities import SOLVED, quantity
@@ -30,7 +30,7 @@ from tools.numbers.values import UNITS, Difference, Mean, Unit
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results" / "reference"
 STUDIES = {
-    "reference": "Does dropping the query cost accuracy?",
+    "reference": "Is it the query that is needed?",
     "repairs": "What can replace the query?",
     "controls": "Why does `kv_pos` help?",
     "scaling": "At which scale?",
@@ -159,6 +159,12 @@ class Results:
         """By variant the row of the table `overall`."""
         rows, _ = overall(compared(self.scores, self.study), self._paired, looks_of(self.study))
         return {row["variant"]: row for row in rows.to_dict("records")}
+
+    def average(self, variant: str, to: str, without: str) -> tuple[float, float, float]:
+        """Mean and interval over seeds of a variant's mean over tasks without one of them, in margins; not adjusted."""
+        tasks = [task for task in self.study.tasks if task != without]
+        found = [self._compared(task, Side(variant), Side(to or self.study.baseline)) for task in tasks]
+        return difference(in_margins(found, looks_of(self.study).seeds[0]).mean(axis=1))[:3]
 
     @cached_property
     def _by_setting(self) -> dict[tuple[str, str, str], Difference]:

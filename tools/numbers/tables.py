@@ -38,12 +38,12 @@ def _seeds(name: str) -> str:
     return span([float(value) for value in counts], 0)
 
 
-def differences(name: str, variants: str, settings: bool = True) -> str:
+def differences(name: str, variants: str, settings: bool = True, tasks: str = "") -> str:
     """Findings: some variants of a study, named with spaces, against its baseline: a row per task, or per setting where
-    a task has several."""
+    a task has several. tasks: the only ones, if any are named."""
     found = study(name)
     rows = []
-    for task in found.study.tasks:
+    for task in tasks.split() or found.study.tasks:
         several = found.study.settings(task) if settings and len(found.study.settings(task)) > 1 else [""]
         for setting in several:
             baseline = Side(found.study.baseline, setting)

@@ -29,7 +29,7 @@ def overall(comparisons: Sequence[Comparison], paired: pd.DataFrame, looks: Look
     rows: list[dict[str, Any]] = []
     seeds: list[dict[str, Any]] = []
     for variant in dict.fromkeys(comparison.names["variant"] for comparison in comparisons):
-        units = _in_margins([found for found in comparisons if found.names["variant"] == variant], looks.seeds[0])
+        units = in_margins([found for found in comparisons if found.names["variant"] == variant], looks.seeds[0])
         if units.shape[1] >= FEWEST_TASKS:
             own = paired[paired["variant"] == variant].set_index("task")
             planned = min(found.planned for found in comparisons if found.names["task"] in units)
@@ -45,7 +45,7 @@ def overall(comparisons: Sequence[Comparison], paired: pd.DataFrame, looks: Look
     return pd.DataFrame(rows), pd.DataFrame(seeds)
 
 
-def _in_margins(comparisons: Sequence[Comparison], seeds: float) -> pd.DataFrame:
+def in_margins(comparisons: Sequence[Comparison], seeds: float) -> pd.DataFrame:
     """Differences in margins, positive is better: a row per seed that has all tasks, a column per task that counts."""
     counted = {found.names["task"]: found.signed(seeds) / found.margin for found in comparisons if found.margin}
     return pd.DataFrame({task: pairs for task, pairs in counted.items() if len(pairs)}).dropna()
