@@ -1,5 +1,7 @@
 """The first screen says what the verdicts carry, in every situation, and no more."""
 
+import itertools
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from kvformer.reporting.page_looks import banner
 from kvformer.reporting.page_method import method
 from kvformer.reporting.plots import Axis
 from kvformer.reporting.sharing import has_query, shares
+from kvformer.reporting.verdict_figure import verdict_figure
 from kvformer.reporting.verdicts import Verdicts
 from kvformer.reporting.wording import labelled, listing, margin_of, markup, sentence_case, tenth
 from kvformer.spec.variants import VARIANTS
@@ -324,3 +327,14 @@ def test_every_situation_has_a_page(tmp_path: Path) -> None:
     assert "</html>" in write_report(found).read_text(encoding="utf-8")
     alone = results(tmp_path, {})
     assert "Only <code>qkv</code> is trained here" in write_report(alone).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("names", ["kv k", "kv k mqa kv_pos kv_rot kv_diag kv_mask kv_pair kv_rot_mqa"])
+def test_the_picture_is_as_wide_as_its_columns_need(tmp_path: Path, names: str) -> None:
+    variants = names.split()
+    study = results(tmp_path, dict.fromkeys(variants, WORSE), dict.fromkeys(variants, "worse"))
+    picture = verdict_figure(study, "light")
+    width = float(re.findall(r'viewBox="0 0 (\d+) ', picture)[0])
+    places = [float(x) for x in re.findall(r'<text class="m s c" x="([\d.]+)" y="62">', picture)]
+    assert len(places) == len(variants) and places[-1] < width and (width > 860) == (len(variants) > 2)
+    assert min(right - left for left, right in itertools.pairwise(places)) >= max(55, 6.7 * max(map(len, variants)))

@@ -7,11 +7,15 @@ from kvformer.analysis.verdicts import BOTH_SOLVE
 from kvformer.reporting import panels
 from kvformer.reporting.page import environment
 from kvformer.reporting.verdicts import Task, Verdicts
+from kvformer.reporting.wording import span
 
 COSTS = ("attention params", "KV cache")
 """The costs that have room."""
 HEAD, LINE, TITLE, FOOT = 70, 21, 14, 56
-LETTER = 5.6
+LETTER, BOLD = 5.6, 6.7
+"""Widths of a letter, and of one in a variant's name."""
+FIRST, NARROWEST, WIDTH = 574, 55, 860
+"""Where the columns of the map begin, the least width of one, and that of the picture."""
 Theme = dict[str, Any]
 
 
@@ -67,6 +71,8 @@ def verdict_figure(results: Results, theme: str) -> str:
         x += LETTER * len(text) + 30
     row = round(min(66, max(48, (y - HEAD) / len(average.rows))))
     below = max(y, HEAD + row * len(average.rows))
+    longest = max(map(len, verdicts.variants))
+    column = max((WIDTH - 10 - FIRST) / len(verdicts.variants), NARROWEST, BOLD * longest + 6)
     compared, tasks_ = len(verdicts.variants), len(verdicts.tasks)
     return (
         environment()
@@ -77,6 +83,10 @@ def verdict_figure(results: Results, theme: str) -> str:
             costs=[title for title in average.costs if title in COSTS],
             lines=lines,
             row=row,
+            seeds=span(int(found["n"]) for found in verdicts.overall.values()),
+            first=FIRST,
+            column=column,
+            width=round(FIRST + column * len(verdicts.variants) + 10),
             legend=legend,
             margins=panels.margins(verdicts),
             unlearned=any(task.unlearned for task in verdicts.tasks.values()),
