@@ -30,9 +30,9 @@ def _tests(verdicts: Verdicts) -> list[str]:
     """How comparisons are decided; nothing where none was tested."""
     paired = verdicts.results.paired
     tested = {test: set(rows["variant"]) for test, rows in paired[paired["test"] != ""].groupby("test")}
-    if not tested:
-        return []
     families = Counter(cell.variant for cell in verdicts.cells.values() if cell.seeds >= FEWEST)
+    if not tested or not families:
+        return []
     return [
         f"Each variant is a question of its own: the permitted error of 5{SPACE}% is shared among its "
         f"{_tasks(families.values())}, so that with a probability of 95{SPACE}% none of the words on it is wrong.",
