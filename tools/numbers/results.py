@@ -36,6 +36,7 @@ STUDIES = {
     "scaling": "At which scale?",
     "acceptance": "Do the published numbers come out?",
     "numbers": "The same for numbers, on twenty seeds",
+    "images": "The same for MNIST and Fashion-MNIST, on five seeds",
     "successor_n16": "The same for the successor's lists",
     "oddities": "Which oddities of the published protocol matter?",
     "default": "What `make run` gives",
