@@ -38,6 +38,7 @@ STUDIES = {
     "numbers": "The same for numbers, on twenty seeds",
     "images": "The same for MNIST and Fashion-MNIST, on five seeds",
     "successor_n16": "The same for the successor's lists",
+    "successor_n64": "The successor's lists at n 64",
     "oddities": "Which oddities of the published protocol matter?",
     "default": "What `make run` gives",
 }
