@@ -102,12 +102,6 @@ def average(name: str, variant: str, unit: bool = True, to: str = "", without: s
     return f"{mean}{' margins' if unit else ''} [{low}, {high}]"
 
 
-def average_range(name: str, variant: str) -> str:
-    """`−2.92 to −1.11`: the range of that average when one task is left out."""
-    row = study(name).averages[variant]
-    return span([row["leave_out_low"], row["leave_out_high"]], 2, sign=True)
-
-
 def average_verdict(name: str, variant: str) -> str:
     """`worse`: the verdict on that average."""
     return str(study(name).averages[variant]["verdict"])
@@ -225,7 +219,7 @@ def published_row(task: str, variant: str, metric: str, conditions: str) -> "pd.
     """The row of config/published.csv of arXiv 2305.19129 whose conditions contain these."""
     table = results.published()
     table = table[(table["study"] == "borji2023") & (table["task"] == task) & (table["variant"] == variant)]
-    table = table[(table["metric"] == metric) & table["conditions"].fillna("").str.contains(conditions, regex=False)]
+    table = table[(table["metric"] == metric) & table["conditions"].str.contains(conditions, regex=False)]
     if len(table) != 1:
         raise ValueError(f"{len(table)} published rows match {task} {variant} {metric} {conditions}")
     return table.iloc[0]

@@ -150,9 +150,7 @@ CONFIGURATIONS = 4
 def successor_published() -> str:
     """Findings: the successor's means over its configurations at d 32 and n 16, and ours."""
     found, theirs = study("successor_n16"), published()
-    theirs = theirs[
-        (theirs["study"] == "kayyam2026-rerun") & theirs["conditions"].str.contains("model.dim=32 ", na=False)
-    ]
+    theirs = theirs[(theirs["study"] == "kayyam2026-rerun") & theirs["conditions"].str.contains("model.dim=32 ")]
     rows = []
     for row in theirs.sort_values(["task", "variant"], kind="stable").to_dict("records"):
         settings = [name for name in found.study.settings(row["task"]) if name.startswith("dim32-")]

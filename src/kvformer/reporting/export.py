@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kvformer.analysis import provenance
+from kvformer.analysis.cost import FILES as COST_FILES
 from kvformer.analysis.frames import packed_name
+from kvformer.analysis.results import COLLECTED
 from kvformer.analysis.study import read_study
 from kvformer.errors import KvformerError
 from kvformer.files import canonical_json, write_bytes, write_json, write_text
@@ -20,9 +22,9 @@ from kvformer.reporting.page_files import png_uri
 FILES = {"study.json": "", "runs.csv": "collect", "curves.csv.gz": "collect", "report.html": "report"}
 """What a copy must have, and the command that makes it."""
 TRIALS = ("tuning.json", "tuning/study.json", "tuning/runs.csv")
-OPTIONAL = ("results.json", "correct.csv.gz", "cost.csv", "profile.csv", *TRIALS)
+OPTIONAL = ("results.json", "correct.csv.gz", *COST_FILES, *TRIALS)
 """What it has where the study has it."""
-PACKED = ("runs.csv", "curves.csv.gz", "correct.csv.gz", "tuning/runs.csv")
+PACKED = (*COLLECTED, "tuning/runs.csv")
 """Tables that a compact copy packs as tightly as it can."""
 FOLDERS = ("tables", "figures")
 LOOKS = "looks"
